@@ -1,0 +1,177 @@
+// Package exchange is the word that all rooms share: one request of a client and everything done to answer it.
+package exchange
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Kind is what a record is about.
+type Kind string
+
+// The kinds of exchanges.
+const (
+	KindRequest Kind = "request"
+	KindTunnel  Kind = "tunnel"
+)
+
+// Mode is how the client's bytes reach the proxy.
+type Mode string
+
+// The modes: http:// in the clear, CONNECT relayed blindly, CONNECT decrypted, http:// from the app and https:// upstream.
+const (
+	ModePlain     Mode = "plain"
+	ModeTunnel    Mode = "tunnel"
+	ModeIntercept Mode = "intercept"
+	ModeUpgrade   Mode = "upgrade"
+)
+
+// Exchange is one request (or tunnel) and its story. The fields above the line are set by the door and the front before the chain runs
+// and only read by rooms; the story below it is written through methods, which are safe for concurrent use.
+type Exchange struct {
+	ID      string
+	Kind    Kind
+	Mode    Mode
+	Start   time.Time
+	Client  string // the client's address and port
+	Tenant  string // "": none
+	Method  string // as the client sent it
+	URL     string // absolute, as the client meant it; not redacted
+	Scheme  string // spoken upstream: http, https; "" for tunnels
+	Target  Authority
+	Policy  string // the pattern that matched, "#" and the route's name where one did; "": nothing but defaults
+	Host    string // metrics label, bounded
+	TraceID string
+	Door    any    // the door's own handle; rooms leave it alone
+
+	// Sent, where a stage set it, is called once the attempt's request is on the wire completely, perhaps on another goroutine.
+	Sent func()
+	// Conn is a tunnel's connection to the upstream, set by the end of its chain.
+	Conn net.Conn
+
+	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
+	Informational func(status int, header http.Header)
+
+	mu    sync.Mutex
+	story Story
+	next  Attempt // what is known of the coming attempt before it begins
+	first [2]Attempt
+}
+
+// Story is what the stages noted. The audit record, the outcome counter, the status page and the tests all read it.
+type Story struct {
+	Status     int    // of the answer that went to the client; 0: none
+	StatusBy   string // upstream, proxy, cache, mock
+	Outcome    Code   // "" while the exchange runs
+	Detail     string // a refusal's detail, for the record
+	Attempts   []Attempt
+	LimitWait  time.Duration // waiting for own limits
+	Backoff    time.Duration // waiting between attempts
+	Upstream   time.Duration // waiting for the upstream, all attempts
+	Overhead   time.Duration // time to the response head that is none of the three above
+	Breaker    string        // its state when it was last asked
+	Observed   []string      // what observe mode would have done
+	Unapplied  []string      // settings that could not act on a tunnel
+	BytesIn    int64         // of the request's body, or from the client in a tunnel
+	BytesOut   int64         // of the answer's body, or to the client in a tunnel
+	NotRetried string        // why a failed exchange was not tried again: method, budget, body, deadline, attempts, retry_after, breaker, gate
+}
+
+// Attempt is one sending of a request to the upstream.
+type Attempt struct {
+	N        int
+	Status   int           // 0: no answer
+	Error    Code          // "": none
+	Reason   string        // why this attempt was made after another: a retry reason; "" for the first
+	Wait     time.Duration // slept before it
+	Duration time.Duration // to the response head
+	Address  string        // the address that was connected to; for records, never for clients
+	Reused   bool          // on a kept-alive connection
+	begin    time.Time
+}
+
+type contextKey struct{}
+
+// NewContext returns a context that carries x.
+func NewContext(ctx context.Context, x *Exchange) context.Context {
+	return context.WithValue(ctx, contextKey{}, x)
+}
+
+// From is the exchange that ctx carries. It panics where there is none: every request below the door has one.
+func From(ctx context.Context) *Exchange {
+	return ctx.Value(contextKey{}).(*Exchange)
+}
+
+// Update changes the story under its lock; f must be short and must not call other methods of x.
+func (x *Exchange) Update(f func(*Story)) {
+	x.mu.Lock()
+	f(&x.story)
+	x.mu.Unlock()
+}
+
+// Story is a copy of the story so far. The copy's slices must not be written to.
+func (x *Exchange) Story() Story {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.story
+}
+
+// Read calls f with the story under its lock, for readers that need no copy.
+func (x *Exchange) Read(f func(*Story)) { x.Update(f) }
+
+// NextAttempt says why and after which wait the next attempt is made.
+func (x *Exchange) NextAttempt(reason string, wait time.Duration) {
+	x.mu.Lock()
+	x.next.Reason, x.next.Wait = reason, wait
+	x.story.Backoff += wait
+	x.mu.Unlock()
+}
+
+// BeginAttempt opens the next attempt and returns its index for EndAttempt.
+func (x *Exchange) BeginAttempt(now time.Time) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.story.Attempts == nil {
+		x.story.Attempts = x.first[:0]
+	}
+	a := x.next
+	x.next = Attempt{}
+	a.N, a.begin = len(x.story.Attempts)+1, now
+	x.story.Attempts = append(x.story.Attempts, a)
+	return a.N - 1
+}
+
+// EndAttempt closes the attempt of that index and returns how long it took: status is 0 and code set where no answer came.
+func (x *Exchange) EndAttempt(index int, now time.Time, status int, code Code) time.Duration {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	a := &x.story.Attempts[index]
+	a.Status, a.Error, a.Duration = status, code, now.Sub(a.begin)
+	x.story.Upstream += a.Duration
+	return a.Duration
+}
+
+// Connected notes the address that the attempt of that index uses.
+func (x *Exchange) Connected(index int, address string, reused bool) {
+	x.mu.Lock()
+	a := &x.story.Attempts[index]
+	a.Address, a.Reused = address, reused
+	x.mu.Unlock()
+}
+
+// Waited adds a wait for one of the proxy's own limits.
+func (x *Exchange) Waited(d time.Duration) {
+	x.mu.Lock()
+	x.story.LimitWait += d
+	x.mu.Unlock()
+}
+
+// Observe notes what a block in observe mode would have done, such as "rate_limited".
+func (x *Exchange) Observe(what string) {
+	x.mu.Lock()
+	x.story.Observed = append(x.story.Observed, what)
+	x.mu.Unlock()
+}

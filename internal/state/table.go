@@ -1,0 +1,128 @@
+package state
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"httpowerd/internal/exchange"
+)
+
+// MaxEntries is how many authorities one table remembers; the least recently used goes first.
+const MaxEntries = 10_000
+
+// Key is what a policy's state is kept apart by.
+type Key struct {
+	Tenant     string
+	Authority  exchange.Authority
+	Credential string // fingerprint, where the state is an upstream's answer to a credential; "" elsewhere
+}
+
+// KeyOf is the key of x without a credential.
+func KeyOf(x *exchange.Exchange) Key { return Key{Tenant: x.Tenant, Authority: x.Target} }
+
+const shards = 16
+
+// Table is a bounded map that makes what it is asked for. It forgets what was used least recently, approximately: a look costs one shared
+// lock and no allocation. Its values must stay usable by those who hold them after they were forgotten.
+type Table[V any] struct {
+	seed  maphash.Seed
+	limit int
+	clock atomic.Uint64
+	make  func(Key) V
+	shard [shards]tableShard[V]
+}
+
+type tableShard[V any] struct {
+	mu sync.RWMutex
+	m  map[Key]*entry[V]
+}
+
+type entry[V any] struct {
+	used  atomic.Uint64
+	value V
+}
+
+// NewTable makes a table of at most limit entries (MaxEntries where limit is 0).
+func NewTable[V any](limit int, make func(Key) V) *Table[V] {
+	if limit <= 0 {
+		limit = MaxEntries
+	}
+	return &Table[V]{seed: maphash.MakeSeed(), limit: max(1, limit/shards), make: make}
+}
+
+// Get returns the key's value, made on first use.
+func (t *Table[V]) Get(k Key) V {
+	s := &t.shard[maphash.Comparable(t.seed, k)%shards]
+	s.mu.RLock()
+	e := s.m[k]
+	s.mu.RUnlock()
+	if e == nil {
+		e = t.add(s, k)
+	}
+	if now := t.clock.Load(); e.used.Load() != now {
+		e.used.Store(now)
+	}
+	return e.value
+}
+
+func (t *Table[V]) add(s *tableShard[V], k Key) *entry[V] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.m[k]; e != nil {
+		return e
+	}
+	if s.m == nil {
+		s.m = map[Key]*entry[V]{}
+	}
+	if len(s.m) >= t.limit {
+		var oldest Key
+		age := ^uint64(0)
+		for key, e := range s.m {
+			if u := e.used.Load(); u <= age {
+				oldest, age = key, u
+			}
+		}
+		delete(s.m, oldest)
+	}
+	e := &entry[V]{value: t.make(k)}
+	e.used.Store(t.clock.Add(1)) // only additions move the clock: recency matters only between them
+	s.m[k] = e
+	return e
+}
+
+// Peek returns the key's value where there is one, without counting as a use.
+func (t *Table[V]) Peek(k Key) (V, bool) {
+	s := &t.shard[maphash.Comparable(t.seed, k)%shards]
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if e := s.m[k]; e != nil {
+		return e.value, true
+	}
+	var zero V
+	return zero, false
+}
+
+// Each calls f for every entry, in no order. f must not call the table.
+func (t *Table[V]) Each(f func(Key, V)) {
+	for i := range t.shard {
+		s := &t.shard[i]
+		s.mu.RLock()
+		for k, e := range s.m {
+			f(k, e.value)
+		}
+		s.mu.RUnlock()
+	}
+}
+
+// Len is how many entries there are.
+func (t *Table[V]) Len() int {
+	n := 0
+	for i := range t.shard {
+		s := &t.shard[i]
+		s.mu.RLock()
+		n += len(s.m)
+		s.mu.RUnlock()
+	}
+	return n
+}
