@@ -22,6 +22,7 @@ const (
 	ConcurrencyLimited  Code = "concurrency_limited"
 	BreakerOpen         Code = "breaker_open"
 	IdempotencyConflict Code = "idempotency_conflict"
+	DedupTimeout        Code = "dedup_timeout"
 	UpstreamTimeout     Code = "upstream_timeout"
 	UpstreamDNS         Code = "upstream_dns"
 	UpstreamConnect     Code = "upstream_connect"
@@ -34,6 +35,8 @@ const (
 
 	// ClientGone is an outcome only: there is nobody left to answer.
 	ClientGone Code = "client_gone"
+	// Superseded is an attempt's end only: the answer of another one, made at the same time, was taken.
+	Superseded Code = "superseded"
 	// UpstreamError is an outcome only: the upstream's own final 5xx.
 	UpstreamError Code = "upstream_error"
 	// OK is an outcome only.
@@ -73,6 +76,7 @@ var codes = map[Code]CodeInfo{
 	ConcurrencyLimited:  {http.StatusServiceUnavailable, "Too many requests are in flight", "connection_limit_reached", false},
 	BreakerOpen:         {http.StatusServiceUnavailable, "The circuit breaker is open", "destination_unavailable", false},
 	IdempotencyConflict: {http.StatusConflict, "A write with this idempotency key conflicts", "http_request_denied", true},
+	DedupTimeout:        {http.StatusGatewayTimeout, "The shared answer did not come in time", "http_response_timeout", false},
 	UpstreamTimeout:     {http.StatusGatewayTimeout, "The upstream did not answer in time", "http_response_timeout", false},
 	UpstreamDNS:         {http.StatusBadGateway, "The upstream's name could not be resolved", "dns_error", false},
 	UpstreamConnect:     {http.StatusBadGateway, "The upstream could not be connected to", "connection_refused", false},

@@ -3,8 +3,8 @@ package exchange
 
 import (
 	"context"
-	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -43,22 +43,22 @@ type Exchange struct {
 	Scheme  string // spoken upstream: http, https; "" for tunnels
 	Target  Authority
 	Policy  string // the pattern that matched, "#" and the route's name where one did; "": nothing but defaults
-	Host    string // metrics label, bounded
+	Host    string // metrics label as it was when the request matched; see Label
 	TraceID string
-	Door    any    // the door's own handle; rooms leave it alone
-
-	// Sent, where a stage set it, is called once the attempt's request is on the wire completely, perhaps on another goroutine.
-	Sent func()
-	// Conn is a tunnel's connection to the upstream, set by the end of its chain.
-	Conn net.Conn
+	Door    any // the door's own handle; rooms leave it alone
 
 	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
 	Informational func(status int, header http.Header)
 
 	mu    sync.Mutex
 	story Story
+	label string  // "": Host holds
 	next  Attempt // what is known of the coming attempt before it begins
 	first [2]Attempt
+
+	lanes   bool      // attempts may overlap
+	running int       // attempts that have begun and not ended
+	upTo    time.Time // Upstream is counted up to here, where an attempt has begun
 }
 
 // Story is what the stages noted. The audit record, the outcome counter, the status page and the tests all read it.
@@ -70,9 +70,10 @@ type Story struct {
 	Attempts   []Attempt
 	LimitWait  time.Duration // waiting for own limits
 	Backoff    time.Duration // waiting between attempts
-	Upstream   time.Duration // waiting for the upstream, all attempts
+	Upstream   time.Duration // waiting for the upstream, all attempts; time that several of them share counts once
 	Overhead   time.Duration // time to the response head that is none of the three above
 	Breaker    string        // its state when it was last asked
+	Dedup      string        // the role in a shared exchange: leader, follower, replayed, conflict, or bypass with its reason; "": none
 	Observed   []string      // what observe mode would have done
 	Unapplied  []string      // settings that could not act on a tunnel
 	BytesIn    int64         // of the request's body, or from the client in a tunnel
@@ -86,11 +87,12 @@ type Attempt struct {
 	Status   int           // 0: no answer
 	Error    Code          // "": none
 	Reason   string        // why this attempt was made after another: a retry reason; "" for the first
-	Wait     time.Duration // slept before it
+	Wait     time.Duration // slept before it; of a hedge: how long the upstream was given before it
 	Duration time.Duration // to the response head
 	Address  string        // the address that was connected to; for records, never for clients
 	Reused   bool          // on a kept-alive connection
 	begin    time.Time
+	ended    bool
 }
 
 type contextKey struct{}
@@ -116,7 +118,11 @@ func (x *Exchange) Update(f func(*Story)) {
 func (x *Exchange) Story() Story {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.story
+	s := x.story
+	if x.lanes { // an attempt that lost may still write to its own
+		s.Attempts = slices.Clone(s.Attempts)
+	}
+	return s
 }
 
 // Read calls f with the story under its lock, for readers that need no copy.
@@ -134,39 +140,83 @@ func (x *Exchange) NextAttempt(reason string, wait time.Duration) {
 func (x *Exchange) BeginAttempt(now time.Time) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	a := x.next
+	x.next = Attempt{}
+	return x.begin(a, now)
+}
+
+// begin opens an attempt. x.mu is held.
+func (x *Exchange) begin(a Attempt, now time.Time) int {
 	if x.story.Attempts == nil {
 		x.story.Attempts = x.first[:0]
 	}
-	a := x.next
-	x.next = Attempt{}
+	if x.running++; x.running == 1 {
+		x.upTo = now
+	}
 	a.N, a.begin = len(x.story.Attempts)+1, now
 	x.story.Attempts = append(x.story.Attempts, a)
 	return a.N - 1
 }
 
-// EndAttempt closes the attempt of that index and returns how long it took: status is 0 and code set where no answer came.
+// EndAttempt closes the attempt of that index and returns how long it took: status is 0 and code set where no answer came. One that EndOpen has
+// closed stays as it is.
 func (x *Exchange) EndAttempt(index int, now time.Time, status int, code Code) time.Duration {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	a := &x.story.Attempts[index]
-	a.Status, a.Error, a.Duration = status, code, now.Sub(a.begin)
-	x.story.Upstream += a.Duration
+	if a.ended {
+		return now.Sub(a.begin)
+	}
+	x.count(now)
+	x.running--
+	a.ended, a.Status, a.Error, a.Duration = true, status, code, now.Sub(a.begin)
 	return a.Duration
+}
+
+// count adds to Upstream what has passed since it was last counted: clocks that were read before the lock was had may be a little behind it.
+// x.mu is held, and an attempt runs.
+func (x *Exchange) count(now time.Time) {
+	if d := now.Sub(x.upTo); d > 0 {
+		x.story.Upstream += d
+		x.upTo = now
+	}
 }
 
 // Connected notes the address that the attempt of that index uses.
 func (x *Exchange) Connected(index int, address string, reused bool) {
 	x.mu.Lock()
 	a := &x.story.Attempts[index]
-	a.Address, a.Reused = address, reused
+	if !a.ended {
+		a.Address, a.Reused = address, reused
+	}
+	x.mu.Unlock()
+}
+
+// Label is the metrics label of the host, bounded, as of now: a name that matches no host block has one of its own only once it was reached.
+func (x *Exchange) Label() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.label != "" {
+		return x.label
+	}
+	return x.Host
+}
+
+// Relabel changes the label.
+func (x *Exchange) Relabel(label string) {
+	x.mu.Lock()
+	x.label = label
 	x.mu.Unlock()
 }
 
 // Waited adds a wait for one of the proxy's own limits.
 func (x *Exchange) Waited(d time.Duration) {
 	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.lanes {
+		d = x.alone(d)
+	}
 	x.story.LimitWait += d
-	x.mu.Unlock()
 }
 
 // Observe notes what a block in observe mode would have done, such as "rate_limited".

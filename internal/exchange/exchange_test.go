@@ -30,7 +30,7 @@ func TestStory(t *testing.T) {
 	}
 	for i, w := range want {
 		got := s.Attempts[i]
-		got.begin = time.Time{}
+		got.begin, got.ended = time.Time{}, false
 		if got != w {
 			t.Errorf("attempt %d: %+v; want %+v", i, got, w)
 		}

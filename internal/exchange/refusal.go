@@ -42,6 +42,9 @@ const (
 	ReasonPredicate = "predicate"
 )
 
+// ReasonHedge is the reason of an attempt that was made beside another one, which took long.
+const ReasonHedge = "hedge"
+
 // Failure is an attempt that ended without an answer of the upstream.
 type Failure struct {
 	Code   Code

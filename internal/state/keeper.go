@@ -88,6 +88,17 @@ func (g *Generation) Abort() {
 	}
 }
 
+// Close closes what the current generation keeps and forgets it; a second Close has nothing left to do.
+func (k *Keeper) Close() {
+	k.mu.Lock()
+	kept := k.current
+	k.current = nil
+	k.mu.Unlock()
+	for _, v := range kept {
+		closeValue(v.value)
+	}
+}
+
 func same(a, b any) bool {
 	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
 }

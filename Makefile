@@ -1,0 +1,57 @@
+# httpowerd. `make help` lists what can be made.
+
+GO       ?= go
+BIN      ?= bin/httpowerd
+FUZZTIME ?= 5s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS  := -s -w -X main.release=$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln bench bench-peers soak pgo clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+run: ## start the proxy on its defaults
+	$(GO) run ./cmd/httpowerd
+
+build: ## build a static binary into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/httpowerd
+
+test: deps vet lint unit e2e fuzz ## everything that must hold; installs for itself what it needs
+
+deps: ## install what the tests need and this machine lacks
+	@./test/deps.sh
+
+vet:
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l cmd internal configs test)" || { gofmt -l cmd internal configs test; echo 'run gofmt -w on these'; exit 1; }
+	$(GO) mod tidy -diff
+
+lint: ## run the linters
+	@./test/lint.sh
+
+unit: ## unit tests with the race detector, and the snippets of the documentation
+	$(GO) test -race ./cmd/... ./internal/... ./configs/...
+
+e2e: build ## the built binary with real clients
+	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test/...
+
+fuzz: ## each fuzz target for FUZZTIME (5s)
+	@./test/fuzz.sh $(FUZZTIME)
+
+vuln: ## look for known vulnerabilities in what the binary uses
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+bench: build ## benchmarks beside a bare ReverseProxy, and squid where it is installed
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+	$(BIN) bench
+
+soak: build ## ten minutes of mixed load with reloads; by hand
+	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags soak -timeout 30m -run Soak ./test/...
+
+pgo: build ## renew cmd/httpowerd/default.pgo from a benchmark
+	./test/pgo.sh
+
+clean: ## remove what was built
+	rm -rf bin

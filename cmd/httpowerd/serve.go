@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"httpowerd/internal/daemon"
+)
+
+func serveCommand(io stdio) *cobra.Command {
+	var flags sourceFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon (what httpowerd does without a command)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), flags, io)
+		},
+	}
+	flags.add(cmd.Flags())
+	return cmd
+}
+
+// serve runs a daemon until a signal ends it. A second signal ends the drain.
+func serve(ctx context.Context, flags sourceFlags, io stdio) error {
+	d, err := daemon.Start(daemon.Options{Source: flags.source(), Version: version(), Log: io.err})
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	notify := newNotifier()
+	notify.ready()
+	for {
+		select {
+		case <-ctx.Done():
+			return leave(d, signals, notify)
+		case err := <-d.Failed():
+			_ = leave(d, signals, notify)
+			return err
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return leave(d, signals, notify)
+			}
+			notify.reloading()
+			_ = d.Reload(ctx, "signal") // logged and counted; the old configuration holds
+			notify.ready()
+		}
+	}
+}
+
+// leave drains. That something had to be cut is in the log; it is no failure of the daemon.
+func leave(d *daemon.Daemon, signals <-chan os.Signal, notify *notifier) error {
+	notify.stopping()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s != syscall.SIGHUP {
+					cancel()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	d.Shutdown(ctx)
+	return nil
+}

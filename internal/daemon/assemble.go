@@ -1,0 +1,178 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"httpowerd/internal/admin"
+	"httpowerd/internal/policy"
+	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/timeout"
+	"httpowerd/internal/proxy"
+	"httpowerd/internal/proxy/audit"
+	"httpowerd/internal/proxy/egress"
+	"httpowerd/internal/proxy/intercept"
+	"httpowerd/internal/redact"
+)
+
+// assemble makes everything that lives as long as the process.
+func (d *Daemon) assemble(o Options) (err error) {
+	s := d.settings
+	d.metrics = admin.NewRegistry(o.Version)
+	d.own = &proxy.Own{}
+	labels := proxy.NewLabels(max(o.Labels, s.Metrics.Hosts))
+	if d.proxyTLS, err = proxyTLS(s); err != nil {
+		return err
+	}
+	if d.audit, err = audit.Open(auditConfig(s.Audit), d.metrics, d.log); err != nil {
+		return err
+	}
+	d.rooms = policy.Rooms{
+		Timeout:     timeout.New(),
+		Retry:       retry.New(d.metrics),
+		RateLimit:   ratelimit.New(d.metrics),
+		Concurrency: concurrency.New(d.metrics),
+		Breaker:     breaker.New(d.metrics, d.log),
+		Ends: egress.New(egress.Options{Registerer: d.metrics, Logger: d.log, Own: d.own.Has,
+			Reached: labels.Reached, Label: labels.For}),
+	}
+	d.rooms.Breaker.OnChange(d.breakerChanged)
+	d.ca = &lazyCA{config: CAConfig(s)}
+	d.holder = policy.NewHolder(o.Source, d.rooms, d.metrics, d.log)
+	d.holder.OnReload(d.reloaded)
+	l := s.Proxy.Limits
+	d.proxy = proxy.New(proxy.Options{
+		Policies: d.holder, Audit: d.audit, CA: d.ca.get, Open: proxy.Open(s.Proxy.Open), Labels: labels, Own: d.own,
+		Registerer: d.metrics, Logger: d.log,
+		Limits: proxy.Limits{Connections: l.Connections, Tunnels: l.Tunnels, HeaderBytes: int(l.HeaderBytes),
+			HeaderTimeout: l.HeaderTimeout.D(), Idle: l.Idle.D(), TunnelIdle: l.TunnelIdle.D()},
+	})
+	return nil
+}
+
+func auditConfig(s policy.AuditSettings) audit.Config {
+	return audit.Config{Output: s.Output, Chain: s.Chain, MaxSize: s.MaxSize, MaxAge: s.MaxAge, MaxFiles: s.MaxFiles}
+}
+
+// newLog is the daemon's own log; nothing sensitive passes its handler.
+func newLog(w io.Writer, s policy.LogSettings) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(logLevel(s.Level))
+	options := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewJSONHandler(w, options)
+	if s.Format == "text" {
+		h = slog.NewTextHandler(w, options)
+	}
+	return slog.New(redact.NewHandler(h, redact.Default())), level
+}
+
+// logLevel is the level of that name, which is valid.
+func logLevel(name string) (l slog.Level) {
+	_ = l.UnmarshalText([]byte(name))
+	return l
+}
+
+func (d *Daemon) breakerChanged(c breaker.Change) {
+	d.audit.Event("breaker", slog.String("policy", c.Policy), slog.String("authority", c.Authority), slog.String("tenant", c.Tenant),
+		slog.String("from", c.From), slog.String("to", c.To), slog.String("reason", c.Reason))
+}
+
+// reloaded hears of every reload, the failed ones too.
+func (d *Daemon) reloaded(snapshot *policy.Snapshot, err error, restart []string) {
+	if err != nil {
+		d.audit.Event("config", slog.String("event", "reload_failed"), slog.String("error", err.Error()))
+		return
+	}
+	d.audit.Event("config", slog.String("event", "loaded"), slog.String("config_hash", snapshot.Hash), slog.Any("restart_needed", restart))
+	if !d.levelForced.Load() {
+		d.level.Set(logLevel(snapshot.Settings.Log.Level))
+	}
+}
+
+// CAConfig is the interception CA's configuration.
+func CAConfig(s policy.Settings) intercept.Config {
+	c := intercept.Config{Dir: s.CA.Dir, Cert: s.CA.Cert, Key: s.CA.Key, LeafTTL: s.CA.LeafTTL.D()}
+	if c.Dir == "" {
+		c.Dir = filepath.Join(s.State.Dir, "ca")
+	}
+	return c
+}
+
+// lazyCA opens the CA at its first use: a proxy that intercepts nothing has none that could be stolen.
+type lazyCA struct {
+	config intercept.Config
+	mu     sync.Mutex
+	ca     *intercept.Authority
+}
+
+func (l *lazyCA) get() (*intercept.Authority, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ca != nil {
+		return l.ca, nil
+	}
+	ca, err := intercept.Open(l.config)
+	if err != nil {
+		return nil, err
+	}
+	if err := ca.Ready(); err != nil {
+		return nil, err
+	}
+	l.ca = ca
+	return ca, nil
+}
+
+// pem is the CA's certificate, made if need be.
+func (l *lazyCA) pem() ([]byte, error) {
+	ca, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return ca.PEM(), nil
+}
+
+// reload reads a CA that is in use again.
+func (l *lazyCA) reload() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ca == nil {
+		return nil
+	}
+	_, err := l.ca.Reload()
+	return err
+}
+
+// proxyTLS is the configuration of an HTTPS proxy, nil for a plain one.
+func proxyTLS(s policy.Settings) (*tls.Config, error) {
+	t := s.Proxy.TLS
+	if t.Cert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, errors.Join(errors.New("proxy.tls: the certificate and key cannot be used"), err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	if t.ClientCA == "" {
+		return config, nil
+	}
+	pem, err := os.ReadFile(t.ClientCA)
+	if err != nil {
+		return nil, errors.Join(errors.New("proxy.tls.client_ca cannot be read"), err)
+	}
+	config.ClientCAs = x509.NewCertPool()
+	if !config.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, errors.New("proxy.tls.client_ca holds no certificate")
+	}
+	config.ClientAuth = tls.RequireAndVerifyClientCert
+	return config, nil
+}

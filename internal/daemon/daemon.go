@@ -1,0 +1,251 @@
+// Package daemon assembles the proxy: it reads the configuration, opens audit, CA and listeners, and takes them down in order.
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"httpowerd/internal/admin"
+	"httpowerd/internal/policy"
+	"httpowerd/internal/proxy"
+	"httpowerd/internal/proxy/audit"
+)
+
+// Options are what a Daemon is started with.
+type Options struct {
+	Source  policy.Source
+	Version string
+	Log     io.Writer // the daemon's own log
+	// Labels raises metrics.hosts where a short-lived daemon wants every host by name; 0: as configured.
+	Labels int
+	// NoWatch leaves the files alone after the start.
+	NoWatch bool
+	// NoAdmin opens no admin listener.
+	NoAdmin bool
+}
+
+// Daemon is a running proxy.
+type Daemon struct {
+	settings policy.Settings
+	holder   *policy.Holder
+	level    *slog.LevelVar
+	// levelForced says that somebody set the level while the daemon runs: a reload leaves it alone then.
+	levelForced atomic.Bool
+	log         *slog.Logger
+	audit       *audit.Log
+	ca          *lazyCA
+	proxy       *proxy.Server
+	admin       *http.Server
+	metrics     *prometheus.Registry
+	rooms       policy.Rooms
+	own         *proxy.Own
+	proxyTLS    *tls.Config
+
+	proxies      []net.Listener
+	adminAddress net.Listener
+	failed       chan error
+	wg           sync.WaitGroup
+	stop         context.CancelFunc
+	leaving      chan struct{} // closed when draining begins
+	leave        sync.Once
+}
+
+// Start starts a daemon. When it returns without an error all listeners accept. The caller ends it with Shutdown.
+func Start(o Options) (_ *Daemon, err error) {
+	file, faults := policy.Load(o.Source)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	d := &Daemon{settings: file.Settings(), stop: stop, failed: make(chan error, 8), leaving: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			d.abandon()
+		}
+	}()
+	d.log, d.level = newLog(o.Log, d.settings.Log)
+	if err := d.assemble(o); err != nil {
+		return nil, err
+	}
+	if err := d.holder.Reload(ctx, "start"); err != nil {
+		return nil, err
+	}
+	if err := d.listen(o); err != nil {
+		return nil, err
+	}
+	d.serve(ctx, o)
+	d.audit.Event("lifecycle", slog.String("event", "started"), slog.String("version", o.Version))
+	if ephemeral(d.settings.State.Dir) && !o.NoAdmin {
+		d.log.Warn("state.dir is not persistent: the interception CA is lost with this container or machine, and programs must then trust a new one",
+			"dir", d.settings.State.Dir)
+	}
+	d.log.Info("started", "version", o.Version, "proxy", strings.Join(d.ProxyAddrs(), " "), "admin", d.AdminAddr())
+	return d, nil
+}
+
+// listen opens every listener before any is served: a daemon that starts by half is worse than one that does not.
+func (d *Daemon) listen(o Options) error {
+	for _, address := range d.settings.Proxy.Listen {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("proxy.listen %s: %w", address, reason(err))
+		}
+		d.proxies = append(d.proxies, l)
+		d.own.Add(l.Addr())
+	}
+	if o.NoAdmin || d.settings.Admin.Listen == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", d.settings.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("admin.listen %s: %w", d.settings.Admin.Listen, reason(err))
+	}
+	d.adminAddress = l
+	d.own.Add(l.Addr())
+	return nil
+}
+
+// reason is the last of a chain of errors: "address already in use" without the address again.
+func reason(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+func (d *Daemon) serve(ctx context.Context, o Options) {
+	for _, l := range d.proxies {
+		d.wg.Go(func() { d.report(d.proxy.Serve(l, d.proxyTLS)) })
+	}
+	if d.adminAddress != nil {
+		d.admin = admin.NewServer(d.handler(o), d.log)
+		d.wg.Go(func() {
+			if err := d.admin.Serve(d.adminAddress); !errors.Is(err, http.ErrServerClosed) {
+				d.report(err)
+			}
+		})
+	}
+	if !o.NoWatch {
+		d.wg.Go(func() { d.holder.Watch(ctx) })
+	}
+}
+
+func (d *Daemon) report(err error) {
+	if err != nil {
+		d.failed <- err
+	}
+}
+
+// Failed delivers the error of a listener that stopped by itself.
+func (d *Daemon) Failed() <-chan error { return d.failed }
+
+// ProxyAddrs are the addresses that proxy listeners are bound to.
+func (d *Daemon) ProxyAddrs() []string {
+	var out []string
+	for _, l := range d.proxies {
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// AdminAddr is the address of the admin listener, "" where there is none.
+func (d *Daemon) AdminAddr() string {
+	if d.adminAddress == nil {
+		return ""
+	}
+	return d.adminAddress.Addr().String()
+}
+
+// Reload reads the configuration again.
+func (d *Daemon) Reload(ctx context.Context, why string) error {
+	err := d.holder.Reload(ctx, why)
+	if caErr := d.ca.reload(); caErr != nil {
+		d.log.Error("the interception CA was not read again", "error", caErr)
+	}
+	return errors.Join(err, d.audit.Reopen())
+}
+
+// Draining tells whether the daemon is on its way out.
+func (d *Daemon) Draining() bool {
+	select {
+	case <-d.leaving:
+		return true
+	default:
+		return false
+	}
+}
+
+// Shutdown drains: readiness fails at once, listeners stop after drain.delay, requests and tunnels get drain.timeout. What is still open then is cut,
+// and an error says so. A done ctx ends the waits early.
+func (d *Daemon) Shutdown(ctx context.Context) error {
+	d.leave.Do(func() { close(d.leaving) })
+	d.log.Info("draining", "delay", d.settings.Drain.Delay.String(), "timeout", d.settings.Drain.Timeout.String())
+	select {
+	case <-time.After(d.settings.Drain.Delay.D()):
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.settings.Drain.Timeout.D())
+	defer cancel()
+	err := d.proxy.Shutdown(ctx)
+	d.stop()
+	if d.admin != nil {
+		err = errors.Join(err, closeAdmin(d.admin))
+	}
+	d.wg.Wait()
+	d.holder.Close()
+	d.audit.Event("lifecycle", slog.String("event", "stopped"))
+	last, done := context.WithTimeout(context.Background(), 5*time.Second)
+	defer done()
+	err = errors.Join(err, d.audit.Close(last))
+	d.log.Info("stopped")
+	return err
+}
+
+// closeAdmin gives running answers a moment; the live view never ends by itself.
+func closeAdmin(s *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		return s.Close()
+	}
+	return nil
+}
+
+// abandon takes down what a failed start had opened.
+func (d *Daemon) abandon() {
+	d.stop()
+	for _, l := range d.proxies {
+		_ = l.Close()
+	}
+	if d.adminAddress != nil {
+		_ = d.adminAddress.Close()
+	}
+	if d.proxy != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = d.proxy.Shutdown(ctx)
+	}
+	if d.holder != nil {
+		d.holder.Close()
+	}
+	if d.audit != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = d.audit.Close(ctx)
+	}
+}

@@ -1,0 +1,259 @@
+package daemon
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// h2Client writes HTTP/2 frames of its own making.
+type h2Client struct {
+	*rawClient
+	t *testing.T
+}
+
+// Types and flags of frames (RFC 9113 section 6).
+const (
+	frameData         = 0
+	frameHeaders      = 1
+	frameReset        = 3
+	frameSettings     = 4
+	framePing         = 6
+	frameGoAway       = 7
+	frameContinuation = 9
+	flagEndStream     = 1
+	flagEndHeaders    = 4
+)
+
+// dialH2 opens an intercepted connection that speaks HTTP/2.
+func (b *box) dialH2(authority string) *h2Client {
+	b.t.Helper()
+	h := &h2Client{b.intercepted(authority, "h2"), b.t}
+	h.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(frameSettings, 0, 0, ""))
+	return h
+}
+
+func frame(kind, flags byte, stream uint32, payload string) string {
+	head := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, flags}
+	return string(binary.BigEndian.AppendUint32(head, stream)) + payload
+}
+
+// block is a header block of literal fields, neither indexed nor Huffman-coded.
+func block(pairs ...string) string {
+	var b strings.Builder
+	number := func(n int) {
+		if n < 127 {
+			b.WriteByte(byte(n))
+			return
+		}
+		b.WriteByte(127)
+		for n -= 127; n >= 128; n >>= 7 {
+			b.WriteByte(byte(n) | 0x80)
+		}
+		b.WriteByte(byte(n))
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		b.WriteByte(0)
+		for _, s := range pairs[i : i+2] {
+			number(len(s))
+			b.WriteString(s)
+		}
+	}
+	return b.String()
+}
+
+func (h *h2Client) request(stream uint32, end bool, pairs ...string) {
+	h.t.Helper()
+	flags := byte(flagEndHeaders)
+	if end {
+		flags |= flagEndStream
+	}
+	h.send(frame(frameHeaders, flags, stream, block(pairs...)))
+}
+
+// next reads a frame.
+func (h *h2Client) next() (kind, flags byte, stream uint32, payload string, err error) {
+	var head [9]byte
+	if _, err = io.ReadFull(h.r, head[:]); err != nil {
+		return
+	}
+	b := make([]byte, int(head[0])<<16|int(head[1])<<8|int(head[2]))
+	_, err = io.ReadFull(h.r, b)
+	return head[3], head[4], binary.BigEndian.Uint32(head[5:]) & (1<<31 - 1), string(b), err
+}
+
+// body reads a stream's answer: its content, or "reset N" where the stream or the connection was ended by an error.
+func (h *h2Client) body(stream uint32) string {
+	h.t.Helper()
+	content := ""
+	for {
+		kind, flags, id, payload, err := h.next()
+		switch {
+		case err != nil:
+			return fmt.Sprintf("%s ended: %v", content, err)
+		case kind == frameGoAway && binary.BigEndian.Uint32([]byte(payload[4:])) != 0:
+			return fmt.Sprintf("goaway %d", binary.BigEndian.Uint32([]byte(payload[4:])))
+		case id != stream:
+			continue
+		case kind == frameReset:
+			return fmt.Sprintf("%sreset %d", content, binary.BigEndian.Uint32([]byte(payload)))
+		case kind == frameData:
+			content += payload
+		}
+		if flags&flagEndStream != 0 && (kind == frameData || kind == frameHeaders) {
+			return content
+		}
+	}
+}
+
+// TestHostileHTTP2: what HTTP/2 can still say in two ways is refused like in HTTP/1 (A17, A22; RFC 9113 sections 8.2 and 8.3).
+func TestHostileHTTP2(t *testing.T) {
+	w := ways(t, "", okAnswer)[3]
+	o := w.origin.addr
+	get := func(path string, more ...string) []string {
+		return append([]string{":method", "GET", ":scheme", "https", ":authority", o, ":path", path}, more...)
+	}
+	for name, row := range map[string]struct {
+		fields []string
+		want   string // in the answer
+	}{
+		"alias":               {get("/", "transfer_encoding", "chunked"), `"code":"bad_request"`},
+		"dotted alias":        {get("/", "content.length", "4"), `"code":"bad_request"`},
+		"expectation":         {get("/", "expect", "foo"), `"status":417`},
+		"another Host":        {get("/", "host", "other.example.com"), `"code":"authority_mismatch"`},
+		"another authority":   {[]string{":method", "GET", ":scheme", "https", ":authority", "other.example.com", ":path", "/"}, `"code":"authority_mismatch"`},
+		"another port":        {[]string{":method", "GET", ":scheme", "https", ":authority", "127.0.0.1:1", ":path", "/"}, `"code":"authority_mismatch"`},
+		"no authority":        {[]string{":method", "GET", ":scheme", "https", ":path", "/"}, `"code":"bad_request"`},
+		"another URL":         {get("https://other.example.com/"), `"code":"authority_mismatch"`},
+		"another scheme":      {get("http://" + o + "/"), `"code":"authority_mismatch"`},
+		"userinfo":            {[]string{":method", "GET", ":scheme", "https", ":authority", "user@" + o, ":path", "/"}, "reset 1"},
+		"space in the path":   {get("/a HTTP/1.1 b"), `"code":"bad_request"`},
+		"space in the query":  {get("/a?b c"), `"code":"bad_request"`},
+		"fragment":            {get("/a#b"), `"code":"bad_request"`},
+		"asterisk":            {get("*"), `"code":"bad_request"`},
+		"CR in the path":      {get("/a\r\nX: 1"), "reset 1"},
+		"no slash":            {get("a"), "reset 1"},
+		"CONNECT":             {[]string{":method", "CONNECT", ":authority", o}, `"code":"unsupported"`},
+		"method":              {[]string{":method", "GE T", ":scheme", "https", ":authority", o, ":path", "/"}, `"code":"bad_request"`},
+		"no path":             {[]string{":method", "GET", ":scheme", "https", ":authority", o}, "reset 1"},
+		"upper case":          {get("/", "X-Upper", "1"), "reset 1"},
+		"space in a name":     {get("/", "x a", "1"), "reset 1"},
+		"CR in a value":       {get("/", "x-a", "1\r\nx: 2"), "reset 1"},
+		"pseudo twice":        {get("/", ":path", "/b"), "reset 1"},
+		"pseudo after fields": {[]string{":method", "GET", "x-a", "1", ":scheme", "https", ":authority", o, ":path", "/"}, "reset 1"},
+		"connection":          {get("/", "connection", "x-a"), "not valid"},
+		"transfer coding":     {get("/", "transfer-encoding", "chunked"), "not valid"},
+		"te":                  {get("/", "te", "gzip"), "may only be"},
+	} {
+		h := w.box.dialH2(o)
+		h.request(1, true, row.fields...)
+		if got := h.body(1); !strings.Contains(got, row.want) {
+			t.Errorf("%s: %q", name, got)
+		}
+		h.Close()
+		if got := w.origin.requests(); len(got) > 0 {
+			t.Fatalf("%s: the upstream received %q", name, got)
+		}
+	}
+	h := w.box.dialH2(o)
+	h.request(1, false, get("/", "content-length", "2")...)
+	h.send(frame(frameData, flagEndStream, 1, "abc"))
+	if got := h.body(1); !strings.Contains(got, "reset") && !strings.Contains(got, "bad_request") {
+		t.Errorf("more data than content-length: %q", got)
+	}
+	if got := w.origin.requests(); len(got) > 0 {
+		t.Errorf("the upstream received %q", got)
+	}
+}
+
+// TestHTTP2Floods: none of the well-known ones costs more than the connection it came by (A30, G20).
+func TestHTTP2Floods(t *testing.T) {
+	w := ways(t, "", okAnswer)[3]
+	fields := block(":method", "GET", ":scheme", "https", ":authority", w.origin.addr, ":path", "/")
+	for name, flood := range map[string]func(i uint32) string{
+		"continuation": func(i uint32) string {
+			if i == 0 {
+				return frame(frameHeaders, 0, 1, fields)
+			}
+			return frame(frameContinuation, 0, 1, block("x-a", strings.Repeat("a", 8000)))
+		},
+		"empty continuation": func(i uint32) string {
+			if i == 0 {
+				return frame(frameHeaders, 0, 1, fields)
+			}
+			return frame(frameContinuation, 0, 1, "")
+		},
+		"settings": func(uint32) string { return frame(frameSettings, 0, 0, strings.Repeat("\x00\x04\x00\x00\xff\xff", 10)) },
+		"ping":     func(uint32) string { return frame(framePing, 0, 0, "01234567") },
+		"empty data": func(i uint32) string {
+			if i == 0 {
+				return frame(frameHeaders, flagEndHeaders, 1, block(":method", "POST", ":scheme", "https", ":authority", w.origin.addr, ":path", "/"))
+			}
+			return frame(frameData, 0, 1, "")
+		},
+		"rapid reset": func(i uint32) string {
+			return frame(frameHeaders, flagEndHeaders|flagEndStream, 2*i+1, fields) + frame(frameReset, 0, 2*i+1, "\x00\x00\x00\x08")
+		},
+		"hpack bomb": func(i uint32) string { // one large field, then references to it
+			large := "\x40" + block("x-a", strings.Repeat("a", 3000))[1:]
+			return frame(frameHeaders, flagEndHeaders|flagEndStream, 2*i+1, fields+large+strings.Repeat("\xbe", 12_000))
+		},
+	} {
+		before, goroutines := heap(), runtime.NumGoroutine()
+		h := w.box.dialH2(w.origin.addr)
+		_ = h.SetDeadline(time.Now().Add(700 * time.Millisecond))
+		ended := false
+		for i := uint32(0); i < 60_000 && !ended; {
+			var b strings.Builder
+			for ; b.Len() < 16<<10; i++ {
+				b.WriteString(flood(i))
+			}
+			_, err := io.WriteString(h.Conn, b.String())
+			ended = err != nil
+		}
+		if grown := heap() - before; grown > 24<<20 {
+			t.Errorf("%s: the heap grew by %d MiB", name, grown>>20)
+		}
+		if grown := runtime.NumGoroutine() - goroutines; grown > 600 {
+			t.Errorf("%s: %d goroutines more", name, grown)
+		}
+		h.Close()
+		healthy := w.box.dialH2(w.origin.addr)
+		healthy.send(frame(frameHeaders, flagEndHeaders|flagEndStream, 1, fields))
+		if body := healthy.body(1); body != "ok" {
+			t.Errorf("%s: afterwards somebody else got %q", name, body)
+		}
+		healthy.Close()
+	}
+}
+
+// TestHTTP2Apart: exchanges that share a connection share nothing else (G26).
+func TestHTTP2Apart(t *testing.T) {
+	w := ways(t, "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")[3]
+	h := w.box.dialH2(w.origin.addr)
+	const n = 40
+	for i := range uint32(n) {
+		h.request(2*i+1, true, ":method", "GET", ":scheme", "https", ":authority", w.origin.addr, ":path", fmt.Sprint("/", i), "x-request-id", fmt.Sprint("request-", i))
+	}
+	for range n {
+		w.seen++
+	}
+	for _, r := range w.box.records(n) {
+		number := strings.TrimPrefix(r.text("id"), "request-")
+		if !strings.HasSuffix(r.text("url"), w.origin.addr+"/"+number) || r.text("outcome") != "ok" {
+			t.Errorf("the record mixes two exchanges: %v", r)
+		}
+	}
+}

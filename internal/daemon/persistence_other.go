@@ -1,0 +1,6 @@
+//go:build !linux
+
+package daemon
+
+// ephemeral is known on Linux alone.
+func ephemeral(string) bool { return false }

@@ -1,0 +1,564 @@
+package daemon
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tcpOrigin serves connections with f.
+func tcpOrigin(t *testing.T, f func(c *net.TCPConn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				f(c.(*net.TCPConn))
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func echo(c *net.TCPConn) {
+	_, _ = io.Copy(c, c)
+	_ = c.CloseWrite()
+}
+
+func TestTunnel(t *testing.T) {
+	addr := tcpOrigin(t, echo)
+	b := start(t, "")
+	c := b.dialProxy()
+	if a := c.connect(addr); a.StatusCode != 200 || a.Header.Get("Httpowerd-Request-Id") == "" {
+		t.Fatalf("%s %v", a.Status, a.Header)
+	}
+	c.send("\x00hello")
+	reply := make([]byte, 6)
+	if _, err := io.ReadFull(c.r, reply); err != nil || string(reply) != "\x00hello" {
+		t.Fatalf("%q %v", reply, err)
+	}
+	_ = c.Conn.(*net.TCPConn).CloseWrite()
+	c.rest()
+	r := b.records(1)[0]
+	r.want(t, map[string]any{"kind": "tunnel", "mode": "tunnel", "method": "CONNECT", "url": addr, "outcome": "ok", "status": 200,
+		"request_bytes": 6, "response_bytes": 6})
+}
+
+// TestTunnelEarlyBytes: what the client sends together with CONNECT is not lost (G19).
+func TestTunnelEarlyBytes(t *testing.T) {
+	addr := tcpOrigin(t, echo)
+	b := start(t, "")
+	c := b.dialProxy()
+	c.send("CONNECT " + addr + " HTTP/1.0\r\n\r\n\x00early")
+	if a := c.answer(http.MethodConnect); a.StatusCode != 200 {
+		t.Fatal(a.Status)
+	}
+	reply := make([]byte, 6)
+	if _, err := io.ReadFull(c.r, reply); err != nil || string(reply) != "\x00early" {
+		t.Fatalf("%q %v", reply, err)
+	}
+}
+
+// TestTunnelServerFirst: a server that speaks first (SMTP, SSH) is relayed at once.
+func TestTunnelServerFirst(t *testing.T) {
+	addr := tcpOrigin(t, func(c *net.TCPConn) {
+		_, _ = io.WriteString(c, "220 ready\r\n")
+		echo(c)
+	})
+	b := start(t, "")
+	c := b.dialProxy()
+	c.connect(addr)
+	if line, err := c.r.ReadString('\n'); line != "220 ready\r\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	c.send("GET / HTTP/1.1\r\n\r\n") // what comes after is the tunnel's own, whatever it looks like
+	if line, err := c.r.ReadString('\n'); line != "GET / HTTP/1.1\r\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+}
+
+// TestTunnelShortFirstMessage: a client that says a word and waits is not waited for.
+func TestTunnelShortFirstMessage(t *testing.T) {
+	addr := tcpOrigin(t, echo)
+	b := start(t, "")
+	c := b.dialProxy()
+	c.connect(addr)
+	c.send("HELLO")
+	reply := make([]byte, 5)
+	if _, err := io.ReadFull(c.r, reply); err != nil || string(reply) != "HELLO" {
+		t.Fatalf("%q %v", reply, err)
+	}
+}
+
+// TestTunnelHalfClose: the end of one direction reaches the other side, and the other direction goes on.
+func TestTunnelHalfClose(t *testing.T) {
+	addr := tcpOrigin(t, func(c *net.TCPConn) {
+		b, _ := io.ReadAll(c) // until the client's end
+		fmt.Fprintf(c, "%d bytes", len(b))
+	})
+	b := start(t, "")
+	c := b.dialProxy()
+	c.connect(addr)
+	c.send(strings.Repeat("\x00", 100_000))
+	_ = c.Conn.(*net.TCPConn).CloseWrite()
+	if rest := c.rest(); rest != "100000 bytes" {
+		t.Errorf("%q", rest)
+	}
+}
+
+// TestTunnelBulk: what is spliced arrives whole, both ways at once.
+func TestTunnelBulk(t *testing.T) {
+	addr := tcpOrigin(t, echo)
+	b := start(t, "")
+	c := b.dialProxy()
+	c.connect(addr)
+	data := bytes.Repeat([]byte("\x000123456789abcde"), 2<<20) // 32 MiB
+	go func() {
+		_, _ = c.Conn.Write(data)
+		_ = c.Conn.(*net.TCPConn).CloseWrite()
+	}()
+	got, err := io.ReadAll(c.r)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d of %d bytes came back, or others: %v", len(got), len(data), err)
+	}
+	b.records(1)[0].want(t, map[string]any{"request_bytes": float64(len(data)), "response_bytes": float64(len(data))})
+}
+
+// TestTunnelIdle: a tunnel without a byte ends, one with traffic in a single direction does not.
+func TestTunnelIdle(t *testing.T) {
+	quiet := tcpOrigin(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
+	busy := tcpOrigin(t, func(c *net.TCPConn) {
+		for range 16 {
+			if _, err := c.Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	b := start(t, "proxy: {limits: {tunnel_idle: 1s}}")
+	still, going := b.dialProxy(), b.dialProxy()
+	still.connect(quiet)
+	going.connect(busy)
+	began := time.Now()
+	still.rest()
+	if waited := time.Since(began); waited < 800*time.Millisecond || waited > 5*time.Second {
+		t.Errorf("the idle tunnel ended after %v", waited)
+	}
+	if rest := going.rest(); rest != strings.Repeat("x", 16) {
+		t.Errorf("the busy tunnel carried %q", rest)
+	}
+}
+
+// TestTunnelRefusals: a CONNECT that fails has a status, and its code in the reason phrase (contract of many clients: they show nothing else).
+func TestTunnelRefusals(t *testing.T) {
+	closed, _ := net.Listen("tcp", "127.0.0.1:0")
+	addr := closed.Addr().String()
+	closed.Close()
+	b := start(t, "defaults: {retry: off}\nhosts: {denied.example.com: {access: deny}}")
+	for target, want := range map[string]string{
+		addr:                     "502 httpowerd: upstream_connect",
+		"nowhere.invalid:443":    "502 httpowerd: upstream_dns",
+		"denied.example.com:443": "403 httpowerd: denied",
+		"169.254.169.254:80":     "403 httpowerd: destination_denied",
+		"[::ffff:a9fe:a9fe]:80":  "403 httpowerd: destination_denied",
+		"127.1:443":              "400 httpowerd: bad_request",
+	} {
+		a := b.dialProxy().connect(target)
+		if a.Status != want {
+			t.Errorf("CONNECT %s: %s; want %s", target, a.Status, want)
+			continue
+		}
+		status, code, _ := strings.Cut(want, " httpowerd: ")
+		number := 0
+		_, _ = fmt.Sscan(status, &number)
+		refused(t, a, number, code)
+	}
+	b.records(6)
+}
+
+// TestTunnelRetries: a refused connection is tried again.
+func TestTunnelRetries(t *testing.T) {
+	l, _ := net.Listen("tcp", "127.0.0.1:0")
+	addr := l.Addr().String()
+	l.Close()
+	b := start(t, "defaults: {retry: {attempts: 3, backoff: {base: 1ms, max: 5ms}}, breaker: off}")
+	a := b.dialProxy().connect(addr)
+	if a.StatusCode != 502 {
+		t.Fatal(a.Status)
+	}
+	if attempts, _ := b.records(1)[0]["attempts"].([]any); len(attempts) != 3 {
+		t.Errorf("%d attempts", len(attempts))
+	}
+}
+
+// TestServerName: a ClientHello that names another host than CONNECT did is refused (A16).
+func TestServerName(t *testing.T) {
+	o := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer o.Close()
+	o.Config.ErrorLog = nil
+	_, port, _ := net.SplitHostPort(o.Listener.Addr().String())
+	for _, row := range []struct {
+		config, connect, sni string
+		pass                 bool
+	}{
+		{"", "a.example.com", "a.example.com", true},
+		{"", "a.example.com", "A.EXAMPLE.com", true},
+		{"", "a.example.com", "", true},
+		{"", "a.example.com", "b.example.com", false},
+		{"", "127.0.0.1", "b.example.com", true},
+		{"sni: require, ", "a.example.com", "a.example.com", true},
+		{"sni: require, ", "a.example.com", "", false},
+		{"sni: require, ", "127.0.0.1", "b.example.com", false},
+	} {
+		b := start(t, "defaults: {"+row.config+"upstream: {resolve: {a.example.com: 127.0.0.1}}}")
+		c := b.dialProxy()
+		if a := c.connect(row.connect + ":" + port); a.StatusCode != 200 {
+			t.Fatal(a.Status)
+		}
+		err := tls.Client(c, &tls.Config{ServerName: row.sni, InsecureSkipVerify: true}).Handshake()
+		if (err == nil) != row.pass {
+			t.Errorf("%+v: %v", row, err)
+		}
+		c.Close()
+		outcome := "ok"
+		if !row.pass {
+			outcome = "sni_mismatch"
+		}
+		if got := b.records(1)[0].text("outcome"); got != outcome && !(row.pass && got == "client_gone") {
+			t.Errorf("%+v: the outcome is %s", row, got)
+		}
+	}
+}
+
+// TestServerNameRequiredOnlyTLS: with sni: require nothing but TLS passes a tunnel.
+func TestServerNameRequiredOnlyTLS(t *testing.T) {
+	got := make(chan int, 1)
+	addr := tcpOrigin(t, func(c *net.TCPConn) {
+		n, _ := io.Copy(io.Discard, c)
+		got <- int(n)
+	})
+	b := start(t, "defaults: {sni: require}")
+	c := b.dialProxy()
+	c.connect(addr)
+	c.send("SSH-2.0-OpenSSH_9.2\r\n")
+	c.rest()
+	if n := <-got; n != 0 {
+		t.Errorf("the upstream received %d bytes", n)
+	}
+}
+
+// TestPlaintextInTunnel: CONNECT that carries plain HTTP is governed like any request, on the connection that was dialled (Node's fetch).
+func TestPlaintextInTunnel(t *testing.T) {
+	o := newRawOrigin(t, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", okAnswer)
+	b := start(t, "defaults: {retry: {backoff: {base: 1ms, throttled: 1ms, max: 2ms}}}")
+	c := b.dialProxy()
+	if a := c.connect(o.addr); a.StatusCode != 200 {
+		t.Fatal(a.Status)
+	}
+	for i := range 2 {
+		c.send("GET /inside?n=" + fmt.Sprint(i) + " HTTP/1.1\r\nHost: " + o.addr + "\r\nProxy-Connection: keep-alive\r\n\r\n")
+		if a := c.answer(http.MethodGet); a.StatusCode != 200 || a.body != "ok" {
+			t.Fatalf("%s %q", a.Status, a.body)
+		}
+	}
+	if got := o.requests(); len(got) != 3 || !strings.HasPrefix(got[0], "GET /inside?n=0 HTTP/1.1\r\n") || strings.Contains(got[0], "Proxy-") ||
+		!strings.Contains(got[0], "Via: ") {
+		t.Errorf("the upstream received %q", got)
+	}
+	records := b.records(2)
+	records[0].want(t, map[string]any{"kind": "request", "mode": "plain", "url": o.url("/inside?n=0"), "status": 200})
+	if attempts, _ := records[0]["attempts"].([]any); len(attempts) != 2 {
+		t.Errorf("%d attempts", len(attempts))
+	}
+}
+
+// TestAuthorityInTunnel: what is inside names what CONNECT named (G5, A17).
+func TestAuthorityInTunnel(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, "")
+	for _, head := range []string{
+		"GET / HTTP/1.1\r\nHost: other.example.com\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n",
+		"GET http://other.example.com/ HTTP/1.1\r\nHost: " + o.addr + "\r\n\r\n",
+		"GET https://" + o.addr + "/ HTTP/1.1\r\nHost: " + o.addr + "\r\n\r\n",
+	} {
+		c := b.dialProxy()
+		c.connect(o.addr)
+		c.send(head)
+		refused(t, c.answer(http.MethodGet), 400, "authority_mismatch")
+	}
+	c := b.dialProxy()
+	c.connect(o.addr)
+	c.send("GET http://" + o.addr + "/absolute HTTP/1.1\r\nHost: other.example.com\r\n\r\n")
+	if a := c.answer(http.MethodGet); a.body != "ok" {
+		t.Errorf("the absolute form that agrees: %s", a.Status)
+	}
+	if got := o.requests(); len(got) != 1 {
+		t.Errorf("the upstream received %q", got)
+	}
+}
+
+// TestIntercept: HTTP/1.1 and HTTP/2 towards the client, each over both towards the upstream.
+func TestIntercept(t *testing.T) {
+	for _, up2 := range []bool{false, true} {
+		o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%s %s %s %s via %s", r.Proto, r.Method, r.RequestURI, body, r.Header.Get("Via")[:4])
+		}))
+		o.EnableHTTP2 = up2
+		o.StartTLS()
+		defer o.Close()
+		b := start(t, "defaults: {tls: intercept, upstream: {ca: "+originCA(t, o)+"}}")
+		for _, client2 := range []bool{false, true} {
+			c := b.client()
+			if client2 {
+				c = h2(c)
+			}
+			a := do(t, c, request(t, http.MethodPost, o.URL+"/p%2Fq?x=1", "data"))
+			protocol := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}
+			via := map[bool]string{false: "1.1 ", true: "2.0 "}[client2]
+			if want := protocol[up2] + " POST /p%2Fq?x=1 data via " + via; a.body != want || a.Proto != protocol[client2] {
+				t.Errorf("client h2 %v, upstream h2 %v: %s %q; want %q", client2, up2, a.Proto, a.body, want)
+			}
+			if a.TLS == nil || len(a.TLS.PeerCertificates) == 0 || a.TLS.PeerCertificates[0].Subject.CommonName != "" {
+				t.Errorf("%+v", a.TLS)
+			}
+		}
+		for _, r := range b.records(2) {
+			r.want(t, map[string]any{"kind": "request", "mode": "intercept", "url": o.URL + "/p%2Fq?x=1", "status": 200, "outcome": "ok"})
+		}
+	}
+}
+
+// TestInterceptAuthority: HTTP/2's :authority is held to CONNECT's too.
+func TestInterceptAuthority(t *testing.T) {
+	o := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.Errorf("%s reached the upstream", r.Host) }))
+	defer o.Close()
+	b := start(t, "defaults: {tls: intercept, upstream: {ca: "+originCA(t, o)+"}}")
+	for _, c := range []*http.Client{b.client(), h2(b.client())} {
+		r := request(t, http.MethodGet, o.URL, "")
+		r.Host = "other.example.com"
+		refused(t, do(t, c, r), 400, "authority_mismatch")
+	}
+}
+
+// TestInterceptBytes: what is neither TLS nor HTTP is refused, plaintext HTTP is governed (A59).
+func TestInterceptBytes(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, "defaults: {tls: intercept}")
+	c := b.dialProxy()
+	c.connect(o.addr)
+	c.send("SSH-2.0-x\r\n")
+	if rest := c.rest(); rest != "" {
+		t.Errorf("%q", rest)
+	}
+	b.records(1)[0].want(t, map[string]any{"kind": "tunnel", "mode": "intercept", "outcome": "bad_request"})
+	c = b.dialProxy()
+	c.connect(o.addr)
+	c.send("GET / HTTP/1.1\r\nHost: " + o.addr + "\r\n\r\n")
+	if a := c.answer(http.MethodGet); a.body != "ok" {
+		t.Errorf("%s", a.Status)
+	}
+	b.records(2)[1].want(t, map[string]any{"kind": "request", "mode": "plain"})
+}
+
+// TestInterceptServerName (G31, A57).
+func TestInterceptServerName(t *testing.T) {
+	b := start(t, "defaults: {tls: intercept}")
+	for sni, pass := range map[string]bool{"": true, "a.example.com": true, "b.example.com": false} {
+		c := b.dialProxy()
+		c.connect("a.example.com:443")
+		tc := tls.Client(c, &tls.Config{ServerName: sni, InsecureSkipVerify: true})
+		err := tc.Handshake()
+		if err == nil {
+			_, err = io.WriteString(tc, "GET /\r\n\r\n")
+			if err == nil {
+				_, err = http.ReadResponse(bufio.NewReader(tc), nil)
+			}
+		}
+		if (err == nil) != pass {
+			t.Errorf("%q: %v", sni, err)
+		}
+		c.Close()
+	}
+}
+
+// TestUntrusted: a client that does not trust the CA leaves a record that says so.
+func TestUntrusted(t *testing.T) {
+	b := start(t, "defaults: {tls: intercept}")
+	c := b.dialProxy()
+	c.connect("a.example.com:443")
+	if err := tls.Client(c, &tls.Config{ServerName: "a.example.com"}).Handshake(); err == nil {
+		t.Fatal("a certificate of an unknown CA was trusted")
+	}
+	c.Close()
+	b.records(1)[0].want(t, map[string]any{"kind": "tunnel", "mode": "intercept", "outcome": "client_gone"})
+}
+
+// TestNamesMintedByPolicy: no certificate for what policy forbids (A56).
+func TestNamesMintedByPolicy(t *testing.T) {
+	b := start(t, "defaults: {tls: intercept}\nhosts: {denied.example.com: {access: deny}}")
+	for _, target := range []string{"denied.example.com:443", "169.254.169.254:443"} {
+		if a := b.dialProxy().connect(target); a.StatusCode != 403 {
+			t.Errorf("%s: %s", target, a.Status)
+		}
+	}
+}
+
+// TestWebSocket in all modes (A33).
+func TestWebSocket(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || !strings.HasSuffix(r.Header.Get("Connection"), "Upgrade") {
+			w.WriteHeader(http.StatusUpgradeRequired)
+			return
+		}
+		c, rw, _ := w.(http.Hijacker).Hijack()
+		defer c.Close()
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nfirst")
+		_ = rw.Flush()
+		_, _ = io.Copy(c, rw)
+	})
+	plain := httptest.NewServer(handler)
+	defer plain.Close()
+	secure := httptest.NewUnstartedServer(handler)
+	secure.EnableHTTP2 = true // the upgrade must not be tried over h2
+	secure.StartTLS()
+	defer secure.Close()
+	b := start(t, "defaults: {upstream: {ca: "+originCA(t, secure)+"}}")
+	intercepting := start(t, "defaults: {tls: intercept, upstream: {ca: "+originCA(t, secure)+"}}")
+	head := func(target, host string) string {
+		return "GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+	}
+	talk := func(name string, c io.ReadWriter, r *bufio.Reader, target, host string) {
+		t.Helper()
+		if _, err := io.WriteString(c, head(target, host)+"early"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil || resp.StatusCode != 101 || resp.Header.Get("Sec-Websocket-Accept") != "x" || !strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") {
+			t.Fatalf("%s: %v %v", name, resp, err)
+		}
+		want := "firstearlylate"
+		_, _ = io.WriteString(c, "late")
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+	p := plain.Listener.Addr().String()
+	s := secure.Listener.Addr().String()
+	c := b.dialProxy()
+	talk("plain", c, c.r, "http://"+p+"/", p)
+	c.Close()
+	c = b.dialProxy()
+	c.connect(p)
+	talk("plaintext in a tunnel", c, c.r, "/", p)
+	c.Close()
+	c = b.dialProxy()
+	talk("absolute https", c, c.r, "https://"+s+"/", s)
+	c.Close()
+	c = b.dialProxy()
+	c.connect(s)
+	tc := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	talk("tunnel", tc, bufio.NewReader(tc), "/", s)
+	c.Close()
+	c = intercepting.dialProxy()
+	c.connect(s)
+	tc = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	talk("intercepted", tc, bufio.NewReader(tc), "/", s)
+	c.Close()
+	for _, r := range append(b.records(4), intercepting.records(1)...) {
+		if r.text("kind") == "request" {
+			r.want(t, map[string]any{"status": 101, "status_by": "upstream", "request_bytes": 9, "response_bytes": 14})
+		}
+	}
+}
+
+// TestWebSocketRefused: an answer that is no 101 is an ordinary one, and the connection ends with it.
+func TestWebSocketRefused(t *testing.T) {
+	o := newRawOrigin(t, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+	b := start(t, "")
+	c := b.dialProxy()
+	c.send("GET " + o.url("/") + " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET http://smuggled.example.com/ HTTP/1.1\r\n\r\n")
+	if a := c.answer(http.MethodGet); a.StatusCode != 403 || a.body != "no" {
+		t.Errorf("%s %q", a.Status, a.body)
+	}
+	if rest := c.rest(); rest != "" {
+		t.Errorf("then came %q", rest)
+	}
+}
+
+// TestUpgradeSmuggling: no other protocol is asked for in the client's name.
+func TestUpgradeSmuggling(t *testing.T) {
+	for _, upgrade := range []string{"h2c", "websocket, h2c", "TLS/1.0"} {
+		o := newRawOrigin(t, okAnswer)
+		b := start(t, "")
+		c := b.dialProxy()
+		c.send("GET " + o.url("/") + " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + "\r\n\r\n")
+		c.answer(http.MethodGet)
+		if got := o.requests()[0]; strings.Contains(got, "h2c") || strings.Contains(got, "TLS") {
+			t.Errorf("%s: the upstream received %q", upgrade, got)
+		}
+	}
+}
+
+// TestDrain: what is in flight is answered, tunnels are cut when the time is up, nobody new is served.
+func TestDrain(t *testing.T) {
+	began, finish := make(chan struct{}), make(chan struct{})
+	o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-finish
+		_, _ = io.WriteString(w, "in time")
+	}))
+	defer o.Close()
+	addr := tcpOrigin(t, echo)
+	b := start(t, "drain: {timeout: 600ms}")
+	tunnel := b.dialProxy()
+	tunnel.connect(addr)
+	answers := make(chan answer, 1)
+	go func() { answers <- get(t, b.client(), o.URL) }()
+	<-began
+	ended := make(chan error, 1)
+	go func() { ended <- b.Shutdown(context.Background()) }()
+	for !b.Draining() {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if c, err := net.Dial("tcp", b.ProxyAddrs()[0]); err == nil {
+		c.Close()
+		t.Error("the listener still accepts")
+	}
+	close(finish)
+	if a := <-answers; a.body != "in time" {
+		t.Errorf("%s %q", a.Status, a.body)
+	}
+	if err := <-ended; err == nil {
+		t.Error("a tunnel was cut and nobody says so")
+	}
+	tunnel.rest()
+	b.stopped.Do(func() {})
+	for _, r := range b.records(2) {
+		if r.text("kind") == "tunnel" {
+			r.want(t, map[string]any{"outcome": "draining"})
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package policy
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/match"
+	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/timeout"
+	"httpowerd/internal/policy/upstream"
+	"httpowerd/internal/redact"
+	"httpowerd/internal/state"
+)
+
+// Rooms are the long-lived makers of stages, one for each block. They own the metrics; what they make for a snapshot does not.
+type Rooms struct {
+	Timeout     *timeout.Room
+	Retry       *retry.Room
+	RateLimit   *ratelimit.Room
+	Concurrency *concurrency.Room
+	Breaker     *breaker.Room
+	Ends        Ends
+}
+
+// Ends makes what stands at the end of every chain.
+type Ends interface {
+	Requests(state.Scope, upstream.Config, timeout.Config, *destination.Rules) (http.RoundTripper, error)
+	Tunnels(state.Scope, upstream.Config, timeout.Config, *destination.Rules) (http.RoundTripper, error)
+}
+
+// Compile makes a snapshot. It either succeeds, and the keeper holds what the snapshot uses, or changes nothing.
+func Compile(f *File, rooms Rooms, keeper *state.Keeper) (*Snapshot, error) {
+	snapshot, generation, err := compile(f, rooms, keeper, f.settings.Proxy.LoopbackOnly())
+	if err != nil {
+		return nil, err
+	}
+	generation.Commit()
+	return snapshot, nil
+}
+
+// compile leaves it to the caller to commit the generation once the snapshot is in use. loopbackOnly is about the listeners that run, which
+// may be others than those in the file.
+func compile(f *File, rooms Rooms, keeper *state.Keeper, loopbackOnly bool) (_ *Snapshot, _ *state.Generation, err error) {
+	generation := keeper.Begin()
+	defer func() {
+		if err != nil {
+			generation.Abort()
+		}
+	}()
+	rules, err := destination.Compile(f.settings.Destinations, loopbackOnly)
+	if err != nil {
+		return nil, nil, fmt.Errorf("destinations: %w", err)
+	}
+	c := &compiler{file: f, rooms: rooms, generation: generation, rules: rules}
+	s := &Snapshot{Hash: f.Hash(), Loaded: time.Now(), Warnings: f.warnings, Settings: f.settings, Rules: rules, hosts: hostIndex{byPattern: match.NewIndex[*Host]()}}
+	base, err := c.policy(f.base)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.hosts.rest = &Host{Base: base}
+	for i := range f.hosts {
+		if err := c.host(&s.hosts, &f.hosts[i]); err != nil {
+			return nil, nil, err
+		}
+	}
+	return s, generation, nil
+}
+
+type compiler struct {
+	file       *File
+	rooms      Rooms
+	generation *state.Generation
+	rules      *destination.Rules
+	redactors  []sharedRedactor
+}
+
+type sharedRedactor struct {
+	config   redact.Config
+	redactor *redact.Redactor
+}
+
+func (c *compiler) host(index *hostIndex, plan *hostPlan) error {
+	pattern, err := match.ParsePattern(plan.pattern)
+	if err != nil {
+		return err
+	}
+	h := &Host{Pattern: plan.pattern}
+	if h.Base, err = c.policy(plan.base); err != nil {
+		return err
+	}
+	for _, r := range plan.routes {
+		route := Route{Name: r.label}
+		if route.match, err = match.Compile(r.plan.matches); err != nil {
+			return fmt.Errorf("%s.match: %w", r.plan.level, err)
+		}
+		if route.Policy, err = c.policy(r.plan); err != nil {
+			return err
+		}
+		h.Routes = append(h.Routes, route)
+	}
+	index.hosts = append(index.hosts, h)
+	return index.byPattern.Add(pattern, h)
+}
+
+// policy links the stages of one level, by THE ORDER.
+func (c *compiler) policy(p *plan) (*Policy, error) {
+	scope := state.Scope{Generation: c.generation, Policy: p.name}
+	up, _ := config[upstream.Config](p, "upstream")
+	limits, _ := config[timeout.Config](p, "timeout")
+	audit, _ := config[AuditPolicy](p, "audit")
+	requests, err := c.rooms.Ends.Requests(scope, up, limits, c.rules)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.level, err)
+	}
+	tunnels, err := c.rooms.Ends.Tunnels(scope, up, limits, c.rules)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.level, err)
+	}
+	redactor, err := c.redactor(p)
+	if err != nil {
+		return nil, fmt.Errorf("%s.redact: %w", p.level, err)
+	}
+	settings := settingsOf(p)
+	order := requestOrder(settings)
+	return &Policy{
+		Name: p.name, Access: Access(p.wordOf("access")), Intercept: p.wordOf("tls") == "intercept", SNI: SNI(p.wordOf("sni")),
+		Upgrade: p.wordOf("upgrade") == "https", Timeout: limits, Audit: audit, Redactor: redactor, Unapplied: p.deaf,
+		Requests: exchange.Chain(whole{requests}, forge(order, c.rooms, scope)...),
+		Tunnels:  exchange.Chain(whole{tunnels}, forge(tunnelOrder(settings), c.rooms, scope)...),
+		Stages:   names(order),
+	}, nil
+}
+
+// redactor is shared by policies that add the same: each holds compiled patterns.
+func (c *compiler) redactor(p *plan) (*redact.Redactor, error) {
+	config, _ := config[redact.Config](p, "redact")
+	if len(config.Headers)+len(config.Fields)+len(config.Patterns) == 0 {
+		return redact.Default(), nil
+	}
+	for _, s := range c.redactors {
+		if reflect.DeepEqual(s.config, config) {
+			return s.redactor, nil
+		}
+	}
+	r, err := redact.New(config)
+	if err == nil {
+		c.redactors = append(c.redactors, sharedRedactor{config, r})
+	}
+	return r, err
+}

@@ -1,0 +1,176 @@
+package policy
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/timeout"
+	"httpowerd/internal/policy/upstream"
+)
+
+// derive fits the values that nobody wrote to those that somebody did, across blocks.
+func (a *assembly) derive(p *plan) {
+	t, r, b := p.blocks["timeout"], p.blocks["retry"], p.blocks["breaker"]
+	if a.spoilt(t) || a.spoilt(r) || a.spoilt(b) {
+		return
+	}
+	field := func(m *merged, key ...string) func() (bool, bool) {
+		return func() (bool, bool) { return m.written(key...) }
+	}
+	w := dependent(field(t, "attempt"), field(t, "total"))
+	limits := t.config.(*timeout.Config)
+	attemptWritten, totalWritten := w[0], w[1]
+	if t.on {
+		a.report(t.body, t.wrote, limits.Derive(timeout.Written{Attempt: attemptWritten, Total: totalWritten}))
+	} else {
+		*limits = timeout.Config{Connect: limits.Connect, TLS: limits.TLS} // a connection that never comes helps nobody
+	}
+	if r.on {
+		w := dependent(field(r, "backoff", "base"), field(r, "backoff", "throttled"), field(r, "backoff", "max"))
+		waits := dependent(field(t, "total"), field(r, "retry_after", "max"))
+		a.report(r.body, r.wrote, r.config.(*retry.Config).Derive(limits.Total.D(), retry.Written{
+			Total: totalWritten && waits[0], RetryAfterMax: waits[1], BackoffBase: w[0], BackoffThrottled: w[1], BackoffMax: w[2]}))
+	}
+	if b.on {
+		w := dependent(field(b, "open"), field(b, "open_max"))
+		spans := dependent(field(t, "attempt"), field(b, "window"))
+		a.report(b.body, b.wrote, b.config.(*breaker.Config).Derive(limits.Attempt.D(), breaker.Written{
+			Attempt: attemptWritten && spans[0], Window: spans[1], Open: w[0], OpenMax: w[1]}))
+	}
+	for _, l := range p.blocks["rate_limit"].levels {
+		if c := l.config.(*ratelimit.Config); c.Burst == 0 {
+			c.Burst = c.Requests
+		}
+	}
+}
+
+// spoilt tells whether a fault of the block was reported already: what would be derived from it would only confuse.
+func (a *assembly) spoilt(m *merged) bool {
+	return m.body != nil && m.body.hasBroken()
+}
+
+// publicSuffix warns of a pattern that takes in hosts of strangers.
+func (a *assembly) publicSuffix(n *node, pattern string) {
+	name, ok := strings.CutPrefix(pattern, "*.")
+	if !ok {
+		return
+	}
+	name, _, _ = strings.Cut(name, ":")
+	suffix, icann := publicsuffix.PublicSuffix(name)
+	if suffix == name && (icann || strings.Contains(name, ".")) {
+		a.warnings.at(n, "takes in every site below the public suffix %s, whoever owns it", name)
+	}
+}
+
+// checkTunnel warns of blocks that cannot act, because all that the proxy sees of this host is a tunnel.
+func (a *assembly) checkTunnel(h *hostPlan) {
+	plans := []*plan{h.base}
+	for _, r := range h.routes {
+		plans = append(plans, r.plan)
+	}
+	for i, p := range plans {
+		if p.wordOf("tls") != "tunnel" || p.wordOf("upgrade") != "off" || p.wordOf("access") == string(Deny) {
+			continue
+		}
+		for _, l := range p.layers {
+			if l.origin != originHost && l.origin != originRoute {
+				continue
+			}
+			for _, n := range deaf(l) {
+				name := strings.TrimPrefix(n.path, l.level+".")
+				p.deaf = append(p.deaf, name)
+				if l.level == p.level {
+					a.warnings.at(n, "cannot act on the tunnels of this host: write tls: intercept or upgrade: https, or remove it")
+				}
+			}
+		}
+		if i > 0 {
+			name := fmt.Sprintf("routes[%s]", h.routes[i-1].label)
+			h.base.deaf = append(h.base.deaf, name)
+			a.warnings.add(p.at, p.level, "a route sees nothing of this host's tunnels: write tls: intercept or upgrade: https, or remove it")
+		}
+	}
+}
+
+// deaf lists the nodes of a level's blocks that mean nothing to a tunnel.
+func deaf(l layer) []*node {
+	var out []*node
+	for _, b := range blocks() {
+		n := l.body.get(b.name)
+		if n == nil || n.kind != mapping {
+			continue
+		}
+		for _, key := range b.tunnels {
+			if key == "" {
+				out = append(out, n)
+			} else if v := n.get(key); v != nil {
+				out = append(out, v)
+			}
+		}
+	}
+	return out
+}
+
+// checkSettings looks at what no block can see alone.
+func (a *assembly) checkSettings() {
+	s := &a.file.settings
+	top := func(block string, keys ...string) *node {
+		for _, b := range a.file.tops {
+			if b.name == block {
+				n, rest := find(b.body, keys)
+				if n != nil && len(rest) == 0 {
+					return n
+				}
+			}
+		}
+		return nil
+	}
+	a.secretFile(top("proxy", "tls", "key"))
+	a.secretFile(top("ca", "key"))
+	if n := top("admin", "listen"); n != nil && s.Admin.Listen != "" && !loopback(s.Admin.Listen) && s.Admin.Token.IsZero() {
+		a.warnings.at(n, "is open to the network without a token: it serves health, metrics and the CA certificate only")
+	}
+	if s.Proxy.Open == OpenYes && !s.Proxy.LoopbackOnly() {
+		if n := top("proxy", "open"); n != nil {
+			a.warnings.at(n, "everybody who reaches the listener may use the proxy: private admits private networks alone")
+		}
+	}
+}
+
+// checkFiles reads the certificates that the policy's connections will need.
+func (a *assembly) checkFiles(p *plan) {
+	c, _ := config[upstream.Config](p, "upstream")
+	files := [3]string{c.CA, c.ClientCert, c.ClientKey}
+	m := p.blocks["upstream"]
+	if files == [3]string{} || a.checked[files] || a.spoilt(m) {
+		return
+	}
+	if a.checked == nil {
+		a.checked = map[[3]string]bool{}
+	}
+	a.checked[files] = true
+	var found checks
+	found.roots("ca", c.CA)
+	if c.ClientCert != "" && c.ClientKey != "" { // the room says so where one is missing
+		found.pair("client_cert", c.ClientCert, "client_key", c.ClientKey)
+	}
+	a.report(m.body, m.wrote, found)
+	if n, rest := find(m.body, []string{"client_key"}); len(rest) == 0 {
+		a.secretFile(n)
+	}
+}
+
+func (a *assembly) secretFile(n *node) {
+	if n == nil || n.kind != scalar || n.text == "" {
+		return
+	}
+	if info, err := os.Stat(n.text); err == nil && info.Mode().Perm()&0o077 != 0 {
+		a.warnings.at(n, "%s can be read by its group or by everybody (mode %04o): chmod 600 it", n.text, info.Mode().Perm())
+	}
+}

@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing wrong, or worth a warning, in a configuration file.
+type Fault struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"` // of the key; 0 where the value came from a flag or was not written at all
+	Col     int    `json:"column"`
+	Path    string `json:"path"` // hosts["api.example.com"].retry.attempts; "" for the file itself
+	Message string `json:"message"`
+}
+
+// String is FILE:LINE:COL: path: message.
+func (f Fault) String() string {
+	var b strings.Builder
+	b.WriteString(f.File)
+	if f.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", f.Line, f.Col)
+	}
+	if b.Len() > 0 {
+		b.WriteString(": ")
+	}
+	if f.Path != "" {
+		b.WriteString(f.Path)
+		b.WriteString(": ")
+	}
+	b.WriteString(f.Message)
+	return b.String()
+}
+
+// Faults is everything wrong with a configuration, in the order of its files and lines. An empty one is no error.
+type Faults []Fault
+
+// Error lists the faults, one on a line.
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i := range f {
+		lines[i] = f[i].String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// collector gathers faults; what several levels inherit is reported once.
+type collector struct {
+	faults  []Fault
+	seen    map[Fault]bool
+	secrets []string // texts that no message may show
+	order   []string // files as they were read
+}
+
+func (c *collector) add(at position, path, format string, args ...any) {
+	f := Fault{File: at.file, Line: at.line, Col: at.column, Path: path, Message: fmt.Sprintf(format, args...)}
+	for _, s := range c.secrets {
+		f.Message = strings.ReplaceAll(f.Message, s, "[redacted]")
+	}
+	if c.seen == nil {
+		c.seen = map[Fault]bool{}
+	}
+	if !c.seen[f] {
+		c.seen[f] = true
+		c.faults = append(c.faults, f)
+	}
+}
+
+func (c *collector) at(n *node, format string, args ...any) { c.add(n.at, n.path, format, args...) }
+
+// sorted orders by file (the main file first, then as they were included), line and column.
+func (c *collector) sorted() []Fault {
+	rank := func(f Fault) int {
+		if i := slices.Index(c.order, f.File); i >= 0 {
+			return i
+		}
+		return len(c.order)
+	}
+	slices.SortStableFunc(c.faults, func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col), cmp.Compare(a.Path, b.Path))
+	})
+	return c.faults
+}
+
+// didYouMean is ", did you mean X?" for the known word nearest to a misspelt one, or "".
+func didYouMean(word string, known []string) string {
+	best, distance := "", 1+max(1, min(3, len(word)/3))
+	for _, k := range known {
+		if d := levenshtein(strings.ToLower(word), k); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(": did you mean %s?", best)
+}
+
+// levenshtein is the number of letters to insert, delete or replace. Long words count as far apart.
+func levenshtein(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			next := diagonal
+			if a[i-1] != b[j-1] {
+				next = 1 + min(diagonal, row[j], row[j-1])
+			}
+			diagonal, row[j] = row[j], next
+		}
+	}
+	return row[len(b)]
+}

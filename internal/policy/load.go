@@ -1,0 +1,280 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Source says where a configuration comes from.
+type Source struct {
+	Path      string // "": nothing but the defaults
+	Overrides Overrides
+	Env       func(string) (string, bool) // for ${NAME}; nil is os.LookupEnv
+}
+
+// Overrides are settings of the command line. They win over the file, as if they were written last. Nil (and empty) ones are not given.
+type Overrides struct {
+	Listen      []string // --listen
+	Admin       *string  // --admin
+	Open        *string  // --open
+	LogLevel    *string  // --log-level
+	LogFormat   *string  // --log-format
+	Intercept   *bool    // --intercept: the defaults' tls; a host that says otherwise keeps its word
+	AuditOutput *string  // --audit
+	NoAudit     bool     // no audit record at all
+	CADir       *string
+	StateDir    *string
+}
+
+// File is a configuration that was read and found valid. It is immutable.
+type File struct {
+	path     string
+	settings Settings
+	tops     []topBlock // the settings with their origins, for output
+	base     *plan      // the defaults alone
+	hosts    []hostPlan
+	warnings []Fault
+	files    []string
+	folders  []string // of globs: a file that appears there is part of the configuration
+	digest   string   // over all that was read
+}
+
+type hostPlan struct {
+	pattern string // canonical
+	base    *plan
+	routes  []routePlan
+}
+
+// Warnings lists what is valid but hardly meant.
+func (f *File) Warnings() []Fault { return slices.Clone(f.warnings) }
+
+// Files lists every file that the configuration is made of, includes and ${file:…} among them.
+func (f *File) Files() []string { return slices.Clone(f.files) }
+
+// Settings is what is not per host.
+func (f *File) Settings() Settings { return f.settings }
+
+// Load reads, merges and checks a configuration. It reports every fault at once and touches neither the network nor a file that it only reads.
+func Load(src Source) (*File, Faults) {
+	f, faults := load(src)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return f, nil
+}
+
+// load returns a File in any case, so that a watcher knows which files to look at while they are broken.
+func load(src Source) (*File, Faults) {
+	r := newReader(src)
+	root := r.root(src.Path)
+	f := &File{path: src.Path}
+	if root != nil {
+		overrides(root, src.Overrides)
+		(&assembly{reader: r, file: f}).assemble(root)
+	}
+	f.files, f.folders = r.files, r.folders
+	f.digest = hex.EncodeToString(r.sum.Sum(nil))
+	f.warnings = r.warnings.sorted()
+	return f, r.faults.sorted()
+}
+
+// reader turns files into one tree.
+type reader struct {
+	env      func(string) (string, bool)
+	dir      string // of the main file
+	faults   *collector
+	warnings *collector
+	files    []string
+	folders  []string
+	sum      hash.Hash
+	nodes    int
+	exceeded bool
+}
+
+func newReader(src Source) *reader {
+	r := &reader{env: src.Env, faults: &collector{}, warnings: &collector{}, sum: sha256.New(), dir: filepath.Dir(src.Path)}
+	if r.env == nil {
+		r.env = os.LookupEnv
+	}
+	return r
+}
+
+// watch notes a file whose change changes the configuration.
+func (r *reader) watch(path string) {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	if !slices.Contains(r.files, path) {
+		r.files = append(r.files, path)
+	}
+}
+
+// digest adds what was read to the digest of the whole.
+func (r *reader) digest(path string, data []byte) {
+	sum := sha256.Sum256(data)
+	r.sum.Write([]byte(path + "\x00"))
+	r.sum.Write(sum[:])
+}
+
+// file reads and parses one file of YAML.
+func (r *reader) file(path string, at position) *node {
+	r.watch(path)
+	data, _, err := readFile(path, maxFileSize)
+	if err != nil {
+		r.faults.add(at, "", "cannot read %s: %v", path, err)
+		return nil
+	}
+	r.digest(path, data)
+	r.faults.order = append(r.faults.order, path)
+	r.warnings.order = r.faults.order
+	return r.parse(path, data)
+}
+
+// root is the main file with the hosts of the included ones.
+func (r *reader) root(path string) *node {
+	if path == "" {
+		return &node{kind: mapping}
+	}
+	root := r.file(path, position{file: path})
+	if root == nil {
+		return nil
+	}
+	switch v := root.get("version"); {
+	case v == nil:
+		r.faults.add(position{path, 1, 1}, "version", "is missing: write version: 1")
+	case v.kind != broken && v.value != int64(1):
+		r.faults.at(v, "must be 1, is %s", v.describe())
+	}
+	if include := root.get("include"); include != nil {
+		r.include(root, include)
+	}
+	return root
+}
+
+// include adds the hosts of other files.
+func (r *reader) include(root, include *node) {
+	patterns := include.items
+	switch {
+	case include.kind == broken:
+		return
+	case include.kind == scalar:
+		patterns = []*node{include}
+	case include.kind != list:
+		r.faults.at(include, "must be a list of files, is %s", include.describe())
+		return
+	}
+	for _, p := range patterns {
+		if p.kind != scalar || p.text == "" {
+			r.faults.at(p, "must be the path of a file, such as conf.d/*.yaml")
+			continue
+		}
+		for _, path := range r.glob(p) {
+			if slices.Contains(r.faults.order, path) {
+				r.faults.at(p, "%s is included twice, or includes itself", path)
+				continue
+			}
+			if n := r.file(path, p.at); n != nil {
+				r.adopt(root, n)
+			}
+		}
+	}
+}
+
+// glob lists the files of one pattern in the order of their names.
+func (r *reader) glob(p *node) []string {
+	pattern := p.text
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(r.dir, pattern)
+	}
+	if !strings.ContainsAny(p.text, "*?[") {
+		return []string{pattern}
+	}
+	folder := filepath.Dir(pattern)
+	if abs, err := filepath.Abs(folder); err == nil {
+		folder = abs
+	}
+	r.folders = append(r.folders, folder)
+	found, err := filepath.Glob(pattern)
+	if err != nil {
+		r.faults.at(p, "is not a pattern of files: %v", err)
+		return nil
+	}
+	found = slices.DeleteFunc(found, func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Mode().Type()&fs.ModeDir != 0
+	})
+	if len(found) == 0 {
+		r.warnings.at(p, "matches no file")
+	}
+	return found
+}
+
+// adopt moves the hosts of an included file under the main one's.
+func (r *reader) adopt(root, included *node) {
+	for _, f := range included.fields {
+		switch {
+		case f.value.kind == broken:
+		case f.key == "version":
+			if f.value.value != int64(1) {
+				r.faults.at(f.value, "must be 1, is %s", f.value.describe())
+			}
+		case f.key != "hosts":
+			r.faults.at(f.value, "cannot stand in an included file, which may hold nothing but hosts:")
+		case f.value.kind != mapping:
+			r.faults.at(f.value, "must be a mapping of host patterns, is %s", f.value.describe())
+		default:
+			hosts := root.get("hosts")
+			if hosts == nil {
+				hosts = &node{kind: mapping, at: f.value.at, path: "hosts"}
+				root.fields = append(root.fields, field{"hosts", hosts})
+			}
+			if hosts.kind == mapping {
+				hosts.fields = append(hosts.fields, f.value.fields...) // duplicates are found when patterns are read
+			}
+		}
+	}
+}
+
+// overrides writes the flags over the file's tree.
+func overrides(root *node, o Overrides) {
+	put := func(flag, block, key string, v any) {
+		at := position{file: "--" + flag}
+		parent := root.get(block)
+		if parent == nil || parent.kind != mapping {
+			parent = &node{kind: mapping, at: at, path: block, origin: originFlag}
+			root.set(block, parent)
+		}
+		parent.set(key, plainNode(v, at, join(block, key)))
+	}
+	text := func(flag, block, key string, v *string) {
+		if v != nil {
+			put(flag, block, key, *v)
+		}
+	}
+	if len(o.Listen) > 0 {
+		put("listen", "proxy", "listen", o.Listen)
+	}
+	text("open", "proxy", "open", o.Open)
+	text("admin", "admin", "listen", o.Admin)
+	text("log-level", "log", "level", o.LogLevel)
+	text("log-format", "log", "format", o.LogFormat)
+	text("ca-dir", "ca", "dir", o.CADir)
+	text("state-dir", "state", "dir", o.StateDir)
+	text("audit", "audit", "output", o.AuditOutput)
+	if o.NoAudit {
+		put("audit", "audit", "output", "off")
+	}
+	if o.Intercept != nil {
+		word := "tunnel"
+		if *o.Intercept {
+			word = "intercept"
+		}
+		put("intercept", "defaults", "tls", word)
+	}
+}

@@ -1,0 +1,166 @@
+package ratelimit
+
+import (
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/state/quota"
+)
+
+// What a client is told of the limits, and when nothing is added.
+func TestRateLimitFields(t *testing.T) {
+	two := []Level{level("defaults", 100, time.Minute, nil), level(`hosts["*.example.com"]`, 2, 1500*ms, nil)}
+	for name, c := range map[string]struct {
+		levels        []Level
+		requests      int // how many go, the last one is looked at
+		answer        []string
+		state, policy string
+	}{
+		"one":                          {[]Level{level("defaults", 10, 10*second, nil)}, 1, nil, `"defaults";r=9;t=1`, `"defaults";q=10;w=10`},
+		"many":                         {[]Level{level("defaults", 10, 10*second, nil)}, 7, nil, `"defaults";r=3;t=7`, `"defaults";q=10;w=10`},
+		"none left: when there is one": {[]Level{level("defaults", 10, 100*second, nil)}, 10, nil, `"defaults";r=0;t=10`, `"defaults";q=10;w=100`},
+		"a burst of its own":           {[]Level{level("defaults", 10, 10*second, func(l *Config) { l.Burst = 3 })}, 1, nil, `"defaults";r=2;t=1`, `"defaults";q=10;w=10`},
+		"a window of no whole seconds": {[]Level{level("defaults", 10, 500*ms, nil)}, 1, nil, `"defaults";r=9;t=1`, `"defaults";q=10`},
+		"two levels":                   {two, 1, nil, `"defaults";r=99;t=1, "hosts[\"*.example.com\"]";r=1;t=1`, `"defaults";q=100;w=60, "hosts[\"*.example.com\"]";q=2`},
+		"a name of other letters":      {[]Level{level("größe\n", 10, 10*second, nil)}, 1, nil, `"gr??e?";r=9;t=1`, `"gr??e?";q=10;w=10`},
+		"nothing limits":               {[]Level{learner(nil)}, 1, nil, "", ""},
+		"the upstream's own":           {two, 1, []string{`RateLimit: "u";r=1;t=9`, `RateLimit-Policy: "u";q=5;w=10`}, `"u";r=1;t=9`, `"u";q=5;w=10`},
+		"the upstream's policy alone":  {two, 1, []string{`RateLimit-Policy: "u";q=5;w=10`}, "", `"u";q=5;w=10`},
+		"another dialect":              {two, 1, []string{"X-RateLimit-Remaining: 0"}, "", ""},
+		"an older draft":               {two, 1, []string{"RateLimit-Remaining: 5"}, "", ""},
+		"a vendor's":                   {two, 1, []string{"anthropic-ratelimit-tokens-remaining: 7"}, "", ""},
+		"another vendor's":             {two, 1, []string{"X-Shopify-Shop-Api-Call-Limit: 39/40"}, "", ""},
+		"one that cannot be read":      {two, 1, []string{"X-RateLimit-Remaining: many"}, "", ""},
+	} {
+		for _, learn := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				for i := range c.levels {
+					c.levels[i].Config.Learn = learn || !c.levels[i].Config.Limits()
+				}
+				chain := r.load(c.levels...)
+				r.replies(200, c.answer...)
+				for range c.requests - 1 {
+					r.pass(chain, api)
+				}
+				h := r.pass(chain, api).Header
+				if state, policy := h.Get("RateLimit"), h.Get("RateLimit-Policy"); state != c.state || policy != c.policy {
+					t.Errorf("%s: %s and %s; want %s and %s", name, state, policy, c.state, c.policy)
+				}
+			})
+		}
+	}
+}
+
+// What is there of the next token shortens the time to it.
+func TestPartOfAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(level("defaults", 1, 10*second, func(c *Config) { c.Burst = 2 }))
+		r.pass(chain, api)
+		r.pass(chain, api)
+		time.Sleep(14 * second)
+		if got := r.pass(chain, api).Header.Get("RateLimit"); got != `"defaults";r=0;t=6` {
+			t.Error(got)
+		}
+	})
+}
+
+func TestQuotaMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // it is 2000-01-01T00:00:00Z, 946684800
+		r := newRig(t)
+		chain := r.load(learner(nil))
+		if got := r.metric("quota_remaining", api, "requests"); got != -1 {
+			t.Errorf("before anything was said: %v", got)
+		}
+		said := func(account, requests, reset, tokens string) {
+			r.replies(200, "x-ratelimit-remaining-requests: "+requests, "x-ratelimit-reset-requests: "+reset, "x-ratelimit-remaining-tokens: "+tokens)
+			r.pass(chain, api, header("Authorization", account))
+		}
+		said("a", "50", "60s", "900")
+		said("b", "7", "60s", "1000")
+		said("c", "80", "90s", "2000")
+		for i := range 20 {
+			said("d"+strconv.Itoa(i), "7", "1s", "2000") // as little, but for a shorter time
+		}
+		for _, want := range []struct {
+			name, unit string
+			value      float64
+		}{
+			{"quota_remaining", quota.Requests, 7}, {"quota_remaining", quota.Tokens, 900},
+			{"quota_reset_timestamp_seconds", quota.Requests, 946684860}, {"quota_reset_timestamp_seconds", quota.Tokens, -1},
+		} {
+			if got := r.metric(want.name, api, want.unit); got != want.value {
+				t.Errorf("%s %s: %v; want %v, the tightest over credentials", want.name, want.unit, got, want.value)
+			}
+		}
+		time.Sleep(time.Minute)
+		if got := r.metric("quota_remaining", api, "requests"); got != 80 {
+			t.Errorf("after the tightest was restored: %v", got)
+		}
+		time.Sleep(time.Minute)
+		if got := r.metric("quota_remaining", api, "requests"); got != -1 {
+			t.Errorf("after the reset: %v", got)
+		}
+	})
+}
+
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(
+			level("defaults", 10, time.Minute, func(c *Config) { c.Scope = ScopePattern }),
+			level("hosts", 2, 10*second, func(c *Config) { c.Key, c.Wait = []string{"tenant"}, c.Wait*2 }))
+		r.replies(200, "X-RateLimit-Limit: 60", "X-RateLimit-Remaining: 42", "X-RateLimit-Reset: 60", "X-RateLimit-Resource: core")
+		r.pass(chain, api, tenant("billing"))
+		r.pass(chain, api, tenant("billing"))
+		r.join(t.Context(), chain, "waits", api, tenant("billing"))
+		got := map[string]LimitStatus{}
+		r.room.Limits(func(l LimitStatus) { got[l.Kind+l.Level] = l })
+		want := map[string]LimitStatus{
+			"configureddefaults": {Kind: Configured, Level: "defaults", Pattern: "*.example.com", Unit: "requests", Limit: 10, Per: 60, Burst: 10, Remaining: 7},
+			"configuredhosts": {Kind: Configured, Level: "hosts", Tenant: "billing", Authority: "api.example.com:443", Unit: "requests",
+				Limit: 2, Per: 10, Burst: 2, Waiting: 1},
+			"announced": {Kind: Announced, Policy: policy, Tenant: "billing", Authority: "api.example.com:443", Name: "core", Unit: "requests",
+				Limit: 60, Remaining: 42, Reset: time.Now().Add(time.Minute)},
+		}
+		for kind, w := range want {
+			if got[kind] != w {
+				t.Errorf("%s:\n got %+v\nwant %+v", kind, got[kind], w)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d limits", len(got))
+		}
+		time.Sleep(time.Minute)
+		r.replies(429, "Retry-After: 60")
+		r.pass(chain, api, tenant("billing"))
+		var closed []LimitStatus
+		r.room.Limits(func(l LimitStatus) {
+			if l.Closed == 60 && l.Limit == -1 && l.Remaining == 0 && l.Tenant == "billing" {
+				closed = append(closed, l)
+			}
+		})
+		if len(closed) != 1 {
+			t.Errorf("after a 429: %+v", closed)
+		}
+	})
+}
+
+// Without a registry and without a limit the stage is not there at all.
+func TestNothingToDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.room = New(nil)
+		end := exchange.RoundTripperFunc(r.upstream)
+		g := r.keeper.Begin()
+		chain := r.link(g, policy)
+		g.Commit()
+		if _, same := chain.(exchange.RoundTripperFunc); !same {
+			t.Errorf("a stage that does nothing: %T around %T", chain, end)
+		}
+	})
+}

@@ -1,0 +1,51 @@
+package ratelimit
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/state"
+)
+
+func BenchmarkStage(b *testing.B) {
+	plenty := level("defaults", maxRequests, time.Second, func(c *Config) { c.Learn = false })
+	learning := level("defaults", maxRequests, time.Second, nil)
+	keyed := level("defaults", maxRequests, time.Second, func(c *Config) { c.Key = []string{"tenant", "credential", "path"} })
+	usual := []string{"Content-Type: application/json", "Date: Thu, 15 Jan 2026 12:00:00 GMT", "Content-Length: 5", "Server: x", "Vary: Accept"}
+	for _, c := range []struct {
+		name   string
+		levels []Level
+		lines  []string
+	}{
+		{"limit", []Level{plenty}, usual},
+		{"limit-and-learn", []Level{learning}, usual},
+		{"keyed", []Level{keyed}, usual},
+		{"two", []Level{plenty, level("hosts", maxRequests, time.Second, nil)}, usual},
+		{"announced", []Level{learning}, append(usual, "X-RateLimit-Limit: 60", "X-RateLimit-Remaining: 42", "X-RateLimit-Reset: 60")},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var keeper state.Keeper
+			g := keeper.Begin()
+			scope := state.Scope{Generation: g, Policy: policy}
+			room := New(nil)
+			resp := reply(200, c.lines...)
+			next := exchange.RoundTripperFunc(func(*http.Request) (*http.Response, error) {
+				delete(resp.Header, "Ratelimit")
+				delete(resp.Header, "Ratelimit-Policy")
+				return resp, nil
+			})
+			chain := exchange.Chain(next, room.Look(scope, c.levels), room.Stage(scope, c.levels))
+			g.Commit()
+			req := request(context.Background(), api, header("Authorization", "Bearer abc"), path("/v1/things"))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := chain.RoundTrip(req); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

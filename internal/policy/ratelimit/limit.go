@@ -1,0 +1,156 @@
+package ratelimit
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/state"
+	"httpowerd/internal/state/memory"
+)
+
+// limits are the limiters of one level.
+type limits struct {
+	room  *Room
+	level string
+	rate  atomic.Pointer[memory.Rate] // of those that are made later
+	table *state.Table[*memory.Limiter]
+}
+
+// kept is the part of a Config that limiters are kept by: what says whom they count. New numbers are given to those that are there.
+type kept struct{ scope, key string }
+
+func (r *Room) keepLimits(scope state.Scope, l Level) *limits {
+	rate := &memory.Rate{Requests: l.Config.Requests, Per: l.Config.Per.D(), Burst: l.Config.burst()}
+	level := state.Scope{Generation: scope.Generation, Policy: l.Name}
+	all := state.Keep(level, "rate_limit", kept{l.Config.Scope, strings.Join(l.Config.Key, "\n")}, func() *limits {
+		all := &limits{room: r, level: l.Name}
+		all.rate.Store(rate)
+		all.table = state.NewTable(state.MaxEntries, func(state.Key) *memory.Limiter { return memory.NewLimiter(*all.rate.Load()) })
+		r.mu.Lock()
+		r.limits[all] = struct{}{}
+		r.mu.Unlock()
+		return all
+	})
+	scope.Generation.OnCommit(func() {
+		all.rate.Store(rate)
+		all.table.Each(func(_ state.Key, l *memory.Limiter) { l.SetRate(*rate) })
+	})
+	return all
+}
+
+// Close forgets the limiters; requests that still use them may go on doing so.
+func (l *limits) Close() error {
+	l.room.mu.Lock()
+	delete(l.room.limits, l)
+	l.room.mu.Unlock()
+	return nil
+}
+
+// limit is one level that limits.
+type limit struct {
+	*limits
+	config  Config
+	headers []string // of the key, in net/http's spelling; "" stands for another part
+	text    string   // for refusals
+	policy  string   // the RateLimit-Policy item
+	name    string   // the quoted name of its item in RateLimit
+}
+
+func (r *Room) limitOf(scope state.Scope, l Level) limit {
+	out := limit{limits: r.keepLimits(scope, l), config: l.Config,
+		text: fmt.Sprintf("the limit of %d in %s (%s)", l.Config.Requests, l.Config.Per, l.Name)}
+	for _, part := range l.Config.Key {
+		name, _ := strings.CutPrefix(part, "header:")
+		if name == part {
+			name = ""
+		}
+		out.headers = append(out.headers, http.CanonicalHeaderKey(name))
+	}
+	out.name = quote(l.Name)
+	out.policy = policyItem(out.name, l.Config)
+	return out
+}
+
+// of is the limiter that counts this request.
+func (l *limit) of(room *Room, x *exchange.Exchange, r *http.Request) *memory.Limiter {
+	k := state.Key{Authority: x.Target}
+	if l.config.Scope == ScopePattern {
+		pattern, _, _ := strings.Cut(x.Policy, "#")
+		k.Authority = exchange.Authority{Host: pattern}
+	}
+	if len(l.config.Key) == 0 {
+		return l.table.Get(k)
+	}
+	var space [fingerprintSpace]byte
+	parts := space[:secretSize]
+	for i, part := range l.config.Key {
+		switch part {
+		case "tenant":
+			k.Tenant = x.Tenant
+		case "credential":
+			parts = appendPart(parts, part, room.credential(r.Header))
+		case "path":
+			parts = appendPart(parts, part, r.URL.Path)
+		default:
+			parts = appendPart(parts, part, strings.Join(r.Header[l.headers[i]], ","))
+		}
+	}
+	if len(parts) > secretSize {
+		k.Credential = room.fingerprint(parts)
+	}
+	return l.table.Get(k)
+}
+
+// credentialFields are where clients put what upstreams tell accounts apart by.
+var credentialFields = [...]string{"Authorization", "X-Api-Key", "Api-Key", "Apikey", "X-Auth-Token", "X-Access-Token", "Private-Token",
+	"X-Goog-Api-Key", "X-Shopify-Access-Token"}
+
+// credential tells one client's credentials from another's without showing them; "" where there are none.
+func (r *Room) credential(h http.Header) string {
+	var space [fingerprintSpace]byte
+	parts := space[:secretSize]
+	for _, name := range credentialFields {
+		for _, v := range h[name] {
+			parts = appendPart(parts, name, lasting(v))
+		}
+	}
+	if len(parts) == secretSize {
+		return ""
+	}
+	return r.fingerprint(parts)
+}
+
+// lasting is the part of a credential that is the same in every request: a signature of AWS (Signature Version 4) begins with the account's key,
+// the day and the place, and ends with what is made anew each time.
+func lasting(credential string) string {
+	if !strings.HasPrefix(credential, "AWS4-") {
+		return credential
+	}
+	key, _, _ := strings.Cut(credential, ",")
+	return key
+}
+
+// A fingerprint is made of the room's secret and then the parts; most fit into fingerprintSpace.
+const (
+	secretSize       = 32
+	fingerprintSpace = 512
+)
+
+// appendPart adds a named value so that no two lists of parts look the same.
+func appendPart(dst []byte, name, value string) []byte {
+	dst = append(binary.AppendUvarint(dst, uint64(len(name))), name...)
+	return append(binary.AppendUvarint(dst, uint64(len(value))), value...)
+}
+
+// fingerprint is a keyed hash, cut short: it tells values apart while the process lives, and gives none away. It overwrites the space that parts
+// begin with.
+func (r *Room) fingerprint(parts []byte) string {
+	copy(parts, r.secret[:])
+	sum := sha256.Sum256(parts)
+	return string(sum[:16])
+}

@@ -1,0 +1,98 @@
+package ratelimit
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"httpowerd/internal/state"
+	"httpowerd/internal/state/quota"
+)
+
+// metrics are what the block counts, and the quotas as they are when somebody asks. What a host's exchanges update is looked up once and kept;
+// labels are bounded by whoever makes them.
+type metrics struct {
+	room      *Room
+	decisions *prometheus.CounterVec
+	wait      *prometheus.HistogramVec
+	remaining *prometheus.Desc
+	reset     *prometheus.Desc
+	hosts     sync.Map // host label: *hostMetrics
+}
+
+type hostMetrics struct {
+	allowed, delayed, refused, observed prometheus.Counter
+	wait                                prometheus.Observer
+}
+
+func newMetrics(reg prometheus.Registerer, room *Room) *metrics {
+	m := &metrics{room: room,
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_rate_limit_decisions_total",
+			Help: "What configured limits and announced quotas decided: allowed, delayed, refused, or observed to be over the limit."}, []string{"host", "decision"}),
+		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "httpowerd_rate_limit_wait_seconds",
+			Help:                        "Time that requests were held for a limit or a quota; those that were not held are not counted.",
+			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"host"}),
+		remaining: prometheus.NewDesc("httpowerd_quota_remaining",
+			"What is left of the tightest quota that the upstream announced.", []string{"host", "unit"}, nil),
+		reset: prometheus.NewDesc("httpowerd_quota_reset_timestamp_seconds",
+			"When the tightest quota that the upstream announced is restored, in seconds since 1970.", []string{"host", "unit"}, nil),
+	}
+	if reg != nil {
+		reg.MustRegister(m.decisions, m.wait, m)
+	}
+	return m
+}
+
+func (m *metrics) host(label string) *hostMetrics {
+	if h, ok := m.hosts.Load(label); ok {
+		return h.(*hostMetrics)
+	}
+	decision := func(name string) prometheus.Counter { return m.decisions.WithLabelValues(label, name) }
+	h, _ := m.hosts.LoadOrStore(label, &hostMetrics{allowed: decision("allowed"), delayed: decision("delayed"), refused: decision("refused"),
+		observed: decision("observed"), wait: m.wait.WithLabelValues(label)})
+	return h.(*hostMetrics)
+}
+
+func (h *hostMetrics) decision(delayed, observed bool) prometheus.Counter {
+	switch {
+	case observed:
+		return h.observed
+	case delayed:
+		return h.delayed
+	}
+	return h.allowed
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	out <- m.remaining
+	out <- m.reset
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	type pair struct{ host, unit string }
+	tightest := map[pair]quota.Learnt{}
+	_, gates := m.room.everything()
+	for _, g := range gates {
+		g.table.Each(func(_ state.Key, gate *quota.Gate) {
+			gate.Each(func(l quota.Learnt, label string, _ time.Duration) {
+				key := pair{label, l.Unit}
+				old, ok := tightest[key]
+				tighter := l.Remaining < old.Remaining || l.Remaining == old.Remaining && l.Reset.After(old.Reset)
+				if l.Remaining >= 0 && (!ok || tighter) {
+					tightest[key] = l
+				}
+			})
+		})
+	}
+	for key, l := range tightest {
+		out <- prometheus.MustNewConstMetric(m.remaining, prometheus.GaugeValue, float64(l.Remaining), key.host, key.unit)
+		if !l.Reset.IsZero() {
+			out <- prometheus.MustNewConstMetric(m.reset, prometheus.GaugeValue, float64(l.Reset.UnixMilli())/1e3, key.host, key.unit)
+		}
+	}
+}

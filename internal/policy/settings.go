@@ -1,0 +1,412 @@
+package policy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/redact"
+	"httpowerd/internal/setting"
+)
+
+// Settings is what is not per host.
+type Settings struct {
+	Proxy        ProxySettings      `yaml:"proxy"`
+	Admin        AdminSettings      `yaml:"admin"`
+	Drain        DrainSettings      `yaml:"drain"`
+	Log          LogSettings        `yaml:"log"`
+	Audit        AuditSettings      `yaml:"audit"`
+	CA           CASettings         `yaml:"ca"`
+	State        StateSettings      `yaml:"state"`
+	Metrics      MetricsSettings    `yaml:"metrics"`
+	Destinations destination.Config `yaml:"destinations"`
+}
+
+// ProxySettings is where and for whom the proxy listens.
+type ProxySettings struct {
+	// Listen is one address or several. A non-loopback one needs Open.
+	Listen Addresses `yaml:"listen"`
+	// TLS makes the listeners speak HTTPS to clients.
+	TLS TLSSettings `yaml:"tls"`
+	// Open admits clients of a non-loopback listener: false refuses to start, private admits RFC 1918, ULA and loopback ones, true everybody.
+	Open Open `yaml:"open"`
+	// Limits bound what clients can make the proxy hold.
+	Limits LimitSettings `yaml:"limits"`
+}
+
+// TLSSettings are the proxy listeners' own certificate and key (PEM files). ClientCA asks clients for a certificate of that CA.
+type TLSSettings struct {
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`
+}
+
+// LimitSettings bound connections; what is past them is refused with overloaded or too_large.
+type LimitSettings struct {
+	Connections   int              `yaml:"connections"`
+	Tunnels       int              `yaml:"tunnels"`
+	HeaderBytes   setting.Size     `yaml:"header_bytes"`
+	HeaderTimeout setting.Duration `yaml:"header_timeout"`
+	Idle          setting.Duration `yaml:"idle"`
+	TunnelIdle    setting.Duration `yaml:"tunnel_idle"`
+}
+
+// AdminSettings are the admin listener's. Listen "" switches it off.
+type AdminSettings struct {
+	Listen string `yaml:"listen"`
+	// Token opens everything but health, metrics and the CA certificate. Without it, a non-loopback listener serves only those.
+	Token redact.Secret `yaml:"token"`
+	// MetricsAuth asks for the token on /metrics too.
+	MetricsAuth bool `yaml:"metrics_auth"`
+}
+
+// DrainSettings say how the daemon stops: Delay before listeners close, then Timeout for what is in flight.
+type DrainSettings struct {
+	Delay   setting.Duration `yaml:"delay"`
+	Timeout setting.Duration `yaml:"timeout"`
+}
+
+// LogSettings are the daemon's own log's, on standard error.
+type LogSettings struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // json, text
+}
+
+// AuditSettings say where audit records go.
+type AuditSettings struct {
+	Output   string           `yaml:"output"` // stdout, stderr, off or a path
+	Chain    bool             `yaml:"chain"`
+	MaxSize  setting.Size     `yaml:"max_size"`  // rotates a file that would grow beyond it; 0: never
+	MaxAge   setting.Duration `yaml:"max_age"`   // rotates an older file; 0: never
+	MaxFiles int              `yaml:"max_files"` // rotated files that are kept; 0: all
+}
+
+// CASettings are the interception CA's: a directory for our own, or files of yours.
+type CASettings struct {
+	Dir     string           `yaml:"dir"`
+	LeafTTL setting.Duration `yaml:"leaf_ttl"`
+	Cert    string           `yaml:"cert"`
+	Key     string           `yaml:"key"`
+}
+
+// StateSettings say what outlives the process, and where.
+type StateSettings struct {
+	Dir     string `yaml:"dir"`
+	Backend string `yaml:"backend"` // memory
+}
+
+// MetricsSettings bound labels: Hosts is how many names that match no host block get a label of their own.
+type MetricsSettings struct {
+	Hosts int `yaml:"hosts"`
+}
+
+// Addresses is one listen address or a list of them.
+type Addresses []string
+
+// DecodeSetting takes a text or a list of texts.
+func (a *Addresses) DecodeSetting(v any) error {
+	switch v := v.(type) {
+	case string:
+		*a = Addresses{v}
+		return nil
+	case []any:
+		out := make(Addresses, 0, len(v))
+		for _, item := range v {
+			s, ok := item.(string)
+			if !ok {
+				return errAddresses
+			}
+			out = append(out, s)
+		}
+		*a = out
+		return nil
+	}
+	return errAddresses
+}
+
+var errAddresses = errors.New("must be an address such as 127.0.0.1:3128, or a list of them")
+
+// SettingKind describes what may be written.
+func (Addresses) SettingKind() string { return "an address such as 127.0.0.1:3128, or a list of them" }
+
+// Open says who may use a non-loopback listener.
+type Open string
+
+// The values of Open.
+const (
+	OpenNo      Open = "false"
+	OpenPrivate Open = "private"
+	OpenYes     Open = "true"
+)
+
+// DecodeSetting takes false, private and true.
+func (o *Open) DecodeSetting(v any) error {
+	switch v {
+	case false, "false", "off":
+		*o = OpenNo
+	case true, "true", "on":
+		*o = OpenYes
+	case "private":
+		*o = OpenPrivate
+	default:
+		return errors.New("must be false, private or true")
+	}
+	return nil
+}
+
+// SettingKind describes what may be written.
+func (Open) SettingKind() string { return "false, private or true" }
+
+// defaultSettings hold with no configuration at all.
+func defaultSettings() Settings {
+	return Settings{
+		Proxy: ProxySettings{
+			Listen: Addresses{"127.0.0.1:3128"}, Open: OpenNo,
+			Limits: LimitSettings{
+				Connections: 10_000, Tunnels: 5000, HeaderBytes: 64 << 10,
+				HeaderTimeout: setting.Duration(10 * time.Second), Idle: setting.Duration(2 * time.Minute), TunnelIdle: setting.Duration(time.Hour),
+			},
+		},
+		Admin:        AdminSettings{Listen: "127.0.0.1:9128"},
+		Drain:        DrainSettings{Timeout: setting.Duration(30 * time.Second)},
+		Log:          LogSettings{Level: "info", Format: "json"},
+		Audit:        AuditSettings{Output: "stdout", Chain: true, MaxSize: 100 << 20, MaxFiles: 10},
+		CA:           CASettings{LeafTTL: setting.Duration(24 * time.Hour)},
+		State:        StateSettings{Backend: "memory"},
+		Metrics:      MetricsSettings{Hosts: 100},
+		Destinations: destination.Default(),
+	}
+}
+
+// stateDir is where state lives when nobody says: systemd's directory, root's, or the user's.
+func stateDir(env func(string) (string, bool)) string {
+	get := func(name string) string { v, _ := env(name); return v }
+	if dir, _, _ := strings.Cut(get("STATE_DIRECTORY"), ":"); filepath.IsAbs(dir) {
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/httpowerd"
+	}
+	if dir := get("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "httpowerd")
+	}
+	if home := get("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "httpowerd")
+	}
+	return filepath.Join(os.TempDir(), "httpowerd-"+strconv.Itoa(os.Geteuid()))
+}
+
+// checks collects the faults of one block.
+type checks []setting.Fault
+
+func (c *checks) count(key string, v, least, most int) {
+	if v < least || v > most {
+		*c = append(*c, setting.Faultf(key, "must be from %d to %d, is %d", least, most, v))
+	}
+}
+
+func (c *checks) span(key string, v setting.Duration, least, most time.Duration) {
+	if v.D() < least || v.D() > most {
+		*c = append(*c, setting.Faultf(key, "must be from %s to %s, is %s", setting.Duration(least), setting.Duration(most), v))
+	}
+}
+
+func (c *checks) size(key string, v setting.Size, least, most setting.Size) {
+	if v < least || v > most {
+		*c = append(*c, setting.Faultf(key, "must be from %s to %s, is %s", least, most, v))
+	}
+}
+
+func (c *checks) oneOf(key, v string, known ...string) {
+	if !slices.Contains(known, v) {
+		*c = append(*c, setting.Faultf(key, "must be one of %s, is %q%s", strings.Join(known, ", "), v, didYouMean(v, known)))
+	}
+}
+
+// address checks host:port of a listener. Port 0 asks the system for a free one.
+func (c *checks) address(key, v string) {
+	host, port, err := net.SplitHostPort(v)
+	if err == nil {
+		if n, e := strconv.Atoi(port); e != nil || n < 0 || n > 65535 {
+			err = errAddresses
+		}
+		if _, e := netip.ParseAddr(host); e != nil && host != "" && host != "localhost" {
+			err = errAddresses
+		}
+	}
+	if err != nil {
+		*c = append(*c, setting.Faultf(key, "%q is not an address to listen on: write an IP address and a port, such as 127.0.0.1:3128", v))
+	}
+}
+
+// pair checks a certificate and its key.
+func (c *checks) pair(certKey, cert, keyKey, key string) {
+	switch {
+	case cert == "" && key == "":
+	case cert == "":
+		*c = append(*c, setting.Faultf(keyKey, "needs a certificate beside it"))
+	case key == "":
+		*c = append(*c, setting.Faultf(certKey, "needs its key beside it"))
+	default:
+		certPEM, ok := c.read(certKey, cert)
+		keyPEM, keyOK := c.read(keyKey, key)
+		if !ok || !keyOK {
+			return
+		}
+		if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
+			*c = append(*c, setting.Faultf(certKey, "%s and its key do not make a certificate: %s", cert, strings.TrimPrefix(err.Error(), "tls: ")))
+		}
+	}
+}
+
+// roots checks a file of CA certificates.
+func (c *checks) roots(key, path string) {
+	if path == "" {
+		return
+	}
+	if data, ok := c.read(key, path); ok && !x509.NewCertPool().AppendCertsFromPEM(data) {
+		*c = append(*c, setting.Faultf(key, "%s holds no certificate in PEM", path))
+	}
+}
+
+func (c *checks) read(key, path string) ([]byte, bool) {
+	data, _, err := readFile(path, maxFilledFile)
+	if err != nil {
+		*c = append(*c, setting.Faultf(key, "cannot read %s: %v", path, err))
+	}
+	return data, err == nil
+}
+
+// Validate returns every fault of the block.
+func (p ProxySettings) Validate() []setting.Fault {
+	var c checks
+	if len(p.Listen) == 0 {
+		c = append(c, setting.Faultf("listen", "is empty: write an address such as 127.0.0.1:3128"))
+	}
+	for i, a := range p.Listen {
+		c.address("listen", a)
+		if slices.Contains(p.Listen[:i], a) && !strings.HasSuffix(a, ":0") {
+			c = append(c, setting.Faultf("listen", "names %s twice", a))
+		}
+	}
+	if p.TLS.ClientCA != "" && p.TLS.Cert == "" {
+		c = append(c, setting.Faultf("tls.client_ca", "needs cert and key beside it"))
+	}
+	c.pair("tls.cert", p.TLS.Cert, "tls.key", p.TLS.Key)
+	c.roots("tls.client_ca", p.TLS.ClientCA)
+	if p.Open == OpenNo {
+		for _, a := range p.Listen {
+			if !loopback(a) {
+				c = append(c, setting.Faultf("listen", "%s is open to the network: write open: private (or true) too, or listen on 127.0.0.1", a))
+			}
+		}
+	}
+	c.count("limits.connections", p.Limits.Connections, 1, 10_000_000)
+	c.count("limits.tunnels", p.Limits.Tunnels, 0, 10_000_000)
+	c.size("limits.header_bytes", p.Limits.HeaderBytes, 1<<10, 16<<20)
+	c.span("limits.header_timeout", p.Limits.HeaderTimeout, 100*time.Millisecond, time.Hour)
+	c.span("limits.idle", p.Limits.Idle, time.Second, 24*time.Hour)
+	c.span("limits.tunnel_idle", p.Limits.TunnelIdle, time.Second, 7*24*time.Hour)
+	return c
+}
+
+// loopback tells whether nobody outside this machine can reach the listen address.
+func loopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// LoopbackOnly tells whether every proxy listener is reachable from this machine alone.
+func (p ProxySettings) LoopbackOnly() bool {
+	return !slices.ContainsFunc(p.Listen, func(a string) bool { return !loopback(a) })
+}
+
+// Validate returns every fault of the block.
+func (a AdminSettings) Validate() []setting.Fault {
+	var c checks
+	if a.Listen != "" && a.Listen != "off" {
+		c.address("listen", a.Listen)
+	}
+	if a.MetricsAuth && a.Token.IsZero() {
+		c = append(c, setting.Faultf("metrics_auth", "needs a token beside it: nobody could read the metrics"))
+	}
+	return c
+}
+
+// Validate returns every fault of the block.
+func (d DrainSettings) Validate() []setting.Fault {
+	var c checks
+	c.span("delay", d.Delay, 0, time.Hour)
+	c.span("timeout", d.Timeout, 0, 24*time.Hour)
+	return c
+}
+
+// Validate returns every fault of the block.
+func (l LogSettings) Validate() []setting.Fault {
+	var c checks
+	c.oneOf("level", l.Level, "debug", "info", "warn", "error")
+	c.oneOf("format", l.Format, "json", "text")
+	return c
+}
+
+// Validate returns every fault of the block.
+func (a AuditSettings) Validate() []setting.Fault {
+	var c checks
+	switch {
+	case a.Output == "":
+		c = append(c, setting.Faultf("output", "is empty: write stdout, stderr, off or the path of a file"))
+	case strings.ContainsAny(a.Output, "\x00\r\n"):
+		c = append(c, setting.Faultf("output", "has a control character"))
+	case strings.HasSuffix(a.Output, string(filepath.Separator)):
+		c = append(c, setting.Faultf("output", "%s is a directory: write the path of a file in it", a.Output))
+	}
+	if a.MaxSize != 0 {
+		c.size("max_size", a.MaxSize, 64<<10, 1<<50)
+	}
+	if a.MaxAge != 0 {
+		c.span("max_age", a.MaxAge, time.Minute, 3650*24*time.Hour)
+	}
+	c.count("max_files", a.MaxFiles, 0, 100_000)
+	return c
+}
+
+// Validate returns every fault of the block.
+func (a CASettings) Validate() []setting.Fault {
+	var c checks
+	c.pair("cert", a.Cert, "key", a.Key)
+	c.span("leaf_ttl", a.LeafTTL, 10*time.Minute, 397*24*time.Hour) // clients of the large platforms refuse longer-lived ones
+	return c
+}
+
+// Validate returns every fault of the block.
+func (s StateSettings) Validate() []setting.Fault {
+	var c checks
+	if s.Backend == "redis" {
+		return append(c, setting.Faultf("backend", "`redis` is not available in this release: write memory"))
+	}
+	c.oneOf("backend", s.Backend, "memory")
+	return c
+}
+
+// Validate returns every fault of the block.
+func (m MetricsSettings) Validate() []setting.Fault {
+	var c checks
+	c.count("hosts", m.Hosts, 0, 10_000)
+	return c
+}

@@ -1,0 +1,134 @@
+package timeout
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"time"
+
+	"httpowerd/internal/exchange"
+)
+
+// Attempt bounds the wait from the last byte of a request to the head of its answer. Connecting has limits of its own, and a long upload has none
+// but the total.
+func (*Room) Attempt(c Config) exchange.Stage {
+	return exchange.Stage{Name: "attempt timeout", Wrap: func(next http.RoundTripper) http.RoundTripper {
+		if c.Attempt <= 0 {
+			return next
+		}
+		return &attempts{limit: c.Attempt.D(), next: next}
+	}}
+}
+
+type attempts struct {
+	limit time.Duration
+	next  http.RoundTripper
+}
+
+func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
+	t := &attempt{limit: a.limit}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	t.cancel = cancel
+	t.trace.WroteRequest = t.wrote
+	resp, err := a.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(ctx, &t.trace)))
+	late := t.stop()
+	switch {
+	case err == nil && !late:
+		resp.Body = t.hold(resp.Body)
+		return resp, nil
+	case err == nil:
+		_ = resp.Body.Close()
+		err = errLate
+	case late && r.Context().Err() == nil:
+		err = asTimeout(err)
+	}
+	cancel(nil)
+	return nil, err
+}
+
+// asTimeout names what came of the attempt's context being cancelled. Whoever sent the request knows best whether anything of it was.
+func asTimeout(err error) error {
+	var refusal *exchange.Refusal
+	var failure *exchange.Failure
+	if errors.As(err, &refusal) || errors.As(err, &failure) {
+		return err
+	}
+	return errLate
+}
+
+var errLate = timedOut("no answer came within the time that an attempt has")
+
+// attempt is one sending. Its clock starts when the request has been written, and again where the transport writes it on another connection.
+type attempt struct {
+	trace  httptrace.ClientTrace
+	limit  time.Duration
+	cancel context.CancelCauseFunc
+	body   held
+
+	mu    sync.Mutex
+	timer *time.Timer
+	over  bool // the head is there, or the failure
+	late  bool
+}
+
+func (t *attempt) wrote(info httptrace.WroteRequestInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over || info.Err != nil:
+	case t.timer == nil:
+		t.timer = time.AfterFunc(t.limit, t.expire)
+	default:
+		t.timer.Reset(t.limit)
+	}
+}
+
+func (t *attempt) expire() {
+	t.mu.Lock()
+	late := !t.over
+	t.late = t.late || late
+	t.mu.Unlock()
+	if late {
+		t.cancel(errLate)
+	}
+}
+
+// stop ends the watch and tells whether it had ended the attempt.
+func (t *attempt) stop() (late bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	return t.late
+}
+
+// hold keeps the attempt's context until the body is closed.
+func (t *attempt) hold(b io.ReadCloser) io.ReadCloser {
+	t.body = held{b, t.cancel}
+	if w, ok := b.(io.Writer); ok {
+		return &heldDuplex{&t.body, w}
+	}
+	return &t.body
+}
+
+type held struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (h *held) Close() error {
+	err := h.ReadCloser.Close()
+	h.cancel(nil)
+	return err
+}
+
+// heldDuplex is the body of a 101.
+type heldDuplex struct {
+	*held
+	io.Writer
+}

@@ -1,0 +1,219 @@
+// Package timeout bounds how long an exchange may take: all of it up to the head of the answer, each attempt, and the silence within a body.
+package timeout
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"httpowerd/internal/exchange"
+)
+
+// Room makes the stages. It keeps nothing.
+type Room struct{}
+
+// New makes a Room.
+func New() *Room { return &Room{} }
+
+// Total bounds everything below it, waits included, up to the head of the answer; then the body's silences. Of a CONNECT only the first.
+func (*Room) Total(c Config) exchange.Stage {
+	return exchange.Stage{Name: "timeout", Wrap: func(next http.RoundTripper) http.RoundTripper {
+		if c.Total <= 0 {
+			return next
+		}
+		return &total{config: c, next: next}
+	}}
+}
+
+type total struct {
+	config Config
+	next   http.RoundTripper
+}
+
+func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
+	s := &span{at: time.Now().Add(t.config.Total.D()), caller: r.Context()}
+	s.Context, s.cancel = context.WithCancelCause(s.caller)
+	s.timer = time.AfterFunc(t.config.Total.D(), s.tick)
+	resp, err := t.next.RoundTrip(r.WithContext(s))
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	if r.Method == http.MethodConnect {
+		if s.phase.CompareAndSwap(toHead, over) {
+			s.timer.Stop()
+			return resp, nil // whoever relays a tunnel watches it too
+		}
+	} else if s.guard(resp, t.config.BodyIdle.D()) {
+		return resp, nil
+	}
+	_ = resp.Body.Close() // the head came just too late
+	return nil, context.Cause(s.Context)
+}
+
+// Phases of a span.
+const (
+	toHead int32 = iota
+	inBody
+	over
+	expired
+)
+
+// span is the time of one exchange, and the context of what is below. One timer serves all of it.
+type span struct {
+	context.Context
+	caller context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	at     time.Time // when the head must be there
+	phase  atomic.Int32
+	body   body
+}
+
+// Deadline is what stages below plan their waits by. It is lifted with the head: net/http ties a body's life to its request's context.
+func (s *span) Deadline() (time.Time, bool) {
+	at, ok := s.caller.Deadline()
+	if s.phase.Load() == toHead && (!ok || s.at.Before(at)) {
+		return s.at, true
+	}
+	return at, ok
+}
+
+// tick is the timer's.
+func (s *span) tick() {
+	switch s.phase.Load() {
+	case toHead:
+		if s.phase.CompareAndSwap(toHead, expired) {
+			s.cancel(timedOut("no answer came within the time that all attempts have together"))
+		}
+	case inBody:
+		silent := s.body.silence()
+		if silent < s.body.limit {
+			s.timer.Reset(s.body.limit - silent)
+			return
+		}
+		if s.phase.CompareAndSwap(inBody, expired) {
+			s.cancel(errSilent)
+			if s.body.switched { // no context reaches a connection that left HTTP
+				_ = s.body.ReadCloser.Close()
+			}
+		}
+	}
+}
+
+// failed ends a span without an answer, and tells its own deadline from the caller's leaving and from what went wrong below.
+func (s *span) failed(err error) error {
+	s.timer.Stop()
+	inTime := s.phase.CompareAndSwap(toHead, over)
+	cause := context.Cause(s.Context)
+	s.cancel(nil)
+	var refusal *exchange.Refusal
+	var failure *exchange.Failure
+	if inTime || errors.As(err, &refusal) || errors.As(err, &failure) {
+		return err
+	}
+	return cause
+}
+
+// guard bounds the silences of an answer's body, and frees the span with it. It is false where the head came too late.
+func (s *span) guard(resp *http.Response, idle time.Duration) bool {
+	b := &s.body
+	b.ReadCloser, b.span, b.limit = resp.Body, s, idle
+	b.switched = resp.StatusCode == http.StatusSwitchingProtocols
+	if b.switched || stream(resp.Header) {
+		b.limit = max(idle, StreamIdle)
+	}
+	if !s.phase.CompareAndSwap(toHead, inBody) {
+		return false
+	}
+	s.timer.Reset(b.limit)
+	resp.Body = b
+	if w, ok := b.ReadCloser.(io.Writer); ok && b.switched {
+		resp.Body = &duplex{b, w}
+	}
+	return true
+}
+
+// stream tells whether silence is usual in a body of this type.
+func stream(h http.Header) bool {
+	values := h["Content-Type"]
+	if len(values) == 0 {
+		return false
+	}
+	media, _, _ := strings.Cut(values[0], ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	switch media {
+	case "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq":
+		return true
+	}
+	return strings.HasPrefix(media, "application/grpc")
+}
+
+// body is an answer's body. Only a read that waits can be late: a client that takes its time is not the upstream's fault.
+type body struct {
+	io.ReadCloser
+	span     *span
+	limit    time.Duration
+	switched bool
+	since    atomic.Int64 // when the waiting read began, in nanoseconds after span.at; 0: none waits
+}
+
+// now is never 0.
+func (b *body) now() int64 { return int64(time.Since(b.span.at)) | 1 }
+
+func (b *body) silence() time.Duration {
+	since := b.since.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Duration(b.now() - since)
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.since.Store(b.now())
+	n, err := b.ReadCloser.Read(p)
+	b.since.Store(0)
+	if err != nil && !b.end() && err != io.EOF {
+		err = errSilent
+	}
+	return n, err
+}
+
+// end stops the watch. It is false where the watch had ended the body.
+func (b *body) end() bool {
+	if b.span.phase.CompareAndSwap(inBody, over) {
+		b.span.timer.Stop()
+	}
+	return b.span.phase.Load() == over
+}
+
+// Close frees what the exchange holds.
+func (b *body) Close() error {
+	b.end()
+	err := b.ReadCloser.Close()
+	b.span.cancel(nil)
+	return err
+}
+
+// duplex is the body of a 101: it can be written to, and a byte in either direction ends a silence.
+type duplex struct {
+	*body
+	w io.Writer
+}
+
+func (d *duplex) Write(p []byte) (int, error) {
+	n, err := d.w.Write(p)
+	if waiting := d.since.Load(); waiting != 0 {
+		d.since.CompareAndSwap(waiting, d.now())
+	}
+	return n, err
+}
+
+func timedOut(detail string) *exchange.Failure {
+	return &exchange.Failure{Code: exchange.UpstreamTimeout, Detail: detail, Sent: true}
+}
+
+var errSilent = timedOut("the answer's body stopped coming")

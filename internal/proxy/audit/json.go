@@ -1,0 +1,144 @@
+package audit
+
+import (
+	"math"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// plain are the bytes that stand in a JSON string as they are.
+var plain = func() (t [256]bool) {
+	for c := byte(' '); c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
+// longestEscape is how many bytes one byte of a text can become.
+const longestEscape = len(`\u0000`)
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string (RFC 8259 section 7) of at most limit bytes of s; what was cut shows as an ellipsis. Whatever could move
+// a terminal's cursor, end a line or turn the reading direction is escaped, and bytes that are not UTF-8 become U+FFFD.
+func appendString[T ~string | ~[]byte](b []byte, s T, limit int) []byte {
+	b = append(b, '"')
+	cut := len(s) > limit
+	if cut {
+		for back := 0; back < utf8.UTFMax && limit > 0 && !utf8.RuneStart(s[limit]); back++ {
+			limit--
+		}
+		s = s[:limit]
+	}
+	start := 0
+	for i := 0; i < len(s); {
+		if plain[s[i]] {
+			i++
+			continue
+		}
+		b = append(b, s[start:i]...)
+		var n int
+		b, n = appendEscaped(b, string(s[i:min(i+utf8.UTFMax, len(s))]))
+		i += n
+		start = i
+	}
+	b = append(b, s[start:]...)
+	if cut {
+		b = append(b, "…"...)
+	}
+	return append(b, '"')
+}
+
+// appendEscaped appends the first character of s, escaped where it has to be, and tells how many bytes it took.
+func appendEscaped(b []byte, s string) ([]byte, int) {
+	r, n := utf8.DecodeRuneInString(s)
+	switch {
+	case r == utf8.RuneError && n == 1:
+		return append(b, `\ufffd`...), 1
+	case r == '"' || r == '\\':
+		return append(b, '\\', byte(r)), 1
+	case r == '\n':
+		return append(b, '\\', 'n'), 1
+	case r == '\r':
+		return append(b, '\\', 'r'), 1
+	case r == '\t':
+		return append(b, '\\', 't'), 1
+	case r > 0xffff && !unicode.IsPrint(r):
+		r -= 0x10000
+		return appendUnit(appendUnit(b, 0xd800+r>>10), 0xdc00+r&0x3ff), n
+	case !unicode.IsPrint(r):
+		return appendUnit(b, r), n
+	}
+	return append(b, s[:n]...), n
+}
+
+func appendUnit(b []byte, u rune) []byte {
+	return append(b, '\\', 'u', hexDigits[u>>12&15], hexDigits[u>>8&15], hexDigits[u>>4&15], hexDigits[u&15])
+}
+
+// appendKey appends `,"key":`; key is one of ours and needs no escaping.
+func appendKey(b []byte, key string) []byte {
+	b = append(b, ',', '"')
+	b = append(b, key...)
+	return append(b, '"', ':')
+}
+
+func appendInt(b []byte, key string, v int64) []byte {
+	return strconv.AppendInt(appendKey(b, key), v, 10)
+}
+
+// appendMillis appends a duration in milliseconds, to the microsecond, without trailing zeros.
+func appendMillis(b []byte, d time.Duration) []byte {
+	us := int64(d.Round(time.Microsecond) / time.Microsecond)
+	if us < 0 {
+		b, us = append(b, '-'), -us
+	}
+	b = strconv.AppendInt(b, us/1000, 10)
+	frac := us % 1000
+	if frac == 0 {
+		return b
+	}
+	b = append(b, '.', byte('0'+frac/100))
+	if frac %= 100; frac != 0 {
+		b = append(b, byte('0'+frac/10))
+		if frac %= 10; frac != 0 {
+			b = append(b, byte('0'+frac))
+		}
+	}
+	return b
+}
+
+// appendTime appends RFC 3339 in UTC with all nine digits, so that records sort as text.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	b = append(b, '"')
+	b = appendDigits(b, year, 4)
+	b = appendDigits(append(b, '-'), int(month), 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), hour, 2)
+	b = appendDigits(append(b, ':'), minute, 2)
+	b = appendDigits(append(b, ':'), second, 2)
+	b = appendDigits(append(b, '.'), t.Nanosecond(), 9)
+	return append(b, 'Z', '"')
+}
+
+func appendDigits(b []byte, v, width int) []byte {
+	var d [9]byte
+	for i := width - 1; i >= 0; i-- {
+		d[i] = byte('0' + v%10)
+		v /= 10
+	}
+	return append(b, d[:width]...)
+}
+
+// appendFloat appends a number that JSON can carry; others become null.
+func appendFloat(b []byte, v float64) []byte {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return append(b, "null"...)
+	}
+	return strconv.AppendFloat(b, v, 'g', -1, 64)
+}

@@ -1,0 +1,145 @@
+package audit
+
+import "sync"
+
+// The queue's bounds: what may wait for the writer, or be in its hands.
+const (
+	maxRecords = 8192
+	maxBytes   = 16 << 20
+)
+
+type limits struct{ records, bytes int }
+
+// queue holds encoded records, one after another in one buffer, until the writer takes them all at once.
+type queue struct {
+	limits limits
+	wake   chan struct{} // the writer sleeps and there is something to do
+	hurry  chan struct{} // a quarter full: no more waiting for company
+
+	mu      sync.Mutex
+	space   sync.Cond
+	pending batch
+	records int // pending and taken
+	bytes   int
+	closed  bool
+}
+
+// batch is records end to end.
+type batch struct {
+	data []byte
+	ends []int
+}
+
+func (b *batch) add(rec []byte) {
+	b.data = append(b.data, rec...)
+	b.ends = append(b.ends, len(b.data))
+}
+
+func newQueue(lim limits) *queue {
+	q := &queue{limits: lim, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+	q.space.L = &q.mu
+	return q
+}
+
+// manner is what a record does that finds the queue full.
+type manner int
+
+const (
+	wait   manner = iota
+	giveUp        // it is lost
+	// reserve waits too, but has as much room again: the few records that are no exchanges find a place when exchanges fill the queue, so that
+	// a daemon whose output is stuck can still be told to stop.
+	reserve
+)
+
+// put copies rec into the queue. While there is no room it waits or gives up. False means that the record is lost.
+func (q *queue) put(rec []byte, how manner) bool {
+	lim := q.limits
+	if how == reserve {
+		lim = limits{2 * lim.records, 2 * lim.bytes}
+	}
+	q.mu.Lock()
+	for !q.closed && q.full(len(rec), lim) {
+		if how == giveUp {
+			q.mu.Unlock()
+			return false
+		}
+		poke(q.hurry)
+		q.space.Wait()
+	}
+	if q.closed {
+		q.mu.Unlock()
+		return false
+	}
+	first, urgent := q.append(rec)
+	q.mu.Unlock()
+	if first {
+		poke(q.wake)
+	}
+	if urgent {
+		poke(q.hurry)
+	}
+	return true
+}
+
+// full holds for what would pass a bound; a record larger than the whole queue goes through an empty one.
+func (q *queue) full(n int, lim limits) bool {
+	return q.records >= lim.records || q.records > 0 && q.bytes+n > lim.bytes
+}
+
+func (q *queue) append(rec []byte) (first, urgent bool) {
+	first = len(q.pending.ends) == 0
+	q.pending.add(rec)
+	q.records++
+	q.bytes += len(rec)
+	return first, q.records == q.limits.records/4 || q.bytes > q.limits.bytes/4
+}
+
+// last adds one more record whatever the bounds, made under the lock so that no record that is accepted comes after it, and closes the queue.
+func (q *queue) last(make func() []byte) {
+	q.mu.Lock()
+	q.append(make())
+	q.closed = true
+	q.mu.Unlock()
+}
+
+// close refuses what comes from now on, also from those who wait for room.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.space.Broadcast()
+	q.mu.Unlock()
+	poke(q.wake)
+	poke(q.hurry)
+}
+
+// take exchanges what is pending for the empty batch. open is false when nothing will come any more.
+func (q *queue) take(empty batch) (full batch, open bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	full, q.pending = q.pending, batch{empty.data[:0], empty.ends[:0]}
+	return full, !q.closed
+}
+
+// done makes room for as much as was written.
+func (q *queue) done(records, bytes int) {
+	q.mu.Lock()
+	q.records -= records
+	q.bytes -= bytes
+	q.space.Broadcast()
+	q.mu.Unlock()
+}
+
+// left is how many records were accepted and not written.
+func (q *queue) left() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.records
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

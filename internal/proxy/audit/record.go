@@ -1,0 +1,312 @@
+package audit
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/redact"
+)
+
+// The bounds of what a client or an upstream controls, in bytes.
+const (
+	maxID       = 128
+	maxMethod   = 32
+	maxName     = 260
+	maxURL      = 8 << 10
+	maxText     = 4 << 10
+	maxFields   = 200
+	maxBody     = 16 << 20
+	maxAttempts = 100
+
+	// What a part may take once it is escaped, so that no record passes maxLine.
+	maxHeaderLine = 512 << 10
+	maxBodyLine   = 24 << 20
+)
+
+// maxURLRead bounds what the redactor is given of a URL; no listener lets so much through.
+const maxURLRead = 256 << 10
+
+// record encodes one record. It ends without the closing brace, which the writer adds together with the chain.
+type record struct {
+	redactor *redact.Redactor
+	counts   redact.Counts
+	text     []byte // redacted text before it is escaped
+}
+
+func builtinRedactor() *redact.Redactor { return redact.Default() }
+
+// appendExchange appends the record of x.
+func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte {
+	end := e.End
+	if end.IsZero() {
+		end = time.Now()
+	}
+	b = appendTime(append(b, `{"time":`...), end)
+	b = r.appendWho(b, x)
+	x.Read(func(s *exchange.Story) { b = r.appendStory(b, s, end.Sub(x.Start)) })
+	b = r.appendHeader(b, "request_headers", e.RequestHeader)
+	b = r.appendHeader(b, "response_headers", e.ResponseHeader)
+	b = r.appendBody(b, "request_body", body{e.RequestType, e.RequestBody, e.RequestTruncated})
+	b = r.appendBody(b, "response_body", body{e.ResponseType, e.ResponseBody, e.ResponseTruncated})
+	return r.appendCounts(b)
+}
+
+// appendWho appends what was asked by whom.
+func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
+	b = r.appendClean(b, "id", x.ID, maxID)
+	b = appendField(b, "trace_id", x.TraceID, maxID)
+	b = appendField(b, "kind", string(x.Kind), maxMethod)
+	b = appendField(b, "tenant", x.Tenant, maxName)
+	b = appendField(b, "client", x.Client, maxName)
+	b = r.appendClean(b, "method", x.Method, maxMethod)
+	if x.URL != "" {
+		r.text = r.redactor.AppendURL(r.text[:0], x.URL[:min(len(x.URL), maxURLRead)], &r.counts)
+		b = appendString(appendKey(b, "url"), r.text, maxURL)
+	}
+	b = r.appendClean(b, "host", x.Target.Host, maxName)
+	b = appendField(b, "policy", x.Policy, 2*maxName)
+	return appendField(b, "mode", string(x.Mode), maxMethod)
+}
+
+// appendStory appends what came of it.
+func (r *record) appendStory(b []byte, s *exchange.Story, took time.Duration) []byte {
+	if s.Status != 0 {
+		b = appendInt(b, "status", int64(s.Status))
+	}
+	b = appendField(b, "status_by", s.StatusBy, maxMethod)
+	b = appendField(b, "outcome", string(s.Outcome), maxName)
+	b = r.appendText(b, "detail", s.Detail)
+	b = appendAttempts(b, s.Attempts)
+	b = appendMillis(appendKey(b, "duration_ms"), took)
+	b = appendMillis(appendKey(b, "overhead_ms"), s.Overhead)
+	b = appendMillis(appendKey(b, "limit_wait_ms"), s.LimitWait)
+	b = appendInt(b, "request_bytes", s.BytesIn)
+	b = appendInt(b, "response_bytes", s.BytesOut)
+	b = appendField(b, "breaker", s.Breaker, maxName)
+	b = appendField(b, "dedup", s.Dedup, maxName)
+	b = appendField(b, "not_retried", s.NotRetried, maxName)
+	b = appendList(b, "observed", s.Observed)
+	return appendList(b, "unapplied", s.Unapplied)
+}
+
+// appendField appends a text where there is one.
+func appendField(b []byte, key, s string, limit int) []byte {
+	if s == "" {
+		return b
+	}
+	return appendString(appendKey(b, key), s, limit)
+}
+
+// shortestSecret is what no secret and no card number is shorter than.
+const shortestSecret = 8
+
+// appendClean appends what the client chose and no URL or header carries: a card number fits there too.
+func (r *record) appendClean(b []byte, key, s string, limit int) []byte {
+	if len(s) < shortestSecret {
+		return appendField(b, key, s, limit)
+	}
+	r.text = r.redactor.AppendText(r.text[:0], s[:min(len(s), maxURLRead)], &r.counts)
+	return appendString(appendKey(b, key), r.text, limit)
+}
+
+// appendText appends a redacted text where there is one.
+func (r *record) appendText(b []byte, key, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return r.appendValue(appendKey(b, key), s)
+}
+
+func (r *record) appendValue(b []byte, s string) []byte {
+	r.text = r.redactor.AppendText(r.text[:0], s[:min(len(s), maxURLRead)], &r.counts)
+	return appendString(b, r.text, maxText)
+}
+
+func appendList(b []byte, key string, list []string) []byte {
+	if len(list) == 0 {
+		return b
+	}
+	b = append(appendKey(b, key), '[')
+	for i, s := range list[:min(len(list), maxFields)] {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, s, 2*maxName)
+	}
+	return append(b, ']')
+}
+
+func appendAttempts(b []byte, attempts []exchange.Attempt) []byte {
+	if len(attempts) == 0 {
+		return b
+	}
+	b = append(appendKey(b, "attempts"), '[')
+	for i := range attempts[:min(len(attempts), maxAttempts)] {
+		a := &attempts[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(append(b, `{"n":`...), int64(a.N), 10)
+		if a.Status != 0 {
+			b = appendInt(b, "status", int64(a.Status))
+		}
+		b = appendField(b, "error", string(a.Error), maxName)
+		b = appendMillis(appendKey(b, "wait_ms"), a.Wait)
+		b = appendMillis(appendKey(b, "duration_ms"), a.Duration)
+		b = appendField(b, "reason", a.Reason, maxName)
+		b = appendField(b, "address", a.Address, maxName)
+		if a.Reused {
+			b = append(b, `,"reused":true`...)
+		}
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+// appendHeader appends sanitised fields, sorted, each name with the list of its values.
+func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
+	if h == nil {
+		return b
+	}
+	clean := r.redactor.Header(h, &r.counts)
+	names := slices.Sorted(maps.Keys(clean))
+	b = append(appendKey(b, key), '{')
+	start := len(b)
+	for i, name := range names[:min(len(names), maxFields)] {
+		if len(b)-start > maxHeaderLine {
+			break
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, name, maxName), ':', '[')
+		values := clean[name]
+		for j, v := range values[:min(len(values), maxFields)] {
+			if len(b)-start > maxHeaderLine {
+				break
+			}
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, v, maxText)
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+// body is what was kept of a request's or an answer's content.
+type body struct {
+	contentType string
+	data        []byte
+	truncated   bool
+}
+
+func (r *record) appendBody(b []byte, key string, c body) []byte {
+	if c.data == nil {
+		return b
+	}
+	clean := r.redactor.Body(c.contentType, c.data, c.truncated, &r.counts)
+	start := len(appendKey(b, key))
+	b = appendString(appendKey(b, key), clean, maxBody)
+	if len(b)-start > maxBodyLine {
+		b = appendString(b[:start], clean, maxBodyLine/longestEscape)
+	}
+	if c.truncated {
+		b = append(appendKey(b, key+"_truncated"), "true"...)
+	}
+	return b
+}
+
+func (r *record) appendCounts(b []byte) []byte {
+	if r.counts.Total() == 0 {
+		return b
+	}
+	b = append(appendKey(b, "redactions"), '{')
+	first := true
+	r.counts.Each(func(k redact.Kind, n int) {
+		if n == 0 {
+			return
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(appendString(b, string(k), maxMethod), ':')
+		b = strconv.AppendInt(b, int64(n), 10)
+	})
+	return append(b, '}')
+}
+
+// appendEvent appends a record that is not an exchange.
+func (r *record) appendEvent(b []byte, now time.Time, kind string, attrs []slog.Attr) []byte {
+	b = appendTime(append(b, `{"time":`...), now)
+	b = appendField(b, "kind", kind, maxMethod)
+	for _, a := range attrs {
+		if a.Key == "" {
+			continue
+		}
+		b = append(appendString(append(b, ','), a.Key, maxName), ':')
+		b = r.appendAny(b, a.Value.Resolve())
+	}
+	return r.appendCounts(b)
+}
+
+func (r *record) appendAny(b []byte, v slog.Value) []byte {
+	switch v.Kind() {
+	case slog.KindString:
+		return r.appendValue(b, v.String())
+	case slog.KindBool:
+		return strconv.AppendBool(b, v.Bool())
+	case slog.KindInt64:
+		return strconv.AppendInt(b, v.Int64(), 10)
+	case slog.KindUint64:
+		return strconv.AppendUint(b, v.Uint64(), 10)
+	case slog.KindFloat64:
+		return appendFloat(b, v.Float64())
+	case slog.KindDuration:
+		return appendMillis(b, v.Duration())
+	case slog.KindTime:
+		return appendTime(b, v.Time())
+	case slog.KindGroup:
+		return r.appendGroup(b, v.Group())
+	}
+	return r.appendOther(b, v.Any())
+}
+
+func (r *record) appendGroup(b []byte, attrs []slog.Attr) []byte {
+	b = append(b, '{')
+	for i, a := range attrs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, a.Key, maxName), ':')
+		b = r.appendAny(b, a.Value.Resolve())
+	}
+	return append(b, '}')
+}
+
+func (r *record) appendOther(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return append(b, "null"...)
+	case []string:
+		b = append(b, '[')
+		for i, s := range v[:min(len(v), maxFields)] {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = r.appendValue(b, s)
+		}
+		return append(b, ']')
+	case error:
+		return r.appendValue(b, v.Error())
+	}
+	return r.appendValue(b, fmt.Sprint(v))
+}

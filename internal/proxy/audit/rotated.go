@@ -1,0 +1,247 @@
+package audit
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// stampLayout is the part of a rotated file's name that makes names sort by time.
+const stampLayout = "20060102T150405.000000000Z"
+
+const (
+	packed  = ".gz"
+	packing = ".gz.tmp"
+	chunk   = 256 << 10
+)
+
+// naming knows the names of a file's rotated predecessors: audit.jsonl becomes audit-20060102T150405.000000000Z.jsonl, and later .jsonl.gz.
+type naming struct{ dir, stem, ext string }
+
+func newNaming(path string) naming {
+	base, ext := filepath.Base(path), filepath.Ext(path)
+	return naming{dir: filepath.Dir(path), stem: strings.TrimSuffix(base, ext) + "-", ext: ext}
+}
+
+// rotated is one of them.
+type rotated struct {
+	name   string
+	stamp  time.Time
+	packed bool
+	twin   string // the compressed form beside the plain one, where compression was interrupted before its last step
+}
+
+// parse reads the name of a rotated file.
+func (n naming) parse(name string) (r rotated, ok bool) {
+	rest, ok := strings.CutPrefix(name, n.stem)
+	if !ok {
+		return r, false
+	}
+	r.name = name
+	for _, ending := range []string{n.ext, n.ext + packed} {
+		stamp, ok := strings.CutSuffix(rest, ending)
+		if t, err := time.Parse(stampLayout, stamp); ok && err == nil {
+			r.stamp = t
+			return r, true
+		}
+		r.packed = true
+	}
+	return r, false
+}
+
+// list is the rotated files, the oldest first.
+func (n naming) list() ([]rotated, error) {
+	entries, err := os.ReadDir(n.dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []rotated
+	for _, e := range entries {
+		if r, ok := n.parse(e.Name()); ok && e.Type().IsRegular() {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b rotated) int {
+		if c := a.stamp.Compare(b.stamp); c != 0 {
+			return c
+		}
+		return strings.Compare(a.name, b.name) // the plain form before the compressed one
+	})
+	out := all[:0]
+	for _, r := range all {
+		if k := len(out); k > 0 && out[k-1].stamp.Equal(r.stamp) {
+			out[k-1].twin = r.name
+			continue
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// next is the name for the file that is rotated now: behind all others, even when the clock went back.
+func (n naming) next(now time.Time) (string, error) {
+	all, err := n.list()
+	if err != nil {
+		return "", err
+	}
+	if k := len(all); k > 0 && !now.After(all[k-1].stamp) {
+		now = all[k-1].stamp.Add(time.Nanosecond)
+	}
+	return n.stem + now.UTC().Format(stampLayout) + n.ext, nil
+}
+
+// keeper deletes and compresses rotated files in the background.
+type keeper struct {
+	names  naming
+	max    int // files to keep; 0: all
+	log    *slog.Logger
+	wake   chan struct{}
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func startKeeper(names naming, most int, log *slog.Logger) *keeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &keeper{names: names, max: most, log: log, wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	k.nudge()
+	go k.run(ctx)
+	return k
+}
+
+func (k *keeper) nudge() { poke(k.wake) }
+
+func (k *keeper) close() {
+	k.cancel()
+	<-k.done
+}
+
+func (k *keeper) run(ctx context.Context) {
+	defer close(k.done)
+	for {
+		select {
+		case <-k.wake:
+			if err := k.work(ctx); err != nil && ctx.Err() == nil {
+				k.log.Error("rotated audit files were not put in order", "directory", k.names.dir, "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// work deletes what is too much and compresses what is left, the oldest first.
+func (k *keeper) work(ctx context.Context) error {
+	all, err := k.names.list()
+	if err != nil {
+		return err
+	}
+	if k.max > 0 {
+		for len(all) > k.max {
+			if err := k.remove(all[0]); err != nil {
+				return err
+			}
+			all = all[1:]
+		}
+	}
+	for _, r := range all {
+		if r.packed || k.names.ext == packed {
+			continue
+		}
+		if err := k.compress(ctx, filepath.Join(k.names.dir, r.name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *keeper) remove(r rotated) error {
+	k.log.Info("an old audit file is deleted", "directory", k.names.dir, "name", r.name)
+	if r.twin != "" {
+		if err := os.Remove(filepath.Join(k.names.dir, r.twin)); err != nil {
+			return err
+		}
+	}
+	return os.Remove(filepath.Join(k.names.dir, r.name))
+}
+
+// compress replaces a file by its compressed form; at every moment one of the two is complete.
+func (k *keeper) compress(ctx context.Context, path string) (err error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	temp := path + packing
+	_ = os.Remove(temp) // of a process that died over it
+	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = pack(ctx, out, in)
+	if err = errors.Join(err, out.Chmod(info.Mode().Perm()), out.Sync(), out.Close()); err == nil {
+		err = os.Chtimes(temp, info.ModTime(), info.ModTime())
+	}
+	if err == nil {
+		err = check(temp, info.Size())
+	}
+	if err == nil {
+		err = os.Rename(temp, path+packed)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	syncDir(k.names.dir)
+	return os.Remove(path)
+}
+
+// pack compresses with at most half a core.
+func pack(ctx context.Context, out io.Writer, in io.Reader) error {
+	z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	pause := time.NewTimer(time.Hour)
+	defer pause.Stop()
+	for {
+		begin := time.Now()
+		_, err := io.CopyN(z, in, chunk)
+		if errors.Is(err, io.EOF) {
+			return z.Close()
+		}
+		if err != nil {
+			return err
+		}
+		pause.Reset(time.Since(begin))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// check reads a compressed file back before the other one is deleted.
+func check(path string, size int64) error {
+	r, err := openRecords(path)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	n, err := io.Copy(io.Discard, r)
+	if err == nil && n != size {
+		err = fmt.Errorf("%s holds %d bytes instead of %d", path, n, size)
+	}
+	return err
+}

@@ -1,0 +1,239 @@
+package audit
+
+import (
+	"compress/gzip"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/setting"
+)
+
+// fill records an event and an exchange for every 1000 of n; together they take about 2 KB.
+func (tr *trail) fill(n int) {
+	text := strings.Repeat("x", 1000)
+	for range n / 1000 {
+		tr.events(1)
+		x := typical()
+		x.Update(func(s *exchange.Story) { s.Detail = text })
+		tr.Exchange(x, nil)
+	}
+}
+
+func TestRotationBySize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	tr := at(t, path, func(c *Config) { c.MaxSize, c.MaxFiles = 64<<10, 0 })
+	tr.fill(500_000)
+	tr.end()
+	at(t, path, func(c *Config) { c.MaxSize, c.MaxFiles = 64<<10, 0 }).end() // its keeper compresses what the first did not get to
+	files := trailFiles(t, path)
+	if len(files) < 8 {
+		t.Fatalf("%d files", len(files))
+	}
+	r := verified(t, files...)
+	want(t, "records", r.Records, 2*500+4)
+	want(t, "first", r.First.Seq, 1)
+	for _, f := range files {
+		if n := len(unpacked(t, f)); n > 64<<10 {
+			t.Errorf("%s holds %d bytes", f, n)
+		}
+	}
+	// A file that is missing is noticed, and so is the wrong order.
+	_, err := VerifyFiles(slices.Delete(slices.Clone(files), 3, 4)...)
+	wantText(t, "a missing file", err.Error(), filepath.Base(files[4])+":1: records ", "missing before this file")
+	slices.Reverse(files)
+	_, err = VerifyFiles(files...)
+	wantText(t, "the wrong order", err.Error(), filepath.Base(files[1])+":1: ", "oldest first")
+}
+
+// unpacked is what a file holds, unpacked.
+func unpacked(t *testing.T, path string) string {
+	t.Helper()
+	r, err := openRecords(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestGiantRecord: a record that is larger than a file may be has one for itself.
+func TestGiantRecord(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	tr := at(t, path, func(c *Config) { c.MaxSize, c.MaxFiles = 64<<10, 0 })
+	tr.Exchange(typical(), &Extra{RequestType: "text/plain", RequestBody: []byte(strings.Repeat("a long word ", 20_000))})
+	tr.end()
+	files := trailFiles(t, path)
+	want(t, "files", len(files), 3)
+	want(t, "records", verified(t, files...).Records, 3)
+}
+
+func TestRotationByAge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	synctest.Test(t, func(t *testing.T) {
+		aged := func(c *Config) { c.MaxAge = setting.Duration(time.Hour) }
+		tr := at(t, path, aged)
+		time.Sleep(40 * time.Minute)
+		tr.events(1)
+		tr.end()
+		want(t, "files", len(trailFiles(t, path)), 1)
+		tr = at(t, path, aged) // the age is that of the first record, whoever wrote it
+		time.Sleep(21 * time.Minute)
+		tr.events(1)
+		time.Sleep(time.Minute)
+		want(t, "files", len(trailFiles(t, path)), 2)
+		tr.events(1)
+		tr.end()
+		want(t, "the new file", summary(t, splitLines(read(t, path))), "loaded:0 loaded:0 audit_stopped")
+	})
+	want(t, "records", verified(t, trailFiles(t, path)...).Records, 7)
+}
+
+// TestRetention: the oldest of our own rotated files go, and nothing else.
+func TestRetention(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.jsonl")
+	others := []string{"audit-old.jsonl", "audit-20260102T150405Z.jsonl", "audit.jsonl.1", "other-20000102T150405.000000000Z.jsonl", "audit-20000102T150405.000000000Z.jsonl.bak"}
+	for _, name := range others {
+		put(t, filepath.Join(dir, name), "keep")
+	}
+	put(t, filepath.Join(dir, "audit-20000102T150405.000000000Z.jsonl"), "")
+	put(t, filepath.Join(dir, "audit-20000102T150405.000000000Z.jsonl.gz"), "") // compression was interrupted: both are the same file
+	adjust := func(c *Config) { c.MaxSize, c.MaxFiles = 64<<10, 3 }
+	tr := at(t, path, adjust)
+	tr.fill(600_000)
+	tr.end()
+	tidy(t, path, 3)
+	files := trailFiles(t, path)
+	want(t, "files", len(files), 4)
+	for _, name := range others {
+		want(t, name, read(t, filepath.Join(dir, name)), "keep")
+	}
+	r := verified(t, files...)
+	if r.First.Seq < 100 {
+		t.Errorf("the first record is %d", r.First.Seq)
+	}
+	wantText(t, "report", r.String(), "nothing is known of those before")
+	for _, f := range files[:3] {
+		want(t, filepath.Base(f)+" is compressed", strings.HasSuffix(f, packed), true)
+	}
+}
+
+// tidy does the keeper's work to its end.
+func tidy(t *testing.T, path string, most int) {
+	t.Helper()
+	k := &keeper{names: newNaming(path), max: most, log: (&buffer{}).logger()}
+	if err := k.work(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCompression(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	old := newNaming(path).stem + "20260102T150405.000000000Z.jsonl"
+	dir := filepath.Dir(path)
+	rotatedPath := put(t, filepath.Join(dir, old), strings.Repeat("some lines\n", 100_000))
+	put(t, rotatedPath+packing, "what a killed daemon left")
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	k := &keeper{names: newNaming(path), log: (&buffer{}).logger()}
+	if err := k.work(stopped); err == nil {
+		t.Error("a stopped keeper finished")
+	}
+	entries, _ := os.ReadDir(dir)
+	want(t, "files after an interruption", len(entries), 1)
+	tidy(t, path, 0)
+	entries, _ = os.ReadDir(dir)
+	want(t, "files", len(entries), 1)
+	f, err := os.Open(rotatedPath + packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, _ := io.ReadAll(z)
+	want(t, "content", string(content), strings.Repeat("some lines\n", 100_000))
+	if info, _ := f.Stat(); info.Mode().Perm() != 0o600 || info.Size() > 20_000 {
+		t.Errorf("mode %v, %d bytes", info.Mode(), info.Size())
+	}
+}
+
+// TestClockGoesBack: a rotated file's name is behind all others, whatever the clock says.
+func TestClockGoesBack(t *testing.T) {
+	n := newNaming(filepath.Join(t.TempDir(), "audit.jsonl"))
+	put(t, filepath.Join(n.dir, "audit-20990102T150405.000000007Z.jsonl.gz"), "")
+	name, err := n.next(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "name", name, "audit-20990102T150405.000000008Z.jsonl")
+}
+
+// TestInheritedChain: a daemon that died just after a rotation left an empty file; the chain goes on from the rotated one.
+func TestInheritedChain(t *testing.T) {
+	for name, pack := range map[string]bool{"plain": false, "compressed": true} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "audit.jsonl")
+			at(t, path, nil).end()
+			name, _ := newNaming(path).next(time.Now())
+			if err := os.Rename(path, filepath.Join(filepath.Dir(path), name)); err != nil {
+				t.Fatal(err)
+			}
+			if pack {
+				tidy(t, path, 0)
+			}
+			put(t, path+nextSuffix, "") // between the two renames
+			at(t, path, nil).end()
+			r := verified(t, trailFiles(t, path)...)
+			want(t, "records", r.Records, 4)
+			want(t, "chains", len(r.Chains), 0)
+			if _, err := os.Stat(path + nextSuffix); err == nil {
+				t.Error("the leftover is still there")
+			}
+		})
+	}
+}
+
+// TestRotationFails: records go on into the old file, and the log says so once.
+func TestRotationFails(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.jsonl")
+	tr := at(t, path, func(c *Config) { c.MaxSize = 64 << 10 })
+	if err := os.Mkdir(path+nextSuffix, 0o700); err != nil { // in the way of the new file
+		t.Fatal(err)
+	}
+	tr.fill(200_000)
+	tr.end()
+	want(t, "errors in the log", strings.Count(tr.said.String(), "was not rotated"), 1)
+	want(t, "records", verified(t, path).Records, 402)
+}
+
+// TestLinkedFile: the path may be a symbolic link; what it leads to is rotated, where it lies.
+func TestLinkedFile(t *testing.T) {
+	real := filepath.Join(t.TempDir(), "real.jsonl")
+	put(t, real, "")
+	link := filepath.Join(t.TempDir(), "audit.jsonl")
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	tr := at(t, link, func(c *Config) { c.MaxSize = 64 << 10 })
+	tr.fill(100_000)
+	tr.end()
+	files := trailFiles(t, real)
+	want(t, "files", len(files), 4)
+	want(t, "records", verified(t, files...).Records, 202)
+}

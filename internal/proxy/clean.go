@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+)
+
+// hopByHop are the fields that are for one connection only, whether or not Connection names them (RFC 9110 section 7.6.1).
+var hopByHop = [...]string{"Connection", "Keep-Alive", "Te", "Transfer-Encoding", "Upgrade", "Http2-Settings"}
+
+// stripHopByHop removes what Connection names, then the fixed list and all Proxy-* but Proxy-Status (RFC 9209), which is for everybody.
+func stripHopByHop(h http.Header) {
+	for _, line := range h["Connection"] {
+		for line != "" {
+			var name string
+			name, line, _ = strings.Cut(line, ",")
+			if name = strings.TrimSpace(name); name != "" {
+				h.Del(name)
+			}
+		}
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+	for name := range h {
+		if len(name) > 6 && name[0] == 'P' && strings.HasPrefix(name, "Proxy-") && name != "Proxy-Status" {
+			delete(h, name)
+		}
+	}
+}
+
+// cleanRequest removes hop-by-hop fields from a client's request and adds Via. Where the client wants to speak WebSocket, exactly that upgrade is
+// written anew.
+func (v *visit) cleanRequest(r *http.Request) {
+	h := r.Header
+	trailers := hasToken(h["Te"], "trailers")
+	stripHopByHop(h)
+	if trailers {
+		h["Te"] = []string{"trailers"}
+	}
+	if v.websocket {
+		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	}
+	addVia(h, r.ProtoMajor, r.ProtoMinor, v.server.pseudonym)
+}
+
+// stripForeign removes what an upstream may not say to our client: what is for one connection, and what only we say.
+func stripForeign(h http.Header) {
+	stripHopByHop(h)
+	for name := range h {
+		if len(name) > 9 && name[0] == 'H' && strings.HasPrefix(name, "Httpowerd-") {
+			delete(h, name)
+		}
+	}
+}
+
+// cleanResponse removes what an upstream may not say to our client, and adds Via and the exchange's id.
+func (v *visit) cleanResponse(resp *http.Response, websocket bool) {
+	h := resp.Header
+	stripForeign(h)
+	stripForeign(resp.Trailer)
+	if websocket {
+		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	}
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or the server would guess one from the body
+	}
+	addVia(h, resp.ProtoMajor, resp.ProtoMinor, v.server.pseudonym)
+	h["Httpowerd-Request-Id"] = []string{v.ID}
+}
+
+// addVia appends our member (RFC 9110 section 7.6.3), naming the version of the message as it was received.
+func addVia(h http.Header, major, minor int, pseudonym string) {
+	version := "1.1 "
+	switch {
+	case major == 2:
+		version = "2.0 "
+	case major == 1 && minor == 0:
+		version = "1.0 "
+	}
+	h["Via"] = append(h["Via"], version+pseudonym)
+}
+
+// ownVia tells whether the request has been here before.
+func ownVia(h http.Header, pseudonym string) bool {
+	for _, line := range h["Via"] {
+		if strings.Contains(line, pseudonym) {
+			return true
+		}
+	}
+	return false
+}
+
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		if hasMember(line, token) {
+			return true
+		}
+	}
+	return false
+}
+
+// wantsWebSocket tells whether the client asks for exactly that upgrade, and for no other beside it. It must agree with what guard read: where guard
+// stopped reading, nothing but a 101 may keep the connection.
+func wantsWebSocket(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0 && hasToken(r.Header["Connection"], "upgrade") &&
+		len(r.Header["Upgrade"]) == 1 && equalFold(r.Header["Upgrade"][0], "websocket")
+}

@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/elazarl/goproxy"
+
+	"httpowerd/internal/exchange"
+)
+
+// newDoor is goproxy as the outer handler: it dispatches CONNECT to tunnel and gives every other request to roundTrip, which never fails. Its own dialer,
+// transport, certificates and logger are not used: they trust the environment, skip limits or print secrets.
+func newDoor(s *Server) http.Handler {
+	p := &goproxy.ProxyHttpServer{
+		Logger:             quiet{s.log},
+		KeepAcceptEncoding: true,
+		NonproxyHandler:    http.HandlerFunc(s.originForm),
+		Tr:                 &http.Transport{DialContext: nil},
+	}
+	p.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+		ctx.RoundTripper = roundTripper
+		return r, nil
+	})
+	p.OnRequest().HandleConnectFunc(func(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
+		return takeConnect, host
+	})
+	return p
+}
+
+var roundTripper = goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
+	return visitOf(exchange.From(r.Context())).roundTrip(r), nil
+})
+
+var takeConnect = &goproxy.ConnectAction{
+	Action: goproxy.ConnectHijack,
+	Hijack: func(r *http.Request, client net.Conn, _ *goproxy.ProxyCtx) {
+		visitOf(exchange.From(r.Context())).connect(client)
+	},
+}
+
+// quiet is goproxy's log at debug level: what matters is in our own records, and its lines may hold what a client sent.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(format string, args ...any) {
+	q.log.Debug("goproxy", "format", format)
+}

@@ -1,0 +1,304 @@
+package egress
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"httpowerd/internal/exchange"
+)
+
+// maxInformational bounds the 1xx answers before a final one.
+const maxInformational = 32
+
+// attempt is one sending of a request, as the transport's hooks see it.
+type attempt struct {
+	pool  *pool
+	x     *exchange.Exchange
+	index int
+	trace httptrace.ClientTrace
+
+	method string
+	cancel context.CancelCauseFunc // nil: a second sending does no harm
+	conn   *conn
+	reads  *answers // nil: HTTP/2
+	before int64    // written on conn before this attempt
+	resent bool     // a second sending was prevented
+
+	informational atomic.Int32
+	in            requestBody
+	out           answerBody
+}
+
+var errResend = errors.New("the transport was about to send the request again")
+
+// roundTrip sends the request once. Where the transport finds a kept connection dead it may, for safe methods alone, send it again; that is noted as an
+// attempt of its own where bytes had been written.
+func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	x := exchange.From(ctx)
+	if err := p.admit(ctx, x, r); err != nil {
+		closeBody(r)
+		return nil, err
+	}
+	a := &attempt{pool: p, x: x, method: r.Method}
+	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
+	out := a.request(p.dialContext(ctx, r), r)
+	t := p.choose(r, x)
+	if t == p.absolute {
+		absoluteForm(out)
+	}
+	a.index = x.BeginAttemptIn(ctx, time.Now())
+	resp, err := t.RoundTrip(out)
+	if err == nil {
+		err = a.head(resp)
+	}
+	if err != nil {
+		err = a.explain(ctx, err)
+		if a.cancel != nil {
+			a.cancel(nil)
+		}
+		p.ended(x, a.index, 0, err)
+		return nil, err
+	}
+	p.ended(x, a.index, resp.StatusCode, nil)
+	resp.Request = r
+	if resp.StatusCode != http.StatusSwitchingProtocols { // whose body must stay writable
+		a.out.ReadCloser, a.out.attempt, a.out.ctx = resp.Body, a, ctx
+		resp.Body = &a.out
+	}
+	return resp, nil
+}
+
+// head looks at what the transport made of an answer's head.
+func (a *attempt) head(resp *http.Response) error {
+	if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols { // by HTTP/2: no server of ours could pass it on
+		_ = resp.Body.Close()
+		return malformed("the status of the upstream's answer is none")
+	}
+	if a.reads == nil {
+		return nil
+	}
+	if lines := a.reads.connection(); lines != nil {
+		resp.Header["Connection"] = lines // the front must see what they name
+	}
+	return nil
+}
+
+// admit asks the rules what can be asked before a connection is needed: kept ones and those of a parent proxy never meet the dialer's checks.
+func (p *pool) admit(ctx context.Context, x *exchange.Exchange, r *http.Request) error {
+	if p.parent == nil || p.absolute == nil || r.URL.Scheme != "http" {
+		return nil
+	}
+	_, err := p.askable(ctx, x.Target)
+	return err
+}
+
+// ended closes an attempt in the story and the metrics.
+func (p *pool) ended(x *exchange.Exchange, index, status int, err error) {
+	code := codeOf(err)
+	took := x.EndAttempt(index, time.Now(), status, code)
+	label := p.label(x)
+	if label != x.Host { // the name was reached for the first time
+		x.Relabel(label)
+	}
+	p.metrics.host(label).attempt(status, code, took)
+}
+
+func codeOf(err error) exchange.Code {
+	var refusal *exchange.Refusal
+	var failure *exchange.Failure
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &refusal):
+		return refusal.Code
+	case errors.As(err, &failure):
+		return failure.Code
+	case errors.Is(err, exchange.ErrSuperseded):
+		return exchange.Superseded
+	case errors.Is(err, context.Canceled):
+		return exchange.ClientGone
+	}
+	return exchange.Internal
+}
+
+// request is r as the transport gets it: with hooks, without leave to send anything twice, and no field that nobody wrote.
+func (a *attempt) request(ctx context.Context, r *http.Request) *http.Request {
+	safe := safeMethod(r.Method)
+	if !safe && a.pool.upstream.HTTP2 {
+		ctx, a.cancel = context.WithCancelCause(ctx)
+	}
+	out := r.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
+	out.GetBody, out.Close, out.RequestURI = nil, false, ""
+	noAgent := r.Header["User-Agent"] == nil
+	keyed := !safe && (r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil)
+	if noAgent || keyed {
+		out.Header = header(r.Header, noAgent, keyed)
+	}
+	if out.Body != nil && out.Body != http.NoBody && !inMemory(out.Body) {
+		a.in.ReadCloser = out.Body
+		out.Body = &a.in
+	}
+	return out
+}
+
+// absoluteForm makes the request's target absolute for a parent proxy, path and query byte for byte as they are (RFC 9112 section 3.2.2).
+func absoluteForm(r *http.Request) {
+	u := *r.URL
+	path := u.Opaque
+	switch {
+	case path == "*":
+		path = ""
+	case path == "":
+		path = u.EscapedPath()
+	}
+	if path == "" && r.Method != http.MethodOptions {
+		path = "/"
+	}
+	u.Opaque = "//" + r.Host + path
+	r.URL = &u
+}
+
+// header copies h. A User-Agent that is present and empty keeps net/http from adding its own; an idempotency key under its lower-case name is not
+// taken by it for leave to send a request again that the retry block has not judged.
+func header(h http.Header, noAgent, keyed bool) http.Header {
+	c := make(http.Header, len(h)+1)
+	for name, values := range h {
+		if keyed && (name == "Idempotency-Key" || name == "X-Idempotency-Key") {
+			name = strings.ToLower(name)
+		}
+		c[name] = values
+	}
+	if noAgent {
+		c["User-Agent"] = []string{""}
+	}
+	return c
+}
+
+// safeMethod tells whether RFC 9110 section 9.2.1 lets anybody send the method again.
+func safeMethod(m string) bool {
+	return m == http.MethodGet || m == http.MethodHead || m == http.MethodOptions || m == http.MethodTrace || m == ""
+}
+
+var withWriterTo = reflect.TypeOf(io.NopCloser(strings.NewReader("")))
+
+// inMemory tells whether the body is one that net/http sends with the head in one write; wrapping it would cost a second one.
+func inMemory(body io.ReadCloser) bool {
+	if reflect.TypeOf(body) != withWriterTo {
+		return false
+	}
+	switch reflect.ValueOf(body).Field(0).Interface().(type) {
+	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return true
+	}
+	return false
+}
+
+// getConn runs before the transport looks for a connection: for the second time where it gave the first one up.
+func (a *attempt) getConn(string) {
+	if a.conn == nil {
+		return
+	}
+	if a.sent() {
+		a.pool.ended(a.x, a.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
+		a.index = a.x.BeginAgain(exchange.ReasonReset, time.Now())
+	}
+	a.conn = nil
+}
+
+func (a *attempt) gotConn(info httptrace.GotConnInfo) {
+	again := a.conn != nil
+	a.conn = tracked(info.Conn) // every connection of the pool was tracked when it was dialled
+	if a.conn == nil {
+		return
+	}
+	if again && a.cancel != nil { // HTTP/2 looks for another connection without asking getConn
+		a.resent = true
+		a.cancel(errResend)
+	}
+	if a.reads, _ = info.Conn.(*answers); a.reads != nil {
+		a.reads.expect(a.method)
+	}
+	a.before = a.conn.written.Load()
+	a.x.Connected(a.index, a.conn.address, info.Reused)
+}
+
+var errInformational = errors.New("too many informational answers")
+
+func (a *attempt) got1xx(status int, header textproto.MIMEHeader) error {
+	if a.informational.Add(1) > maxInformational {
+		return errInformational
+	}
+	if pass := a.x.Informational; pass != nil && status != http.StatusContinue {
+		pass(status, http.Header(header))
+	}
+	return nil
+}
+
+// sent is false only when it is certain that nothing of the request was written.
+func (a *attempt) sent() bool {
+	return a.conn != nil && (a.conn.http2 || a.conn.written.Load() > a.before)
+}
+
+// requestBody remembers why the client's body could not be read.
+type requestBody struct {
+	io.ReadCloser
+	mu  sync.Mutex
+	err error
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && err != http.ErrBodyReadAfterClose {
+		b.mu.Lock()
+		b.err = err
+		b.mu.Unlock()
+	}
+	return n, err
+}
+
+func (b *requestBody) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// answerBody says what a broken body means.
+type answerBody struct {
+	io.ReadCloser
+	attempt *attempt
+	ctx     context.Context
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.attempt.explain(b.ctx, err)
+	}
+	return n, err
+}
+
+// Close releases what the attempt holds besides the body.
+func (b *answerBody) Close() error {
+	err := b.ReadCloser.Close()
+	if b.attempt.cancel != nil {
+		b.attempt.cancel(nil)
+	}
+	return err
+}
+
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+}

@@ -1,0 +1,162 @@
+package egress
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/timeout"
+	"httpowerd/internal/policy/upstream"
+	"httpowerd/internal/state"
+)
+
+// maxHead bounds the head of an upstream's answer.
+const maxHead = 1 << 20
+
+// settings are what connections are kept by. Rules are among them, so that none outlives the rules under which it was made.
+type settings struct {
+	upstream     upstream.Config
+	connect, tls time.Duration
+	files        fingerprints
+	rules        *destination.Rules
+}
+
+// pool is the connections of one policy.
+type pool struct {
+	*Egress
+	settings
+	parent    *upstream.Parent
+	resolve   map[string]override
+	bind      netip.Addr
+	tlsConfig *tls.Config // without a server name
+
+	main     *http.Transport // HTTP/2 where it is wanted and offered
+	upgrades *http.Transport // HTTP/1.1 alone, for what asks to switch protocols
+	absolute *http.Transport // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
+}
+
+type override struct {
+	addr netip.Addr
+	port uint16 // 0: the request's own
+}
+
+func (e *Egress) pool(scope state.Scope, up upstream.Config, t timeout.Config, rules *destination.Rules) (*pool, error) {
+	p := &pool{Egress: e, settings: settings{upstream: up, connect: t.Connect.D(), tls: t.TLS.D(), rules: rules}}
+	var err error
+	if p.parent, err = up.Parent(); err != nil {
+		return nil, err
+	}
+	if p.tlsConfig, p.files, err = tlsConfig(up); err != nil {
+		return nil, err
+	}
+	if up.Bind != "" {
+		if p.bind, err = netip.ParseAddr(up.Bind); err != nil {
+			return nil, err
+		}
+	}
+	p.resolve = make(map[string]override, len(up.Resolve))
+	for name, target := range up.Resolve {
+		host, err := exchange.CanonicalHost(name)
+		if err != nil {
+			return nil, err
+		}
+		var o override
+		if o.addr, o.port, err = upstream.ParseAddress(target); err != nil {
+			return nil, err
+		}
+		p.resolve[host] = o
+	}
+	return state.Keep(scope, "egress", p.settings, func() *pool { p.open(scope.Policy); return p }), nil
+}
+
+// open makes the transports.
+func (p *pool) open(policy string) {
+	if p.upstream.InsecureSkipVerify {
+		p.log.Warn("upstream.insecure_skip_verify: certificates of upstreams are not verified, so whoever is on the path can read and change everything",
+			"policy", policy)
+	}
+	p.main = p.transport(p.upstream.HTTP2)
+	p.upgrades = p.main
+	if p.upstream.HTTP2 {
+		p.upgrades = p.transport(false)
+	}
+	if p.parent != nil && !p.parent.Socks() {
+		p.absolute = p.transport(false)
+		p.absolute.Proxy = http.ProxyURL(p.parentURL())
+		p.absolute.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dialParent(ctx) }
+		p.absolute.DialTLSContext = p.absolute.DialContext
+	}
+}
+
+// parentURL is the parent as the transport that speaks absolute-form needs it: the connection to it is made by dialParent, TLS included.
+func (p *pool) parentURL() *url.URL {
+	u := &url.URL{Scheme: p.parent.Scheme, Host: p.parent.Authority.String()}
+	if p.parent.HasUser {
+		u.User = url.UserPassword(p.parent.User, p.parent.Password())
+	}
+	return u
+}
+
+func (p *pool) transport(http2 bool) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(http2)
+	config := p.tlsConfig.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	if http2 {
+		config.NextProtos = []string{"h2", "http/1.1"}
+	}
+	maxIdle, unlimited := p.upstream.MaxIdle, 0
+	if maxIdle == 0 {
+		maxIdle = -1 // none, where 0 is the library's own default
+	}
+	return &http.Transport{
+		DialContext: p.dialPlain,
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return p.dialTLS(ctx, addr, config)
+		},
+		Protocols:              protocols,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		DisableCompression:     true,
+		MaxIdleConns:           unlimited,
+		MaxIdleConnsPerHost:    maxIdle,
+		MaxConnsPerHost:        p.upstream.MaxConnections,
+		IdleConnTimeout:        p.upstream.Idle.D(),
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxHead,
+		WriteBufferSize:        8 << 10,
+		ReadBufferSize:         8 << 10,
+	}
+}
+
+// Close lets go of idle connections; those in use end with their exchanges.
+func (p *pool) Close() error {
+	for _, t := range []*http.Transport{p.main, p.upgrades, p.absolute} {
+		if t != nil {
+			t.CloseIdleConnections()
+		}
+	}
+	return nil
+}
+
+// choose is the transport for a request.
+func (p *pool) choose(r *http.Request, x *exchange.Exchange) *http.Transport {
+	if r.URL.Scheme == "http" {
+		if t := p.offeredFor(r.Context(), x.Target); t != nil {
+			return t
+		}
+		if p.absolute != nil {
+			return p.absolute
+		}
+	}
+	if len(r.Header["Upgrade"]) > 0 {
+		return p.upgrades
+	}
+	return p.main
+}

@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/audit"
+)
+
+// finish ends a visit: it decides the outcome, writes the record and the metrics, and aborts the answer where the upstream broke off, so that no
+// client takes a part for the whole.
+func (v *visit) finish() {
+	if p := recover(); p != nil {
+		v.panicked(p)
+	}
+	if v.w.tunnelled {
+		return // the tunnel finishes by itself
+	}
+	v.record()
+	if v.raw.ProtoMajor == 1 && v.pending() { // the server reads on for a while, so that the answer reaches the client
+		_ = http.NewResponseController(v.w.ResponseWriter).SetReadDeadline(time.Now().Add(v.server.limits.headerTimeout))
+	}
+	if v.w.bodyErr != nil && v.w.wrote {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// panicked answers where nothing was sent yet; else the answer is aborted.
+func (v *visit) panicked(p any) {
+	if p != http.ErrAbortHandler {
+		v.server.log.Error("the door panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", v.ID)
+		v.Update(func(s *exchange.Story) { s.Outcome = exchange.Internal })
+	}
+	if v.w.wrote || v.w.tunnelled {
+		v.w.bodyErr = http.ErrAbortHandler
+		return
+	}
+	v.noMore1xx()
+	clear(v.w.Header())
+	v.answer(exchange.Refuse(exchange.Internal, internalDetail))
+}
+
+// record closes the story and tells everybody who reads it.
+func (v *visit) record() {
+	end := time.Now()
+	v.Update(func(s *exchange.Story) {
+		s.BytesOut += v.w.bytes
+		if v.in.v != nil {
+			s.BytesIn += v.in.count()
+		}
+		if s.Outcome == "" {
+			s.Outcome = v.outcome(s)
+		}
+	})
+	v.server.metrics.observe(&v.Exchange, v.server.labels.For(&v.Exchange), end)
+	if v.server.audit == nil {
+		return
+	}
+	e := audit.Extra{End: end}
+	if p := v.policy; p != nil {
+		e.Redactor, e.OnFull = p.Redactor, p.Audit.OnFull
+		if !p.Audit.Sampled() {
+			return
+		}
+		e.RequestHeader, e.ResponseHeader = v.requestHeader, v.responseHeader
+	}
+	if c := v.captureIn; c != nil {
+		v.in.mu.Lock() // the transport may still be reading an upload that was answered early
+		e.RequestBody, e.RequestTruncated, e.RequestType = append([]byte(nil), c.buf...), c.truncated, v.raw.Header.Get("Content-Type")
+		v.in.mu.Unlock()
+	}
+	if c := v.captureOut; c != nil {
+		e.ResponseBody, e.ResponseTruncated, e.ResponseType = c.buf, c.truncated, v.w.Header().Get("Content-Type")
+	}
+	v.server.audit.Exchange(&v.Exchange, &e)
+}
+
+// outcome is for exchanges that no refusal ended.
+func (v *visit) outcome(s *exchange.Story) exchange.Code {
+	var failure *exchange.Failure
+	switch {
+	case v.w.bodyErr != nil && errors.As(v.w.bodyErr, &failure):
+		return failure.Code
+	case v.w.bodyErr != nil && v.raw.Context().Err() != nil:
+		return exchange.ClientGone
+	case errors.Is(v.w.bodyErr, context.Canceled):
+		return exchange.ClientGone
+	case errors.Is(v.w.bodyErr, io.ErrUnexpectedEOF):
+		return exchange.UpstreamReset
+	case v.w.bodyErr != nil:
+		return exchange.UpstreamReset
+	case v.w.writeErr != nil:
+		return exchange.ClientGone
+	case s.StatusBy == "upstream" && s.Status >= 500:
+		return exchange.UpstreamError
+	}
+	return exchange.OK
+}

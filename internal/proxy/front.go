@@ -1,0 +1,319 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy"
+)
+
+// ServeHTTP is the way of every request, on a listener, in an intercepted connection or in a tunnel with plaintext inside: audit, problem, clean,
+// match, access, then the policy's chain.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v := s.newVisit(w, r)
+	defer v.finish()
+	if refusal := v.conn.refusal; refusal != nil && r.Host == marker.host {
+		v.Method, v.URL = "", ""
+		v.answer(refusal)
+		return
+	}
+	v.websocket = wantsWebSocket(r)
+	ctx := exchange.NewContext(r.Context(), &v.Exchange)
+	t := v.conn.tunnel
+	if r.Method == http.MethodConnect && t == nil {
+		s.door.ServeHTTP(&v.w, r.WithContext(ctx))
+		return
+	}
+	if t != nil && t.context != nil {
+		ctx = t.context(ctx)
+	}
+	out := r.WithContext(ctx)
+	err := unguarded(out)
+	if err == nil {
+		err = v.target(out)
+	}
+	if err != nil {
+		v.answer(err)
+		return
+	}
+	v.seenBefore = ownVia(out.Header, s.pseudonym)
+	v.cleanRequest(out)
+	s.door.ServeHTTP(&v.w, out)
+}
+
+// unguarded looks at what HTTP/2 lets through and guard would not.
+func unguarded(r *http.Request) error {
+	if r.ProtoMajor != 2 {
+		return nil
+	}
+	for name := range r.Header {
+		if strings.ContainsAny(name, "_.") && aliasesFraming([]byte(name)) {
+			return refuseHead("a header field name imitates one that frames the message")
+		}
+	}
+	if r.Header.Get("Expect") != "" { // the server has taken 100-continue away
+		return refuseExpectation()
+	}
+	for _, host := range r.Header["Host"] {
+		if !strings.EqualFold(host, r.Host) {
+			return exchange.Refuse(exchange.AuthorityMismatch, "the request's Host field is not its :authority")
+		}
+	}
+	delete(r.Header, "Host")
+	return nil
+}
+
+// originForm answers requests that are not for a proxy.
+func (s *Server) originForm(w http.ResponseWriter, r *http.Request) {
+	visitOf(exchange.From(r.Context())).answer(exchange.Refuse(exchange.BadRequest,
+		"this is a proxy: send the absolute URL, or CONNECT"))
+}
+
+// target makes the request's URL absolute and canonical, and keeps the bytes of path and query as the client sent them.
+func (v *visit) target(r *http.Request) error {
+	path := r.RequestURI
+	if t := v.conn.tunnel; t != nil {
+		if err := t.admit(r, &path); err != nil {
+			v.URL = t.scheme + "://" + r.Host
+			return err
+		}
+		v.Scheme, v.Target = t.scheme, t.authority
+		v.URL = t.scheme + "://" + t.authority.ForScheme(t.scheme) + path
+	} else {
+		v.URL = r.RequestURI
+		if !r.URL.IsAbs() {
+			return nil // goproxy hands it to originForm
+		}
+		scheme, authority, rest, err := splitAbsolute(r)
+		if err != nil {
+			return err
+		}
+		v.Scheme, v.Target, path = scheme, authority, rest
+	}
+	r.URL.Scheme, r.URL.Host = v.Scheme, v.Target.String()
+	r.Host = v.Target.ForScheme(v.Scheme)
+	return keepBytes(r, path)
+}
+
+// splitAbsolute takes an absolute-form target apart (RFC 9112 section 3.2.2: it wins over Host).
+func splitAbsolute(r *http.Request) (scheme string, a exchange.Authority, path string, err error) {
+	port := uint16(80)
+	switch r.URL.Scheme {
+	case "http":
+	case "https":
+		port = 443
+	default:
+		return "", a, "", exchange.Refuse(exchange.BadRequest, "the URL's scheme is neither http nor https")
+	}
+	rest := r.RequestURI[strings.Index(r.RequestURI, ":")+1:]
+	rest, ok := strings.CutPrefix(rest, "//")
+	if !ok {
+		return "", a, "", exchange.Refuse(exchange.BadRequest, "the URL has no host")
+	}
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	host := rest[:end]
+	if strings.IndexByte(host, '@') >= 0 {
+		return "", a, "", exchange.Refuse(exchange.BadRequest, "the URL has userinfo; send an Authorization field instead")
+	}
+	a, err = exchange.ParseAuthority(host, port)
+	return r.URL.Scheme, a, rest[end:], err
+}
+
+// keepBytes makes the transport send path and query exactly as they came. url.URL re-encodes some spellings; Opaque does not.
+func keepBytes(r *http.Request, path string) error {
+	for i := range len(path) {
+		if c := path[i]; c <= ' ' || c == 0x7f || c == '#' {
+			return exchange.Refuse(exchange.BadRequest, "the URL has a character that none may have, or a fragment")
+		}
+	}
+	raw, _, _ := strings.Cut(path, "?")
+	switch {
+	case raw == "*" && r.Method != http.MethodOptions:
+		return exchange.Refuse(exchange.BadRequest, "the target * is for OPTIONS alone")
+	case raw == "" && r.Method == http.MethodOptions && path == "":
+		r.URL.Opaque, r.URL.Path, r.URL.RawPath = "*", "", "" // RFC 9112 section 3.2.4
+	case raw == "" || raw == "*":
+	case r.URL.RawPath != "" && r.URL.EscapedPath() != raw:
+		if strings.HasPrefix(raw, "//") {
+			return exchange.Refuse(exchange.BadRequest, "the URL's path begins with two slashes and has characters that must be percent-encoded")
+		}
+		r.URL.Opaque = raw
+	}
+	return nil
+}
+
+// roundTrip answers a request and never fails: goproxy sees responses only.
+func (v *visit) roundTrip(r *http.Request) (resp *http.Response) {
+	defer func() {
+		if p := recover(); p != nil {
+			v.server.log.Error("a stage panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", v.ID)
+			resp = v.refusal(exchange.Refuse(exchange.Internal, internalDetail))
+		}
+		v.noMore1xx()
+		v.headDone(resp)
+	}()
+	resp, err := v.front(r)
+	if err != nil {
+		return v.refusal(err)
+	}
+	return resp
+}
+
+var errNoAnswer = errors.New("a stage returned neither a whole answer nor an error")
+
+// front is what holds for all requests before and after their chain.
+func (v *visit) front(r *http.Request) (*http.Response, error) {
+	if answer, err := v.hops(r); answer != nil || err != nil {
+		return answer, err
+	}
+	if err := v.match(r); err != nil {
+		return nil, err
+	}
+	if !v.websocket {
+		v.Informational = v.pass1xx
+	}
+	v.prepareBody(r)
+	resp, err := v.policy.Requests.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if resp == nil || resp.Body == nil || resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols || resp.StatusCode > 999 {
+		return nil, errNoAnswer
+	}
+	return v.upstreamAnswer(resp)
+}
+
+// match finds the policy and asks whether it lets the request through. Nothing is spent on what is forbidden.
+func (v *visit) match(r *http.Request) error {
+	host := v.snapshot.Host(v.Target)
+	v.policy = host.Policy(r)
+	v.Policy = v.policy.Name
+	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	if err := v.access(); err != nil {
+		return err
+	}
+	if err := v.snapshot.Rules.CheckHost(v.Target); err != nil {
+		return err
+	}
+	if v.policy.Upgrade && v.Scheme == "http" {
+		v.Mode, v.Scheme = exchange.ModeUpgrade, "https"
+		if v.Target.Port == 80 {
+			v.Target.Port = 443
+		}
+		r.URL.Scheme, r.URL.Host = v.Scheme, v.Target.String()
+		r.Host = v.Target.ForScheme(v.Scheme)
+	}
+	return nil
+}
+
+// matchTunnel is match for a CONNECT. Where the requests inside will be seen, each is asked for access by its own route.
+func (v *visit) matchTunnel() error {
+	host := v.snapshot.Host(v.Target)
+	v.policy = host.Base
+	v.Policy = v.policy.Name
+	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	if err := v.snapshot.Rules.CheckHost(v.Target); err != nil {
+		return err
+	}
+	if v.policy.Intercept && len(host.Routes) > 0 {
+		return nil
+	}
+	return v.access()
+}
+
+func (v *visit) access() error {
+	switch v.policy.Access {
+	case policy.Deny:
+		return exchange.Refuse(exchange.Denied, "policy denies requests to %s", v.Target.Host)
+	case policy.Report:
+		v.Observe(string(exchange.Denied))
+	}
+	return nil
+}
+
+// hops refuses loops and does what Max-Forwards asks (RFC 9110 sections 7.6.2 and 7.6.3).
+func (v *visit) hops(r *http.Request) (*http.Response, error) {
+	if v.seenBefore {
+		return nil, exchange.Refuse(exchange.Loop, "the request carries this proxy's own Via")
+	}
+	if r.Method != http.MethodTrace && r.Method != http.MethodOptions {
+		return nil, nil
+	}
+	value := r.Header.Get("Max-Forwards")
+	if value == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseUint(value, 10, 31)
+	if err != nil {
+		return nil, exchange.Refuse(exchange.BadRequest, "Max-Forwards is not a number")
+	}
+	if n > 0 {
+		r.Header.Set("Max-Forwards", strconv.FormatUint(n-1, 10))
+		return nil, nil
+	}
+	if r.Method == http.MethodTrace {
+		return nil, &exchange.Refusal{Code: exchange.Unsupported, Detail: "this proxy does not echo TRACE requests"}
+	}
+	return v.own(http.StatusOK, http.Header{"Allow": {"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, CONNECT"}}, nil), nil
+}
+
+// prepareBody puts the counters around the request's body.
+func (v *visit) prepareBody(r *http.Request) {
+	a := &v.policy.Audit
+	if a.Headers {
+		v.requestHeader = r.Header.Clone()
+	}
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		r.Body = nil
+		return
+	}
+	if a.RequestBodies() {
+		v.captureIn = &capture{max: int(a.MaxBody)}
+	}
+	v.in.ReadCloser, v.in.v = r.Body, v
+	r.Body = &v.in
+}
+
+// upstreamAnswer makes the upstream's answer fit for the client.
+func (v *visit) upstreamAnswer(resp *http.Response) (*http.Response, error) {
+	switched := resp.StatusCode == http.StatusSwitchingProtocols
+	if switched && (!v.websocket || !hasToken(resp.Header["Upgrade"], "websocket")) {
+		_ = resp.Body.Close()
+		return nil, &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: "the upstream switched to a protocol that nobody asked for"}
+	}
+	v.cleanResponse(resp, switched)
+	if v.policy.Audit.Headers {
+		v.responseHeader = resp.Header.Clone()
+	}
+	if v.policy.Audit.ResponseBodies() {
+		v.captureOut = &capture{max: int(v.policy.Audit.MaxBody)}
+	}
+	v.w.stream = streams(resp)
+	v.out.ReadCloser, v.out.v, v.out.resp = resp.Body, v, resp
+	resp.Body = &v.out
+	v.Update(func(s *exchange.Story) { s.Status, s.StatusBy = resp.StatusCode, "upstream" })
+	return resp, nil
+}
+
+// headDone notes how long the proxy itself took to the answer's head.
+func (v *visit) headDone(resp *http.Response) {
+	elapsed := time.Since(v.Start)
+	v.Update(func(s *exchange.Story) {
+		s.Overhead = max(0, elapsed-s.Upstream-s.LimitWait-s.Backoff)
+	})
+}
+
+// gone tells whether the client left.
+func (v *visit) gone(err error) bool {
+	return v.raw.Context().Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, http.ErrAbortHandler))
+}

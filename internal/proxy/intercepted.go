@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/egress"
+)
+
+// intercept terminates the client's TLS, or takes plaintext HTTP, and hands the connection to the inner server.
+func (l *link) intercept() {
+	v := l.v
+	v.Mode = exchange.ModeIntercept
+	ca, err := v.server.ca()
+	if err != nil {
+		l.refuse(&exchange.Refusal{Code: exchange.Internal, Detail: "the interception CA is not available", Cause: err})
+		return
+	}
+	l.established("proxy")
+	_ = l.client.SetDeadline(time.Now().Add(v.server.limits.handshake))
+	head, what := l.peek()
+	switch what {
+	case tlsHello:
+		t := newTunnel(v, "https", exchange.ModeIntercept)
+		inside := tls.Server(&conn{Conn: &prefixed{Conn: l.client, ahead: head}, server: v.server, tunnel: t, guard: guard{state: off}},
+			ca.ServerConfig(v.Target.Host, true))
+		if l.shake(inside) {
+			l.hand(inside, t)
+		}
+	case plainHTTP:
+		_ = l.client.SetDeadline(noDeadline)
+		l.hand(&prefixed{Conn: l.client, ahead: head}, newTunnel(v, "http", exchange.ModePlain))
+	case opaque:
+		l.cut(exchange.BadRequest, "what the client sent is neither TLS nor HTTP")
+	default:
+		l.cut(exchange.ClientGone, "the client left, or sent nothing, before a TLS handshake")
+	}
+}
+
+// peek reads the client's first bytes until they tell TLS from HTTP.
+func (l *link) peek() (head []byte, what protocol) {
+	var b [1 << 10]byte
+	for {
+		n, err := l.client.Read(b[:])
+		head = append(head, b[:n]...)
+		if len(head) > 0 && head[0] == recordHandshake {
+			return head, tlsHello
+		}
+		if what = sniffHTTP(head); len(head) > 0 && what != undecided {
+			return head, what
+		}
+		if err != nil {
+			return nil, undecided
+		}
+	}
+}
+
+// shake does the client's handshake.
+func (l *link) shake(c *tls.Conn) bool {
+	if err := c.HandshakeContext(l.v.raw.Context()); err != nil {
+		l.v.server.log.Debug("the client's TLS handshake failed", "id", l.v.ID, "error", err)
+		l.cut(exchange.ClientGone, "the client broke the TLS handshake off; it may not trust the CA")
+		return false
+	}
+	if name := c.ConnectionState().ServerName; name != "" && l.checkName(tlsHello, name, true) != "" {
+		l.cut(exchange.SNIMismatch, sideDetail[exchange.SNIMismatch])
+		return false
+	}
+	_ = l.client.SetDeadline(noDeadline)
+	return true
+}
+
+// govern makes plaintext HTTP in a tunnel ordinary requests; the first of them uses the connection that CONNECT dialled.
+func (l *link) govern() {
+	up := l.up
+	_ = up.SetReadDeadline(noDeadline)
+	egress.Detach(l.granted)
+	_ = l.granted.Body.Close() // the requests inside are admitted one by one
+	l.granted = nil
+	t := newTunnel(l.v, "http", exchange.ModePlain)
+	t.context = func(ctx context.Context) context.Context { return egress.Offer(ctx, t.authority, up) }
+	t.offered = up
+	if l.hand(l.client, t); !l.handed {
+		_ = up.Close()
+	}
+}
+
+// hand gives the client's connection to the inner server.
+func (l *link) hand(c net.Conn, t *tunnel) {
+	l.mu.Lock()
+	cut := l.why != ""
+	l.mu.Unlock()
+	if cut {
+		return
+	}
+	if inside, ok := c.(*tls.Conn); !ok || inside.ConnectionState().NegotiatedProtocol != "h2" {
+		guarded := &conn{Conn: c, server: l.v.server, tunnel: t, guard: guard{maxHead: l.v.server.limits.headerBytes}}
+		if up := t.offered; up != nil {
+			guarded.onClose = func() { _ = up.Close() }
+		}
+		c = guarded
+	}
+	l.handed = l.v.server.feed.push(c)
+}
+
+// linger reads on for a moment, so that the answer reaches the client before a reset does (RFC 9112 section 9.6).
+func linger(c net.Conn) {
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c, lingerBytes)
+}

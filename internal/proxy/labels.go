@@ -1,0 +1,58 @@
+package proxy
+
+import (
+	"strings"
+	"sync"
+
+	"httpowerd/internal/exchange"
+)
+
+// otherHost is the label of names that match no host block and came too late to have one of their own.
+const otherHost = "other"
+
+// Labels bounds the host label of metrics: configured patterns always have it, other names when a connection to them was made, up to a limit.
+type Labels struct {
+	limit int
+
+	mu    sync.RWMutex
+	known map[string]struct{}
+}
+
+// NewLabels makes Labels for at most limit names beside the configured patterns.
+func NewLabels(limit int) *Labels { return &Labels{limit: limit, known: map[string]struct{}{}} }
+
+// For is the label of an exchange as of now.
+func (l *Labels) For(x *exchange.Exchange) string {
+	pattern, _, _ := strings.Cut(x.Policy, "#")
+	return l.of(pattern, x.Target.Host)
+}
+
+// of is the label for a host that matched pattern ("" for none).
+func (l *Labels) of(pattern, host string) string {
+	if pattern != "" {
+		return pattern
+	}
+	l.mu.RLock()
+	_, ok := l.known[host]
+	l.mu.RUnlock()
+	if ok {
+		return host
+	}
+	return otherHost
+}
+
+// Reached gives the host a label of its own while there is room.
+func (l *Labels) Reached(host string) {
+	l.mu.RLock()
+	_, ok := l.known[host]
+	full := len(l.known) >= l.limit
+	l.mu.RUnlock()
+	if ok || full {
+		return
+	}
+	l.mu.Lock()
+	if len(l.known) < l.limit {
+		l.known[host] = struct{}{}
+	}
+	l.mu.Unlock()
+}

@@ -1,0 +1,438 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy"
+	"httpowerd/internal/proxy/egress"
+)
+
+// link is one client connection taken over from the HTTP server, from CONNECT to its end or until the inner server has it.
+type link struct {
+	v      *visit
+	client net.Conn
+	cancel context.CancelFunc
+
+	up       net.Conn       // to the upstream
+	granted  *http.Response // its body closes up and gives back what the chain holds for it
+	use      use
+	pumps    [2]*pump // up, down
+	handed   bool     // the inner server has the client's connection
+	answered bool     // the client knows what became of its CONNECT
+
+	mu     sync.Mutex
+	done   bool
+	why    exchange.Code // why it was cut; "": it was not
+	detail string
+}
+
+// use is what a tunnel turned out to be: whoever speaks first settles it.
+type use struct{ atomic.Uint32 }
+
+const (
+	unsettled uint32 = iota
+	relayed
+	governed
+)
+
+// settle claims the tunnel for one use; false: it is settled otherwise.
+func (u *use) settle(as uint32) bool {
+	return u.CompareAndSwap(unsettled, as) || u.Load() == as
+}
+
+// connect takes a CONNECT over. The HTTP server's goroutine and buffers are given back at once.
+func (v *visit) connect(client net.Conn) {
+	s := v.server
+	v.Kind, v.Mode, v.URL = exchange.KindTunnel, exchange.ModeTunnel, v.raw.RequestURI
+	ctx, cancel := context.WithCancel(exchange.NewContext(context.Background(), &v.Exchange))
+	v.seenBefore = ownVia(v.raw.Header, s.pseudonym)
+	header := v.raw.Header
+	stripHopByHop(header)
+	addVia(header, v.raw.ProtoMajor, v.raw.ProtoMinor, s.pseudonym)
+	v.raw = (&http.Request{Method: http.MethodConnect, RequestURI: v.raw.RequestURI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Body: http.NoBody}).WithContext(ctx)
+	v.w.ResponseWriter = nil
+	l := &link{v: v, client: client, cancel: cancel}
+	if !s.tunnels.enter(l, s.limits.tunnels) {
+		l.refuse(exchange.Refuse(exchange.Overloaded, "this proxy has as many tunnels as it may have"))
+		v.record()
+		cancel()
+		_ = client.Close()
+		return
+	}
+	go l.run()
+}
+
+// run is the way of a CONNECT.
+func (l *link) run() {
+	v := l.v
+	defer l.end()
+	if err := l.admit(); err != nil {
+		l.refuse(err)
+		return
+	}
+	if v.policy.Intercept {
+		l.intercept()
+		return
+	}
+	if err := l.dial(); err != nil {
+		l.refuse(err)
+		return
+	}
+	l.relay()
+}
+
+// end closes what is not in other hands and writes the record.
+func (l *link) end() {
+	v := l.v
+	if p := recover(); p != nil {
+		v.server.log.Error("a tunnel panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", v.ID)
+		v.Update(func(s *exchange.Story) { s.Outcome = exchange.Internal })
+		if !l.answered {
+			l.refuse(exchange.Refuse(exchange.Internal, internalDetail))
+		}
+	}
+	l.mu.Lock()
+	l.done = true
+	why, detail := l.why, l.detail
+	l.mu.Unlock()
+	if !l.handed {
+		l.count(why, detail)
+		_ = l.client.Close()
+		if l.granted != nil {
+			_ = l.granted.Body.Close()
+		}
+		v.record()
+	}
+	l.cancel()
+	v.server.tunnels.leave(l)
+}
+
+// count closes the tunnel's part of the story.
+func (l *link) count(why exchange.Code, detail string) {
+	v := l.v
+	v.Update(func(s *exchange.Story) {
+		if s.Outcome == "" && why != "" {
+			s.Outcome, s.Detail = why, detail
+		}
+		if l.pumps[0] != nil {
+			s.BytesIn, s.BytesOut = l.pumps[0].moved.Load(), l.pumps[1].moved.Load()
+		}
+	})
+}
+
+// cut ends the link from outside, or when one of its sides broke. Only the first reason counts.
+func (l *link) cut(why exchange.Code, detail string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done || l.why != "" {
+		return
+	}
+	l.why, l.detail = why, detail
+	l.cancel()
+	past := time.Unix(1, 0)
+	_ = l.client.SetDeadline(past)
+	if l.up != nil {
+		_ = l.up.SetDeadline(past)
+	}
+}
+
+// upstream makes the connection known to cut.
+func (l *link) upstream(c net.Conn, granted *http.Response) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.up, l.granted = c, granted
+	return l.why == ""
+}
+
+// admit is the front for tunnels: target, loops, drain, match, access.
+func (l *link) admit() error {
+	v := l.v
+	target, err := exchange.ParseAuthority(v.raw.RequestURI, 0)
+	if err != nil {
+		return err
+	}
+	v.Target = target
+	host := target.String()
+	v.raw.URL, v.raw.Host = &url.URL{Host: host}, host
+	switch {
+	case v.seenBefore:
+		return exchange.Refuse(exchange.Loop, "the request carries this proxy's own Via")
+	case v.server.draining.Load():
+		return exchange.Refuse(exchange.Draining, "this proxy is shutting down")
+	}
+	return v.matchTunnel()
+}
+
+// dial connects to the upstream by way of the policy's chain, then tells the client.
+func (l *link) dial() error {
+	resp, err := l.ask()
+	if err != nil {
+		return err
+	}
+	c, ok := egress.TunnelConn(resp)
+	if !ok {
+		_ = resp.Body.Close()
+		return fmt.Errorf("the tunnel's chain answered %d without a connection", resp.StatusCode)
+	}
+	if !l.upstream(c, resp) {
+		return exchange.Refuse(exchange.Draining, "this proxy is shutting down")
+	}
+	l.established("upstream")
+	return nil
+}
+
+// ask sends the CONNECT down the chain. A stage's panic is a refusal, so that the client hears of it.
+func (l *link) ask() (resp *http.Response, err error) {
+	v := l.v
+	defer func() {
+		if p := recover(); p != nil {
+			v.server.log.Error("a stage panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", v.ID)
+			resp, err = nil, exchange.Refuse(exchange.Internal, internalDetail)
+		}
+	}()
+	resp, err = v.policy.Tunnels.RoundTrip(v.raw)
+	if err == nil && (resp == nil || resp.Body == nil) {
+		err = errNoAnswer
+	}
+	return resp, err
+}
+
+// established answers a CONNECT. A client that left is noticed by the relay.
+func (l *link) established(by string) {
+	v := l.v
+	l.answered = true
+	v.headDone(nil)
+	v.Update(func(s *exchange.Story) { s.Status, s.StatusBy = http.StatusOK, by })
+	const head = "HTTP/1.1 200 Connection established\r\nHttpowerd-Request-Id: "
+	b := make([]byte, 0, len(head)+len(v.ID)+4)
+	b = append(append(append(b, head...), v.ID...), "\r\n\r\n"...)
+	_, _ = l.client.Write(b)
+}
+
+// refuse answers a CONNECT that gets no tunnel.
+func (l *link) refuse(err error) {
+	v := l.v
+	l.answered = true
+	d := v.decide(err)
+	if d.code == exchange.ClientGone {
+		return
+	}
+	v.headDone(nil)
+	_ = l.client.SetWriteDeadline(time.Now().Add(time.Second))
+	v.writeRaw(l.client, d)
+	_ = closeWrite(l.client)
+	linger(l.client)
+}
+
+// relay moves bytes both ways until both sides ended or one broke. The client's first bytes are looked at before they go anywhere.
+func (l *link) relay() {
+	v := l.v
+	v.Update(func(s *exchange.Story) { s.Unapplied = v.policy.Unapplied })
+	active := v.server.metrics.tunnelActive.WithLabelValues(v.server.labels.For(&v.Exchange))
+	active.Inc()
+	defer active.Dec()
+	l.pumps = [2]*pump{newPump(l.up, l.client), newPump(l.client, l.up)}
+	idle := cutIdle(l, v.server.limits.tunnelIdle, &l.pumps[0].moved, &l.pumps[1].moved)
+	defer idle.Stop()
+
+	down := make(chan struct{})
+	go func() {
+		defer close(down)
+		l.side(l.downward)
+	}()
+	l.side(l.upward)
+	<-down
+	if l.use.Load() == governed {
+		l.govern()
+	}
+}
+
+// side runs one direction. When it breaks the other is cut too.
+func (l *link) side(run func() exchange.Code) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.v.server.log.Error("a tunnel panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", l.v.ID)
+			l.cut(exchange.Internal, "")
+		}
+	}()
+	if why := run(); why != "" {
+		l.cut(why, sideDetail[why])
+	}
+}
+
+var sideDetail = map[exchange.Code]string{
+	exchange.ClientGone:    "the client broke the tunnel off",
+	exchange.UpstreamReset: "the upstream broke the tunnel off",
+	exchange.SNIMismatch:   "the ClientHello does not name the CONNECT host",
+}
+
+// downward relays what the upstream sends, unless the client's bytes settled before that this is no tunnel.
+func (l *link) downward() exchange.Code {
+	p := l.pumps[1]
+	b, err := p.next()
+	if !l.use.settle(relayed) {
+		if len(b) > 0 {
+			l.up = &prefixed{Conn: l.up, ahead: append([]byte(nil), b...)}
+			p.release()
+		}
+		return ""
+	}
+	failed := sourceSide
+	if err == nil {
+		if err = p.pass(b); err != nil {
+			failed = sinkSide
+		} else {
+			failed, err = p.run()
+		}
+	}
+	switch {
+	case err == nil || err == io.EOF:
+		_ = closeWrite(l.client)
+		return ""
+	case failed == sinkSide && p.moved.Load() > 0 && p.unsent <= farewellBytes:
+		return "" // the client left without waiting for the upstream's goodbye
+	case failed == sinkSide:
+		return exchange.ClientGone
+	}
+	return exchange.UpstreamReset
+}
+
+// farewellBytes is what a protocol may still say to a client that has all it wanted: TLS's close_notify, HTTP/2's GOAWAY.
+const farewellBytes = 256
+
+// upward relays what the client sends, after a look at its first bytes.
+func (l *link) upward() exchange.Code {
+	p := l.pumps[0]
+	head, what, why := l.look(p)
+	if why != "" {
+		return why
+	}
+	if what == plainHTTP && l.use.settle(governed) {
+		l.client = &prefixed{Conn: l.client, ahead: head}
+		_ = l.up.SetReadDeadline(time.Unix(1, 0)) // wakes downward
+		return ""
+	}
+	l.use.settle(relayed)
+	if len(head) > 0 {
+		n, err := l.up.Write(head)
+		p.moved.Add(int64(n))
+		if err != nil {
+			return exchange.UpstreamReset
+		}
+	}
+	if what != undecided { // else the client ended before it said enough
+		if failed, err := p.run(); err != nil && failed == sinkSide {
+			return exchange.UpstreamReset
+		} else if err != nil && !(errors.Is(err, syscall.ECONNRESET) && l.pumps[1].moved.Load() > 0) {
+			return exchange.ClientGone
+		} // a client that closes with a goodbye still unread resets the connection; that is its usual end
+	}
+	_ = closeWrite(l.up)
+	return ""
+}
+
+// hesitation is how long the beginning of what may be an HTTP request is held back before it counts as something else.
+const hesitation = time.Second
+
+// look collects the client's first bytes until they say what this is.
+func (l *link) look(p *pump) (head []byte, what protocol, why exchange.Code) {
+	for {
+		b, err := p.next()
+		head = append(head, b...)
+		p.release()
+		switch {
+		case err == io.EOF:
+			return head, undecided, l.checkName(undecided, "", len(head) > 0)
+		case os.IsTimeout(err) && len(head) > 0:
+			l.hesitate(0)
+			return head, opaque, l.checkName(opaque, "", true)
+		case err != nil:
+			return nil, undecided, exchange.ClientGone
+		}
+		what, name := sniff(head)
+		if what != undecided {
+			l.hesitate(0)
+			return head, what, l.checkName(what, name, true)
+		}
+		if len(head) >= sniffLimit {
+			return nil, undecided, exchange.SNIMismatch
+		}
+		if head[0] != recordHandshake {
+			l.hesitate(hesitation)
+		}
+	}
+}
+
+// hesitate bounds the wait for the client's next bytes; 0 lifts the bound, unless the link is being cut.
+func (l *link) hesitate(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.why != "" {
+		return
+	}
+	until := noDeadline
+	if d > 0 {
+		until = time.Now().Add(d)
+	}
+	_ = l.client.SetReadDeadline(until)
+}
+
+// checkName compares a ClientHello's server name with the CONNECT host.
+func (l *link) checkName(what protocol, name string, spoke bool) exchange.Code {
+	require := l.v.policy.SNI == policy.SNIRequire
+	switch {
+	case what == plainHTTP || !spoke:
+		return ""
+	case what != tlsHello || name == "":
+		if require {
+			return exchange.SNIMismatch
+		}
+		return ""
+	}
+	if _, literal := l.v.Target.Addr(); literal && !require {
+		return ""
+	}
+	if strings.EqualFold(strings.TrimSuffix(name, "."), l.v.Target.Host) {
+		return ""
+	}
+	return exchange.SNIMismatch
+}
+
+// cutIdle cuts the link when neither direction moved a byte for that long, give or take an eighth.
+func cutIdle(l cutter, limit time.Duration, up, down *atomic.Int64) *time.Timer {
+	const steps = 8
+	var seen int64
+	quiet := 0
+	step := max(limit/steps, time.Millisecond)
+	var timer *time.Timer
+	var mu sync.Mutex // the timer may fire before it is assigned
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(step, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := up.Load() + down.Load(); now != seen {
+			seen, quiet = now, 0
+		} else if quiet++; quiet >= steps {
+			l.cut(exchange.OK, "nothing moved for the idle time")
+			return
+		}
+		timer.Reset(step)
+	})
+	return timer
+}

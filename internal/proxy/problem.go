@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/redact"
+)
+
+// verdict is an error as the client, the record and the metrics are told it.
+type verdict struct {
+	code       exchange.Code
+	status     int
+	detail     string
+	retryAfter time.Duration
+	close      bool
+	final      bool // X-Should-Retry: false
+}
+
+// judge turns whatever the chain returned into a verdict.
+func (v *visit) judge(err error) verdict {
+	var refusal *exchange.Refusal
+	if errors.As(err, &refusal) {
+		return verdict{code: refusal.Code, status: refusal.HTTPStatus(), detail: refusal.Detail, retryAfter: refusal.RetryAfter,
+			close: refusal.Close, final: refusal.Code.Info().Final}
+	}
+	if errors.Is(v.in.ended(), errFraming) { // the server takes that for a client that left
+		return verdict{code: exchange.BadRequest, status: http.StatusBadRequest, detail: "the request's body is malformed", close: true, final: true}
+	}
+	if v.gone(err) {
+		return verdict{code: exchange.ClientGone, status: statusClientGone, close: true}
+	}
+	var failure *exchange.Failure
+	if errors.As(err, &failure) {
+		retriedOut := false
+		v.Read(func(s *exchange.Story) { retriedOut = len(s.Attempts) > 1 })
+		return verdict{code: failure.Code, status: failure.Code.Info().Status, detail: failure.Detail, final: retriedOut}
+	}
+	v.server.log.Error("an error that no stage explains", "error", err, "id", v.ID)
+	return verdict{code: exchange.Internal, status: http.StatusInternalServerError, detail: internalDetail}
+}
+
+const internalDetail = "an internal error was logged under this request's id"
+
+// statusClientGone is what goproxy is given for a client that left; nobody sees it.
+const statusClientGone = 499
+
+// decide judges err and notes the verdict.
+func (v *visit) decide(err error) verdict {
+	d := v.judge(err)
+	v.Update(func(s *exchange.Story) {
+		s.Outcome, s.Detail = d.code, d.detail
+		if d.code != exchange.ClientGone {
+			s.Status, s.StatusBy = d.status, "proxy"
+		}
+	})
+	if cause := errors.Unwrap(err); cause != nil || d.code == exchange.Internal {
+		v.server.log.Debug("refused", "id", v.ID, "code", string(d.code), "error", err)
+	}
+	return d
+}
+
+// refusal is the answer that the proxy makes itself.
+func (v *visit) refusal(err error) *http.Response {
+	d := v.decide(err)
+	header, body := v.problem(d)
+	return v.own(d.status, header, body)
+}
+
+// own is an answer of the proxy's own making.
+func (v *visit) own(status int, header http.Header, body []byte) *http.Response {
+	v.Update(func(s *exchange.Story) {
+		if s.Outcome != exchange.ClientGone {
+			s.Status, s.StatusBy = status, "proxy"
+		}
+	})
+	header["Httpowerd-Request-Id"] = []string{v.ID}
+	if _, ok := header["Content-Type"]; !ok {
+		header["Content-Type"] = nil
+	}
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	v.out.ReadCloser, v.out.v = io.NopCloser(bytes.NewReader(body)), v
+	return &http.Response{StatusCode: status, ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: &v.out, ContentLength: int64(len(body))}
+}
+
+// problem is the head and body of a refusal (RFC 9457).
+func (v *visit) problem(d verdict) (http.Header, []byte) {
+	info := d.code.Info()
+	h := http.Header{
+		"Content-Type":    {"application/problem+json"},
+		"Cache-Control":   {"no-store"},
+		"Httpowerd-Error": {string(d.code)},
+		"Proxy-Status":    {"httpowerd; error=" + info.ProxyStatus},
+	}
+	switch d.status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		h["Retry-After"] = []string{strconv.FormatInt(int64(max(1, (d.retryAfter+time.Second-1)/time.Second)), 10)}
+	case http.StatusProxyAuthRequired:
+		h["Proxy-Authenticate"] = []string{`Basic realm="httpowerd"`}
+	}
+	if d.final {
+		h["X-Should-Retry"] = []string{"false"}
+	}
+	if d.close {
+		h["Connection"] = []string{"close"}
+	}
+	b := make([]byte, 0, 256)
+	b = append(b, `{"type":"urn:httpowerd:error:`...)
+	b = append(b, d.code...)
+	b = append(b, `","title":`...)
+	b = appendJSON(b, info.Title)
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(d.status), 10)
+	if d.detail != "" {
+		b = append(b, `,"detail":`...)
+		b = appendJSON(b, redact.SafeText(d.detail, 512))
+	}
+	b = append(b, `,"code":"`...)
+	b = append(b, d.code...)
+	b = append(b, `","request_id":`...)
+	b = appendJSON(b, v.ID)
+	return h, append(b, "}\n"...)
+}
+
+// appendJSON quotes a string that holds no control characters.
+func appendJSON(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ':
+			b = append(b, ' ')
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
+// writeRaw answers on a connection that no HTTP server serves. The code stands in the reason phrase too: many clients show nothing else of a failed CONNECT.
+func (v *visit) writeRaw(c net.Conn, d verdict) {
+	header, body := v.problem(d)
+	header["Connection"] = []string{"close"}
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	header["Httpowerd-Request-Id"] = []string{v.ID}
+	if writeHead(c, d.status, "httpowerd: "+string(d.code), header) == nil {
+		_, _ = c.Write(body) // the client may be gone; there is nobody else to tell
+	}
+}
+
+// writeHead writes an answer's head.
+func writeHead(c net.Conn, status int, reason string, header http.Header) error {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 ")
+	b.WriteString(strconv.Itoa(status))
+	b.WriteByte(' ')
+	b.WriteString(reason)
+	b.WriteString("\r\n")
+	_ = header.Write(&b) // a buffer does not fail
+	b.WriteString("\r\n")
+	_, err := c.Write(b.Bytes())
+	return err
+}
+
+// answer writes a refusal without goproxy, where the request is not fit to be handed on.
+func (v *visit) answer(err error) {
+	resp := v.refusal(err)
+	v.headDone(resp)
+	h := v.w.Header()
+	for name, values := range resp.Header {
+		h[name] = values
+	}
+	v.w.WriteHeader(resp.StatusCode)
+	_, _ = v.out.WriteTo(&v.w) // the client may be gone; there is nobody else to tell
+}

@@ -1,0 +1,118 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+)
+
+// spliceAfter is how many bytes a direction copies before it splices: short exchanges never pay for a pipe.
+const spliceAfter = 256 << 10
+
+// pump moves one direction of a tunnel. While it waits it holds neither a buffer nor a pipe.
+type pump struct {
+	dst, src net.Conn
+	moved    atomic.Int64
+
+	in, out syscall.RawConn // of the sockets themselves; nil where TLS is between
+	buf     *[copyBuffer]byte
+	n       int
+	unsent  int // bytes that a failed write left
+	err     error
+	ready   func(fd uintptr) bool // p.fill, bound once
+	splice  splicer
+}
+
+func newPump(dst, src net.Conn) *pump {
+	p := &pump{dst: dst, src: src, in: rawConn(src), out: rawConn(dst)}
+	p.ready = p.fill
+	return p
+}
+
+// next waits for bytes. They stay valid until release.
+func (p *pump) next() ([]byte, error) {
+	if p.in == nil {
+		p.buf = buffers.Get().(*[copyBuffer]byte)
+		p.n, p.err = p.src.Read(p.buf[:])
+	} else if err := p.in.Read(p.ready); err != nil {
+		p.n, p.err = 0, err
+	}
+	if p.n == 0 && p.err == nil {
+		p.err = io.EOF
+	}
+	if p.n > 0 {
+		return p.buf[:p.n], nil
+	}
+	p.release()
+	return nil, p.err
+}
+
+// fill reads what the socket has, or tells the poller to wait.
+func (p *pump) fill(fd uintptr) bool {
+	p.buf = buffers.Get().(*[copyBuffer]byte)
+	p.n, p.err = readSocket(fd, p.buf[:])
+	if p.err == syscall.EAGAIN {
+		p.release()
+		return false
+	}
+	return true
+}
+
+func (p *pump) release() {
+	if p.buf != nil {
+		buffers.Put(p.buf)
+		p.buf = nil
+	}
+}
+
+// pass writes what next returned.
+func (p *pump) pass(b []byte) error {
+	n, err := p.dst.Write(b)
+	p.moved.Add(int64(n))
+	p.unsent = len(b) - n
+	p.release()
+	return err
+}
+
+// Which side of a pump failed.
+type pumpSide uint8
+
+const (
+	sourceSide pumpSide = iota
+	sinkSide
+)
+
+// run copies until the source ends (no error) or one side fails.
+func (p *pump) run() (pumpSide, error) {
+	for p.in == nil || p.out == nil || p.moved.Load() < spliceAfter {
+		b, err := p.next()
+		if err == io.EOF {
+			return sourceSide, nil
+		}
+		if err != nil {
+			return sourceSide, err
+		}
+		if err := p.pass(b); err != nil {
+			return sinkSide, err
+		}
+	}
+	return p.runSplice()
+}
+
+// rawConn is the socket below c where nothing between changes or keeps bytes.
+func rawConn(c net.Conn) syscall.RawConn {
+	switch c := c.(type) {
+	case *net.TCPConn:
+		return socketOf(c)
+	case *conn:
+		if c.guard.state == off && len(c.guard.held) == 0 {
+			return rawConn(c.Conn)
+		}
+	case *prefixed:
+		if len(c.ahead) == 0 {
+			return rawConn(c.Conn)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+// Package proxy is the door: listeners, the fixed stages that every request passes, tunnels, interception and drain.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy"
+	"httpowerd/internal/proxy/audit"
+	"httpowerd/internal/proxy/intercept"
+)
+
+// Options are what a Server is made of.
+type Options struct {
+	Policies   interface{ Load() *policy.Snapshot }
+	Audit      *audit.Log                           // nil: no records
+	CA         func() (*intercept.Authority, error) // called at the first interception
+	Limits     Limits                               //
+	Open       Open                                 // who may connect
+	Labels     *Labels                              // of metrics
+	Own        *Own                                 // learns the listeners
+	Registerer prometheus.Registerer                //
+	Logger     *slog.Logger                         //
+}
+
+// Limits are the ceilings of proxy.limits.
+type Limits struct {
+	Connections   int           // client connections; more are answered 503
+	Tunnels       int           // open CONNECT tunnels; more are answered 503
+	HeaderBytes   int           // of a request head
+	HeaderTimeout time.Duration // for a request head to come in
+	Idle          time.Duration // a kept-alive client connection without a request
+	TunnelIdle    time.Duration // a tunnel without a byte in either direction
+}
+
+// Open says which clients may connect to a listener that is not on loopback.
+type Open string
+
+// OpenPrivate admits clients from private and loopback addresses, OpenAll everybody. Anything else means the same as OpenAll: whether a listener may be
+// opened at all is the configuration's affair.
+const (
+	OpenPrivate Open = "private"
+	OpenAll     Open = "true"
+)
+
+// Server is the proxy's front.
+type Server struct {
+	policies  interface{ Load() *policy.Snapshot }
+	audit     *audit.Log
+	ca        func() (*intercept.Authority, error)
+	log       *slog.Logger
+	limits    serverLimits
+	open      Open
+	labels    *Labels
+	metrics   *metrics
+	pseudonym string // in Via: recognises loops, names no host
+
+	door  http.Handler
+	outer *http.Server // on listeners
+	inner *http.Server // inside tunnels
+	feed  *feed
+
+	connections atomic.Int64
+	tunnels     tunnels
+	draining    atomic.Bool
+	own         *Own
+	wg          sync.WaitGroup
+}
+
+type serverLimits struct {
+	connections, tunnels   int
+	headerBytes            int
+	headerTimeout          time.Duration
+	tunnelIdle             time.Duration
+	handshake, refusalTime time.Duration
+}
+
+// New makes a Server; Serve gives it listeners.
+func New(o Options) *Server {
+	s := &Server{
+		policies: o.Policies, audit: o.Audit, ca: o.CA, log: o.Logger, open: o.Open,
+		labels: o.Labels, own: o.Own, metrics: newMetrics(o.Registerer), feed: newFeed(),
+		pseudonym: "httpowerd-" + strconv.FormatUint(rand.Uint64()>>16, 36),
+		limits: serverLimits{connections: o.Limits.Connections, tunnels: o.Limits.Tunnels, headerBytes: o.Limits.HeaderBytes,
+			headerTimeout: o.Limits.HeaderTimeout, tunnelIdle: o.Limits.TunnelIdle,
+			handshake: 10 * time.Second, refusalTime: 100 * time.Millisecond},
+	}
+	s.door = newDoor(s)
+	s.outer = s.httpServer(o.Limits)
+	s.inner = s.httpServer(o.Limits)
+	s.inner.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	s.inner.Protocols.SetHTTP2(true)
+	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 250, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
+		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second}
+	s.wg.Go(func() {
+		if err := s.inner.Serve(s.feed); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("the inner server ended", "error", err)
+		}
+	})
+	return s
+}
+
+func (s *Server) httpServer(l Limits) *http.Server {
+	server := &http.Server{
+		Handler:                      s,
+		ReadHeaderTimeout:            l.HeaderTimeout,
+		IdleTimeout:                  l.Idle,
+		MaxHeaderBytes:               l.HeaderBytes,
+		ConnContext:                  withConn,
+		DisableGeneralOptionsHandler: true,                                                // OPTIONS * is for the upstream, or a request for a server
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong is in the audit records
+		Protocols:                    new(http.Protocols),
+	}
+	server.Protocols.SetHTTP1(true)
+	return server
+}
+
+// Serve accepts clients until Shutdown; config makes it an HTTPS proxy. It returns nil after Shutdown.
+func (s *Server) Serve(l net.Listener, config *tls.Config) error {
+	s.own.Add(l.Addr())
+	err := s.outer.Serve(&acceptor{Listener: l, server: s, tls: config})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// acceptor admits clients and puts a guard before each.
+type acceptor struct {
+	net.Listener
+	server *Server
+	tls    *tls.Config
+}
+
+// Accept returns the next admitted connection.
+func (a *acceptor) Accept() (net.Conn, error) {
+	s := a.server
+	for {
+		c, err := a.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if code := s.admit(c); code != "" {
+			s.turnAway(c, code)
+			continue
+		}
+		s.connections.Add(1)
+		s.metrics.connections.Inc()
+		wrapped := &conn{Conn: c, server: s, guard: guard{maxHead: s.limits.headerBytes}}
+		wrapped.onClose = func() {
+			s.connections.Add(-1)
+			s.metrics.connections.Dec()
+		}
+		if a.tls != nil {
+			wrapped.Conn = tls.Server(c, a.tls)
+		}
+		return wrapped, nil
+	}
+}
+
+func (s *Server) admit(c net.Conn) exchange.Code {
+	if s.open == OpenPrivate {
+		addr, err := netip.ParseAddrPort(c.RemoteAddr().String())
+		if ip := addr.Addr().Unmap(); err != nil || !ip.IsPrivate() && !ip.IsLoopback() {
+			return exchange.Denied
+		}
+	}
+	if s.connections.Load() >= int64(s.limits.connections) {
+		return exchange.Overloaded
+	}
+	return ""
+}
+
+// turnAway tells a client why it is not served, without waiting for its request.
+func (s *Server) turnAway(c net.Conn, code exchange.Code) {
+	v := &visit{server: s, conn: &conn{Conn: c, server: s}}
+	v.Exchange = exchange.Exchange{ID: requestID(nil), Kind: exchange.KindRequest, Mode: exchange.ModePlain, Start: time.Now(),
+		Client: c.RemoteAddr().String(), Host: otherHost}
+	_ = c.SetDeadline(time.Now().Add(s.limits.refusalTime))
+	v.writeRaw(c, verdict{code: code, status: code.Info().Status, detail: turnAwayDetail[code], close: true, final: code.Info().Final})
+	v.record()
+	if half, ok := c.(*net.TCPConn); ok {
+		_ = half.CloseWrite()
+	}
+	_ = c.Close()
+}
+
+var turnAwayDetail = map[exchange.Code]string{
+	exchange.Denied:     "this proxy serves clients on private networks only",
+	exchange.Overloaded: "this proxy has as many connections as it may have",
+}
+
+// Shutdown stops accepting, lets requests and tunnels end until ctx does, then cuts what is left and says so with an error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	s.inner.SetKeepAlivesEnabled(false) // connections on their way to the inner server still get their first answer
+	var outer, taken error
+	var wait sync.WaitGroup
+	wait.Go(func() { outer = s.outer.Shutdown(ctx) })
+	wait.Go(func() { taken = s.tunnels.drain(ctx) })
+	wait.Wait()
+	err := errors.Join(outer, taken, s.inner.Shutdown(ctx))
+	if err != nil {
+		_ = s.outer.Close()
+		_ = s.inner.Close()
+	}
+	_ = s.feed.Close()
+	s.wg.Wait()
+	return err
+}
+
+// Draining tells whether Shutdown was called.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// noDeadline lifts a deadline.
+var noDeadline time.Time

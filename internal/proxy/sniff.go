@@ -1,0 +1,163 @@
+package proxy
+
+import "encoding/binary"
+
+// protocol is what a tunnel's first bytes from the client are.
+type protocol uint8
+
+const (
+	undecided protocol = iota // more bytes are needed
+	opaque                    // none of the others
+	plainHTTP                 // an HTTP/1 request in the clear
+	tlsHello                  // a whole TLS ClientHello
+)
+
+// sniffLimit bounds how much of a first message is kept. A ClientHello that is longer is refused unread: the longest seen, with post-quantum key
+// shares and padding, are below 4 KiB.
+const sniffLimit = 64 << 10
+
+// sniff looks at a client's first bytes. The name is a ClientHello's server name, "" where it has none.
+func sniff(b []byte) (p protocol, serverName string) {
+	if len(b) == 0 {
+		return undecided, ""
+	}
+	if b[0] == recordHandshake {
+		return sniffHello(b)
+	}
+	return sniffHTTP(b), ""
+}
+
+// sniffHTTP recognises METHOD SP and a target as a proxy or an origin gets it. HTTP/2's preface has a target of neither form.
+func sniffHTTP(b []byte) protocol {
+	const longestMethod = 24
+	i := 0
+	for i < len(b) && i < longestMethod && (b[i] >= 'A' && b[i] <= 'Z' || b[i] == '-' && i > 0) {
+		i++
+	}
+	switch {
+	case i == len(b) && i < longestMethod:
+		return undecided
+	case i == 0 || i == len(b) || b[i] != ' ':
+		return opaque
+	case i+1 == len(b):
+		return undecided
+	case b[i+1] == '/':
+		return plainHTTP
+	}
+	for _, form := range []string{"http://", "https://", "* HTTP/1."} {
+		switch rest := b[i+1:]; {
+		case len(rest) < len(form) && form[:len(rest)] == string(rest):
+			return undecided
+		case len(rest) >= len(form) && string(rest[:len(form)]) == form:
+			return plainHTTP
+		}
+	}
+	return opaque
+}
+
+// Numbers of TLS (RFC 8446 sections 4, 5.1 and RFC 6066 section 3).
+const (
+	recordHandshake     = 22
+	messageClientHello  = 1
+	extensionServerName = 0
+	nameTypeHost        = 0
+)
+
+// sniffHello reads the server name of a ClientHello, which may be spread over several records.
+func sniffHello(b []byte) (protocol, string) {
+	var message []byte
+	for len(b) > 0 {
+		if len(b) < 5 {
+			return undecided, ""
+		}
+		if b[0] != recordHandshake || b[1] != 3 {
+			return opaque, ""
+		}
+		length := int(binary.BigEndian.Uint16(b[3:]))
+		if length == 0 || length > 1<<14 {
+			return opaque, ""
+		}
+		part := b[5:]
+		if len(part) > length {
+			part = part[:length]
+		}
+		if message == nil {
+			message = part[:len(part):len(part)]
+		} else {
+			message = append(message, part...)
+		}
+		if len(message) > 0 && message[0] != messageClientHello {
+			return opaque, ""
+		}
+		if len(message) >= 4 {
+			want := 4 + int(message[1])<<16 + int(message[2])<<8 + int(message[3])
+			if len(message) >= want {
+				name, ok := helloName(message[4:want])
+				if !ok {
+					return opaque, ""
+				}
+				return tlsHello, name
+			}
+		}
+		b = b[5+len(part):]
+	}
+	return undecided, ""
+}
+
+// fields reads what a TLS message is made of; ok turns false at the first that is cut short.
+type fields struct {
+	b  []byte
+	ok bool
+}
+
+func (f *fields) take(n int) []byte {
+	if n > len(f.b) {
+		f.ok, f.b = false, nil
+		return nil
+	}
+	head := f.b[:n]
+	f.b = f.b[n:]
+	return head
+}
+
+func (f *fields) number(bytes int) (n int) {
+	for _, c := range f.take(bytes) {
+		n = n<<8 | int(c)
+	}
+	return n
+}
+
+// vector is a field with its length before it.
+func (f *fields) vector(lengthBytes int) fields {
+	return fields{f.take(f.number(lengthBytes)), f.ok}
+}
+
+// helloName finds the server name in a ClientHello's body.
+func helloName(hello []byte) (name string, ok bool) {
+	f := fields{hello, true}
+	f.take(2 + 32) // version, random
+	f.vector(1)    // session id
+	f.vector(2)    // cipher suites
+	f.vector(1)    // compression methods
+	if !f.ok || len(f.b) == 0 {
+		return "", f.ok
+	}
+	extensions := f.vector(2)
+	for f.ok && extensions.ok && len(extensions.b) > 0 {
+		kind := extensions.number(2)
+		body := extensions.vector(2)
+		if kind != extensionServerName {
+			continue
+		}
+		names := body.vector(2)
+		for names.ok && len(names.b) > 0 {
+			nameType := names.number(1)
+			host := names.vector(2)
+			if nameType == nameTypeHost && names.ok {
+				return string(host.b), true
+			}
+		}
+		return "", names.ok
+	}
+	return "", f.ok && extensions.ok
+}

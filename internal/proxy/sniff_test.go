@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clientHello is what crypto/tls sends first for a name.
+func clientHello(t testing.TB, name string) []byte {
+	t.Helper()
+	client, server := net.Pipe()
+	defer server.Close()
+	go func() {
+		_ = tls.Client(client, &tls.Config{ServerName: name, InsecureSkipVerify: true}).Handshake() // fails: nobody answers
+		client.Close()
+	}()
+	b := make([]byte, 1<<14)
+	_ = server.SetReadDeadline(time.Now().Add(5 * time.Second))
+	n, err := server.Read(b)
+	for err == nil && n < 5+int(binary.BigEndian.Uint16(b[3:])) {
+		var more int
+		more, err = server.Read(b[n:])
+		n += more
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b[:n]
+}
+
+// split spreads a handshake message over records of at most size bytes.
+func split(record []byte, size int) (out []byte) {
+	message := record[5:]
+	for len(message) > 0 {
+		n := min(size, len(message))
+		out = append(out, recordHandshake, 3, 1, byte(n>>8), byte(n))
+		out = append(out, message[:n]...)
+		message = message[n:]
+	}
+	return out
+}
+
+func TestSniffTLS(t *testing.T) {
+	hello := clientHello(t, "api.example.com")
+	nameless := clientHello(t, "192.0.2.1") // crypto/tls sends no name for an address
+	for name, c := range map[string]struct {
+		in   []byte
+		want protocol
+		sni  string
+	}{
+		"whole":         {hello, tlsHello, "api.example.com"},
+		"and more":      {append(append([]byte{}, hello...), "extra"...), tlsHello, "api.example.com"},
+		"no name":       {nameless, tlsHello, ""},
+		"two records":   {split(hello, 100), tlsHello, "api.example.com"},
+		"many records":  {split(hello, 1), tlsHello, "api.example.com"},
+		"one byte":      {hello[:1], undecided, ""},
+		"half":          {hello[:len(hello)/2], undecided, ""},
+		"not a hello":   {[]byte{22, 3, 1, 0, 4, 2, 0, 0, 0}, opaque, ""},
+		"empty record":  {[]byte{22, 3, 1, 0, 0}, opaque, ""},
+		"not version 3": {[]byte{22, 9, 9, 0, 5}, opaque, ""},
+		"alert":         {[]byte{21, 3, 1, 0, 2, 1, 0}, opaque, ""},
+		"garbled":       {append([]byte{22, 3, 1, 0, 44, 1, 0, 0, 40}, strings.Repeat("\xff", 40)...), opaque, ""},
+	} {
+		if what, sni := sniff(c.in); what != c.want || sni != c.sni {
+			t.Errorf("%s: %d %q; want %d %q", name, what, sni, c.want, c.sni)
+		}
+	}
+	for i := range hello {
+		if what, _ := sniff(hello[:i]); what != undecided {
+			t.Fatalf("%d of %d bytes: %d", i, len(hello), what)
+		}
+	}
+}
+
+func TestSniffHTTP(t *testing.T) {
+	for in, want := range map[string]protocol{
+		"":                                 undecided,
+		"GET / HTTP/1.1\r\n":               plainHTTP,
+		"GET /":                            plainHTTP,
+		"M-SEARCH /":                       plainHTTP,
+		"POST http://api.example.com/":     plainHTTP,
+		"GET https://api.example.com/":     plainHTTP,
+		"OPTIONS * HTTP/1.1\r\n":           plainHTTP,
+		"GE":                               undecided,
+		"GET ":                             undecided,
+		"GET htt":                          undecided,
+		"OPTIONS * HT":                     undecided,
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n": opaque,
+		"SSH-2.0-OpenSSH_9.2\r\n":          opaque,
+		"NICK joe\r\n":                     opaque,
+		"PING\r\n":                         opaque,
+		"CONNECT {\"verbose\":false}\r\n":  opaque,
+		"OPTIONS rtsp://camera/\r\n":       opaque,
+		"OPTIONS * RTSP/1.0\r\n":           opaque,
+		"get / HTTP/1.1\r\n":               opaque,
+		" GET /":                           opaque,
+		"\x00\x01":                         opaque,
+		"\x80\x2e\x01":                     opaque,
+		strings.Repeat("A", 30):            opaque,
+	} {
+		if got, _ := sniff([]byte(in)); got != want {
+			t.Errorf("%q: %d; want %d", in, got, want)
+		}
+	}
+}
+
+// FuzzSniff: no input breaks it, and what is decided stays decided when more comes.
+func FuzzSniff(f *testing.F) {
+	f.Add(clientHello(f, "api.example.com"), []byte("x"))
+	f.Add([]byte("GET / HTTP/1.1\r\n"), []byte("x"))
+	f.Add([]byte{22, 3, 1, 0, 5, 1, 0}, []byte{0, 1, 9})
+	f.Fuzz(func(t *testing.T, head, more []byte) {
+		what, name := sniff(head)
+		if what == undecided {
+			return
+		}
+		if again, sni := sniff(append(append([]byte{}, head...), more...)); again != what || sni != name {
+			t.Fatalf("%d %q became %d %q", what, name, again, sni)
+		}
+	})
+}
+
+func BenchmarkSniffTLS(b *testing.B) {
+	hello := clientHello(b, "api.example.com")
+	b.ReportAllocs()
+	for b.Loop() {
+		sniff(hello)
+	}
+}

@@ -1,0 +1,139 @@
+package proxy
+
+import (
+	"encoding/hex"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy"
+)
+
+// visit is the door's side of an exchange: the client's connection and writer, and what the record will need.
+type visit struct {
+	exchange.Exchange
+	server   *Server
+	conn     *conn
+	snapshot *policy.Snapshot
+	policy   *policy.Policy // nil while nothing matched yet
+	raw      *http.Request  // as the server read it
+	w        writer
+	in       requestBody
+	out      responseBody
+
+	seenBefore bool // the request carries our own Via
+	websocket  bool // the client asks for exactly that upgrade
+	drained    bool // what was left of an unwanted body has been read
+
+	informational sync.Mutex // held while a 1xx answer is written; see pass1xx
+	answered      bool
+
+	requestHeader  http.Header // for the record, where the policy asks
+	responseHeader http.Header
+	captureIn      *capture
+	captureOut     *capture
+}
+
+func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
+	v := &visit{server: s, conn: connOf(r.Context()), raw: r, snapshot: s.policies.Load()}
+	v.w = writer{ResponseWriter: w, v: v}
+	v.Exchange = exchange.Exchange{
+		ID:     requestID(r.Header),
+		Kind:   exchange.KindRequest,
+		Mode:   exchange.ModePlain,
+		Start:  time.Now(),
+		Client: r.RemoteAddr,
+		Method: r.Method,
+		Host:   otherHost,
+	}
+	v.Exchange.Door = v
+	if t := v.conn.tunnel; t != nil {
+		v.Mode, v.Client = t.mode, t.client
+	}
+	return v
+}
+
+// visitOf is the visit that an exchange belongs to.
+func visitOf(x *exchange.Exchange) *visit { return x.Door.(*visit) }
+
+// requestID is the client's own X-Request-Id where it is plausible, else a new one.
+func requestID(h http.Header) string {
+	if ids := h["X-Request-Id"]; len(ids) == 1 && plausibleID(ids[0]) {
+		return ids[0]
+	}
+	var b [16]byte
+	for i, n := 0, rand.Uint64(); i < 8; i++ {
+		b[i] = byte(n >> (8 * i))
+	}
+	for i, n := 0, rand.Uint64(); i < 8; i++ {
+		b[8+i] = byte(n >> (8 * i))
+	}
+	return hex.EncodeToString(b[:])
+}
+
+func plausibleID(id string) bool {
+	if len(id) < 4 || len(id) > 128 {
+		return false
+	}
+	for i := 0; i < len(id); i++ {
+		switch c := id[i]; {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+		case c == '-', c == '_', c == '.', c == ':', c == '=', c == '+', c == '/':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// requestBody counts what the client sent, and keeps its beginning where the policy wants that in the record.
+type requestBody struct {
+	io.ReadCloser
+	v     *visit
+	bytes int64 // read by the transport's goroutine, looked at when the exchange is over
+	err   error // what ended it
+	mu    sync.Mutex
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	b.bytes += int64(n)
+	if b.err == nil {
+		b.err = err
+	}
+	if b.v.captureIn != nil {
+		b.v.captureIn.add(p[:n])
+	}
+	b.mu.Unlock()
+	return n, err
+}
+
+func (b *requestBody) ended() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+func (b *requestBody) count() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes
+}
+
+// capture keeps the first bytes of a body.
+type capture struct {
+	buf       []byte
+	max       int
+	truncated bool
+}
+
+func (c *capture) add(p []byte) {
+	if room := c.max - len(c.buf); len(p) > room {
+		p, c.truncated = p[:room], true
+	}
+	c.buf = append(c.buf, p...)
+}

@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// writer is the ResponseWriter that goproxy gets: it notes the status, copies bodies with pooled buffers, flushes streams as they come and takes
+// the connection over when the upstream switches protocols.
+type writer struct {
+	http.ResponseWriter
+	v         *visit
+	wrote     bool
+	upgraded  bool
+	stream    bool      // flush after each read
+	bytes     int64     // of the body
+	limited   time.Time // when the write deadline was set
+	writeErr  error     // the client's side failed
+	bodyErr   error     // the upstream's body failed after the head was sent
+	tunnelled bool      // CONNECT: the connection was taken over
+}
+
+// WriteHeader sends the answer's head. 101 hands the connection to the relay and returns when that ends.
+func (w *writer) WriteHeader(status int) {
+	w.wrote = true
+	if status == http.StatusSwitchingProtocols {
+		w.upgraded = true
+		w.v.relayUpgrade()
+		return
+	}
+	if raw := w.v.raw; w.v.websocket || raw.ProtoMajor == 1 && (raw.ProtoMinor == 0 || w.v.uploading()) {
+		// Bytes of the new protocol, or of the body, may be on their way; and HTTP/1.0 keeps no connection with a proxy (RFC 9112 section 9.3).
+		w.Header()["Connection"] = []string{"close"}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	if w.upgraded {
+		return len(p), nil
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	if err != nil && w.writeErr == nil {
+		w.writeErr = err
+	}
+	return n, err
+}
+
+// limit gives a client that does not read as long as a tunnel without a byte has.
+func (w *writer) limit() {
+	const unnoticed = 64 << 10 // what goes into buffers of the kernel needs no timer
+	if w.bytes < unnoticed {
+		return
+	}
+	idle := w.v.server.limits.tunnelIdle
+	if now := time.Now(); now.Sub(w.limited) > idle/8 {
+		w.limited = now
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(idle))
+	}
+}
+
+// Flush sends what is buffered.
+func (w *writer) Flush() {
+	if !w.upgraded {
+		_ = http.NewResponseController(w.ResponseWriter).Flush() // an error shows at the next write
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+var errUpgraded = errors.New("the connection was taken over already")
+
+// Hijack takes the client's connection over together with what was read ahead, so that no early byte is lost.
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.upgraded {
+		return nil, nil, errUpgraded
+	}
+	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.tunnelled = true
+	return takeOver(w.v.conn, c, rw), rw, nil
+}
+
+// takeOver strips a hijacked connection of guard and deadlines, and puts what was read ahead in front of it.
+func takeOver(c *conn, hijacked net.Conn, rw *bufio.ReadWriter) net.Conn {
+	_ = hijacked.SetDeadline(noDeadline)
+	var ahead []byte
+	if n := rw.Reader.Buffered(); n > 0 {
+		ahead, _ = rw.Reader.Peek(n)
+		ahead = append([]byte(nil), ahead...)
+		_, _ = rw.Reader.Discard(n)
+	}
+	ahead = append(ahead, c.opaque()...)
+	if len(ahead) == 0 {
+		return c
+	}
+	return &prefixed{Conn: c, ahead: ahead}
+}
+
+const copyBuffer = 32 << 10
+
+var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+// uploading tells whether an answer begins while the client's body is still awaited. Such an answer goes out at once, and an upload that somebody
+// reads goes on beside it; the server by itself would hold the answer back until the body came, however long a client takes.
+func (v *visit) uploading() bool {
+	if !v.pending() || v.rest() {
+		return false
+	}
+	_ = http.NewResponseController(v.w.ResponseWriter).EnableFullDuplex() // an HTTP/1 server can
+	return true
+}
+
+// pending tells whether the client's body has not been read to its end.
+func (v *visit) pending() bool {
+	return v.raw.ContentLength != 0 && !v.drained && v.in.ended() == nil
+}
+
+// rest reads what is left of a body that nobody wants, where it is short and has come already, so that the connection can be used again.
+func (v *visit) rest() bool {
+	if v.out.resp != nil || v.raw.Header["Expect"] != nil {
+		return false
+	}
+	control := http.NewResponseController(v.w.ResponseWriter)
+	_ = control.SetReadDeadline(time.Now().Add(v.server.limits.refusalTime))
+	_, err := io.CopyN(io.Discard, v.raw.Body, restBytes)
+	_ = control.SetReadDeadline(noDeadline)
+	v.drained = err == io.EOF
+	return v.drained
+}
+
+// restBytes is how much of an unwanted body is read.
+const restBytes = 64 << 10
+
+// responseBody is the body that goproxy copies to the client. It copies itself (io.WriterTo), so that no buffer is allocated for an answer.
+type responseBody struct {
+	io.ReadCloser
+	v    *visit
+	resp *http.Response // nil: the answer is our own
+}
+
+// WriteTo copies to dst, flushing where the length is unknown or the type is a stream. A failure of the upstream is kept for the end of the exchange:
+// goproxy drops it, and the client must see a broken answer, not a short one.
+func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
+	w := &b.v.w
+	if w.upgraded {
+		return 0, nil
+	}
+	buf := buffers.Get().(*[copyBuffer]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := b.Read(buf[:])
+		if n > 0 {
+			if b.v.captureOut != nil {
+				b.v.captureOut.add(buf[:n])
+			}
+			w.limit()
+			wn, werr := w.Write(buf[:n])
+			total += int64(wn)
+			if werr != nil {
+				return total, werr
+			}
+			if w.stream && err == nil {
+				w.Flush()
+			}
+		}
+		if err == io.EOF {
+			if b.resp != nil {
+				stripForeign(b.resp.Trailer) // which came just now
+			}
+			return total, nil
+		}
+		if err != nil {
+			w.bodyErr = err
+			return total, err
+		}
+	}
+}
+
+// streams tells whether an answer's bytes must reach the client as they come.
+func streams(resp *http.Response) bool {
+	if resp.ContentLength < 0 {
+		return true
+	}
+	t := resp.Header.Get("Content-Type")
+	return strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "application/grpc") ||
+		strings.HasPrefix(t, "application/x-ndjson") || strings.HasPrefix(t, "application/jsonl")
+}
+
+// pass1xx writes an informational answer (RFC 9110 section 15.2) while the final one is still awaited. The transport calls it from another goroutine.
+func (v *visit) pass1xx(status int, header http.Header) {
+	v.informational.Lock()
+	defer v.informational.Unlock()
+	if v.answered || v.raw.ProtoMajor == 1 && v.raw.ProtoMinor == 0 {
+		return
+	}
+	h := v.w.Header()
+	for name, values := range header {
+		h[name] = values
+	}
+	stripForeign(h)
+	v.w.ResponseWriter.WriteHeader(status)
+	clear(h)
+}
+
+// noMore1xx ends pass1xx: the final answer is here.
+func (v *visit) noMore1xx() {
+	v.informational.Lock()
+	v.answered = true
+	v.informational.Unlock()
+}

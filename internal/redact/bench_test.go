@@ -1,0 +1,127 @@
+package redact
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// typicalHeader is what a program sends.
+func typicalHeader() http.Header {
+	return http.Header{
+		"Accept": {"application/json"}, "Accept-Encoding": {"gzip, deflate, br"}, "User-Agent": {"python-requests/2.32.3"}, "Content-Type": {"application/json"},
+		"Content-Length": {"512"}, "Authorization": {"Bearer " + "sk_" + "test_4eC39HqLyjWDarjtT1zdp7dc"}, "X-Request-Id": {"8c5f1f0e-7d5c-4a3e-9a55-0d6d1b2e8f11"},
+		"Idempotency-Key": {"order-2024-000123"}, "Date": {"Tue, 15 Nov 2024 08:12:31 GMT"}, "Host": {"api.example.com"},
+	}
+}
+
+func cleanHeader() http.Header {
+	h := typicalHeader()
+	h.Del("Authorization")
+	return h
+}
+
+const (
+	typicalURL = "https://api.example.com/v1/customers/cus_9s6XKzkNRiz8i3/sources?limit=10&starting_after=card_1NfXyz&expand%5B%5D=data.source"
+	secretURL  = "https://api.example.com/v1/items?api_key=0123456789abcdef&limit=10"
+)
+
+// cleanJSON is n bytes and more of an answer such as APIs give, with nothing to hide.
+func cleanJSON(n int) []byte {
+	var b bytes.Buffer
+	b.WriteByte('[')
+	for i := 0; b.Len() < n; i++ {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"id":"evt_%08dQwErTy","object":"event","created":17%08d,"amount":%d,"currency":"eur","livemode":false,"description":"Order of two `+
+			`green lamps and a small table, to be delivered before noon","customer":{"name":"Ada Example","email":"ada%d@example.com","address":`+
+			`{"line1":"1 Example Street","city":"Berlin","postal_code":"10%03d","country":"DE"}},"url":"https://www.example.com/orders/%d?lang=en",`+
+			`"tags":["retail","web","first order"],"ratio":0.%d}`, i, i, i*7, i, i%1000, i, i+1)
+	}
+	b.WriteByte(']')
+	return b.Bytes()
+}
+
+func BenchmarkRequest(b *testing.B) {
+	r, h := Default(), typicalHeader()
+	b.ReportAllocs()
+	var dst []byte
+	for b.Loop() {
+		var c Counts
+		dst = r.AppendURL(dst[:0], typicalURL, &c)
+		r.Header(h, &c)
+	}
+}
+
+func BenchmarkHeaderClean(b *testing.B) {
+	r, h := Default(), cleanHeader()
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Header(h, nil)
+	}
+}
+
+func BenchmarkURL(b *testing.B) {
+	for name, url := range map[string]string{"clean": typicalURL, "secret": secretURL} {
+		b.Run(name, func(b *testing.B) {
+			r := Default()
+			b.ReportAllocs()
+			var dst []byte
+			for b.Loop() {
+				dst = r.AppendURL(dst[:0], url, nil)
+			}
+		})
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	text := string(cleanJSON(64 << 10))
+	sc := new(memory).scanner(Default(), options{})
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(sc.scan(text)) > 0 {
+			b.Fatal("found something")
+		}
+	}
+}
+
+func BenchmarkBodyJSON(b *testing.B) {
+	for name, size := range map[string]int{"1KiB": 1 << 10, "64KiB": 64 << 10} {
+		b.Run(name, func(b *testing.B) {
+			r, data := Default(), cleanJSON(size)
+			b.SetBytes(int64(len(data)))
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Body("application/json", data, false, nil)
+			}
+		})
+	}
+}
+
+func BenchmarkLiterals(b *testing.B) {
+	var l Literals
+	for i := range 100 {
+		l.Add(NewSecret(fmt.Sprintf("configured-key-number-%d", i)))
+	}
+	r, text := Default().WithLiterals(&l), strings.Repeat("an ordinary line of a log that holds nothing\n", 1000)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Text(text)
+	}
+}
+
+func BenchmarkSensitiveName(b *testing.B) {
+	r := Default()
+	names := []string{"id", "object", "X-Api-Key", "starting_after", "description", "clientSecret", "Content-Type", "max_tokens"}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, n := range names {
+			r.SensitiveName(n)
+		}
+	}
+}

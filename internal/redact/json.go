@@ -1,0 +1,367 @@
+package redact
+
+import "strings"
+
+// json is s, JSON documents one after the other, without secrets; it is s itself where there are none. Valid JSON stays valid, with the same objects,
+// lists and keys in the same places. What is not valid, be it cut off or no JSON at all, is scrubbed all the same.
+func (r *Redactor) json(s string, o options, c *Counts) (string, bool) {
+	w := jsonReader{r: r, s: s, o: o, counts: c, sc: o.m.scanner(r, o)}
+	w.sc.levels = w.sc.levels[:0]
+	w.run()
+	o.m.giveScanner(w.sc)
+	if w.buf != nil {
+		o.m.giveBuffer(w.buf)
+	}
+	if w.done > 0 {
+		w.out = append(w.out, s[w.done:]...)
+		s = string(w.out)
+	}
+	if !w.bad {
+		return s, w.done > 0
+	}
+	text, hidden := r.appendText(nil, s, o, c)
+	if !hidden {
+		return s, w.done > 0
+	}
+	return string(text), true
+}
+
+// jsonReader walks through JSON without building it. It needs no memory but one bit for each level of nesting.
+type jsonReader struct {
+	r      *Redactor
+	s      string
+	o      options
+	counts *Counts
+	sc     *scanner
+	out    []byte
+	done   int // s up to here is in out
+	buf    []byte
+	bad    bool // not JSON somewhere
+
+	depth  int
+	class  class // of the key before the value
+	hidden class // of the object or list around, whose every value is hidden
+	level  int   // where that began
+	names  bool  // the key says that its value is a name: {"name": "password", "value": …}
+	named  class // the class of that name
+	within int   // the level of the object that holds it
+}
+
+func (w *jsonReader) run() {
+	for i := 0; i < len(w.s); {
+		switch c := w.s[i]; c {
+		case ' ', '\t', '\n', '\r':
+			i++
+		case ',':
+			w.class, w.names = harmless, false
+			i++
+		case '{', '[':
+			w.open(c == '{')
+			i++
+		case '}', ']':
+			w.close(c == '}')
+			i++
+		case '"':
+			i = w.text(i)
+		default:
+			i = w.bare(i)
+		}
+	}
+	if w.depth > 0 && !w.o.cut {
+		w.bad = true
+	}
+}
+
+func (w *jsonReader) open(object bool) {
+	if w.depth>>6 >= len(w.sc.levels) {
+		w.sc.levels = append(w.sc.levels, 0)
+	}
+	bit := uint64(1) << (w.depth & 63)
+	w.sc.levels[w.depth>>6] &^= bit
+	if object {
+		w.sc.levels[w.depth>>6] |= bit
+	}
+	w.depth++
+	if w.hidden == harmless && w.class.hides() {
+		w.hidden, w.level = w.class, w.depth
+	}
+	w.class, w.names = harmless, false
+}
+
+func (w *jsonReader) close(object bool) {
+	if w.depth == 0 || w.inObject() != object {
+		w.bad = true
+		return
+	}
+	if w.level == w.depth {
+		w.hidden, w.level = harmless, 0
+	}
+	if w.within == w.depth {
+		w.named, w.within = harmless, 0
+	}
+	w.depth--
+	w.class, w.names = harmless, false
+}
+
+func (w *jsonReader) inObject() bool {
+	return w.depth > 0 && w.sc.levels[(w.depth-1)>>6]>>((w.depth-1)&63)&1 == 1
+}
+
+// text reads a string, a key or a value, and returns where to go on.
+func (w *jsonReader) text(i int) int {
+	end, escaped := stringEnd(w.s, i)
+	next := min(end+1, len(w.s))
+	after := next
+	for after < len(w.s) && isSpace(w.s[after]) {
+		after++
+	}
+	if after < len(w.s) && w.s[after] == ':' {
+		if !w.inObject() {
+			w.bad = true
+		}
+		w.key(w.s[i+1:end], escaped)
+		w.content(i+1, end, escaped, harmless)
+		return after + 1
+	}
+	if end == len(w.s) && !w.o.cut {
+		w.bad = true
+	}
+	w.stringValue(i, end, escaped)
+	return next
+}
+
+// key remembers what a key says of its value.
+func (w *jsonReader) key(name string, escaped bool) {
+	if escaped {
+		w.needBuffer()
+		w.buf = appendUnquoted(w.buf[:0], name)
+		name = view(w.buf)
+		w.class = w.r.classifyWith(&w.sc.name, name)
+	} else {
+		w.class = w.sc.judge(name)
+	}
+	w.names = false
+	switch len(name) {
+	case 3:
+		w.names = foldPrefix(name, "key")
+		w.byName(foldPrefix(name, "val"))
+	case 4:
+		w.names = foldPrefix(name, "name")
+		w.byName(foldPrefix(name, "data") || foldPrefix(name, "text"))
+	case 5:
+		w.names = foldPrefix(name, "field") || foldPrefix(name, "param")
+		w.byName(foldPrefix(name, "value"))
+	case 6:
+		w.names = foldPrefix(name, "header")
+		w.byName(foldPrefix(name, "values"))
+	}
+}
+
+// byName: the value of {"name": "password", "value": …}.
+func (w *jsonReader) byName(isValue bool) {
+	if isValue && w.within == w.depth && w.within > 0 {
+		w.class = w.named
+	}
+}
+
+// stringValue reads the string that begins at i as a value.
+func (w *jsonReader) stringValue(i, end int, escaped bool) {
+	c := w.class
+	if w.hidden != harmless {
+		c = w.hidden
+	}
+	w.class = harmless
+	if w.names {
+		w.names = false
+		if named := w.r.classifyHeader(w.s[i+1 : end]); named >= number && !escaped {
+			w.named, w.within = named, w.depth
+		}
+	}
+	w.content(i+1, end, escaped, c)
+}
+
+// content reads what stands between quotes, from start to end.
+func (w *jsonReader) content(start, end int, escaped bool, c class) {
+	raw := w.s[start:end]
+	switch {
+	case len(raw) == 0 || raw == Placeholder:
+		return
+	case c == authorization:
+		if n := schemeLength(raw); n > 0 && n < len(raw) {
+			start += n
+			if w.s[start:end] == Placeholder {
+				return
+			}
+		}
+		w.put(start, end, c.kind())
+		return
+	case c.hides():
+		w.put(start, end, c.kind())
+		return
+	case c == number && isNumberLike(raw):
+		w.put(start, end, kindPAN)
+		return
+	case len(raw) < 3:
+		return
+	}
+	w.sc.cut = w.o.cut && end == len(w.s)
+	if escaped {
+		w.unescaped(start, end)
+		return
+	}
+	if hits := w.sc.scan(raw); len(hits) > 0 {
+		w.out = append(w.out, w.s[w.done:start]...)
+		w.out = w.sc.write(w.out, raw, hits, w.counts)
+		w.done = end
+	}
+}
+
+// isNumberLike tells whether what stands under the name of a card number has to be hidden as a whole: it has many digits, is no number that the
+// detectors find and mask, and is not masked already.
+func isNumberLike(s string) bool {
+	n := countDigits(s)
+	return n >= 9 && !(n == 10 && strings.Contains(s, "**")) && !isMaskable(s)
+}
+
+// isMaskable tells whether s is a card number, with or without separators.
+func isMaskable(s string) bool {
+	var buf [24]byte
+	n := 0
+	for i := range len(s) {
+		switch {
+		case isDigit(s[i]) && n < len(buf):
+			buf[n] = s[i]
+			n++
+		case !isGroupSeparator(s[i]):
+			return false
+		}
+	}
+	if !isCard(string(buf[:n])) {
+		return false
+	}
+	m := borrow()
+	defer m.release()
+	sc := m.scanner(builtin(), options{})
+	defer m.giveScanner(sc)
+	hits := sc.scan(s)
+	return len(hits) == 1 && hits[0].start == 0 && hits[0].end == len(s)
+}
+
+// put replaces s[start:end] by the placeholder.
+func (w *jsonReader) put(start, end int, k kind) {
+	w.out = append(w.out, w.s[w.done:start]...)
+	w.out = append(w.out, Placeholder...)
+	w.done = end
+	w.counts.add(k, 1)
+}
+
+// unescaped reads a string that holds escapes: they are taken off, and put on again only where something was hidden.
+func (w *jsonReader) unescaped(start, end int) {
+	w.needBuffer()
+	w.buf = appendUnquoted(w.buf[:0], w.s[start:end])
+	text := view(w.buf)
+	in := options{m: w.o.m, cut: w.sc.cut, nesting: w.o.nesting + 1}
+	var clean string
+	var hidden bool
+	if trimmed := strings.TrimLeft(text, " \t\r\n"); in.nesting <= maxNesting && trimmed != "" && (trimmed[0] == '{' || trimmed[0] == '[') {
+		clean, hidden = w.r.json(text, in, w.counts)
+	} else {
+		out, found := w.r.appendText(w.o.m.buffer(), text, in, w.counts)
+		if hidden = found; hidden {
+			clean = string(out)
+		}
+		w.o.m.giveBuffer(out)
+	}
+	if !hidden {
+		return
+	}
+	w.out = append(w.out, w.s[w.done:start]...)
+	w.out = appendQuoted(w.out, clean)
+	w.done = end
+}
+
+func (w *jsonReader) needBuffer() {
+	if w.buf == nil {
+		w.buf = w.o.m.buffer()
+	}
+}
+
+// bare reads a number, a word, or what is no JSON at all.
+func (w *jsonReader) bare(i int) int {
+	s := w.s
+	end := i
+	digits := 0
+	for end < len(s) && !endsBare(s[end]) {
+		if isDigit(s[end]) {
+			digits++
+		}
+		end++
+	}
+	if end == i { // a : out of place
+		w.bad = true
+		return i + 1
+	}
+	token := s[i:end]
+	if end < len(s) && s[end] == ':' {
+		w.bad = true
+		w.key(token, false)
+		return end + 1
+	}
+	c := w.class
+	if w.hidden != harmless {
+		c = w.hidden
+	}
+	w.class, w.names = harmless, false
+	isNumber := token[0] == '-' || isDigit(token[0])
+	switch {
+	case token == "true" || token == "false" || token == "null":
+	case c.hides():
+		w.putBare(i, end, c.kind())
+	case isNumber && digits < 12 && !(w.o.cut && end == len(s)):
+		w.bad = w.bad || digits == 0 || !isNumeric(token)
+	default:
+		w.bad = w.bad || !isNumber || !isNumeric(token)
+		w.bareNumber(i, end, c)
+	}
+	return end
+}
+
+// bareNumber hides a number that is, or holds, a card number. A text takes its place, so that JSON stays JSON.
+func (w *jsonReader) bareNumber(i, end int, c class) {
+	token := w.s[i:end]
+	w.sc.cut = w.o.cut && end == len(w.s)
+	hits := w.sc.scan(token)
+	if len(hits) == 0 {
+		if c == number && isNumberLike(token) {
+			w.putBare(i, end, kindPAN)
+		}
+		return
+	}
+	w.out = append(append(w.out, w.s[w.done:i]...), '"')
+	w.out = append(w.sc.write(w.out, token, hits, w.counts), '"')
+	w.done = end
+}
+
+func (w *jsonReader) putBare(start, end int, k kind) {
+	w.out = append(w.out, w.s[w.done:start]...)
+	w.out = append(w.out, `"`+Placeholder+`"`...)
+	w.done = end
+	w.counts.add(k, 1)
+}
+
+func endsBare(c byte) bool {
+	switch c {
+	case ',', ':', '{', '}', '[', ']', '"', ' ', '\t', '\n', '\r':
+		return true
+	}
+	return false
+}
+
+func isNumeric(s string) bool {
+	for i := range len(s) {
+		if !isDigit(s[i]) && strings.IndexByte("+-.eE", s[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}

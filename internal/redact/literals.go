@@ -1,0 +1,185 @@
+package redact
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// The bounds of Literals. A shorter value occurs by chance; a longer one is no key.
+const (
+	minLiteral  = 6
+	maxLiteral  = 4096
+	maxLiterals = 1024
+)
+
+// Literals are values known to be secret: configured keys, credentials that were given out. A Redactor that has them (WithLiterals) hides each
+// wherever it occurs, as it is and spelt for URLs, JSON, base64 (also in the midst of other text, as in Basic credentials) and hexadecimal.
+//
+// Its zero value is empty and ready. It is safe for concurrent use; readers take no lock, and an empty one costs nothing.
+type Literals struct {
+	mu      sync.Mutex
+	secrets []literal // the oldest first
+	set     atomic.Pointer[literalSet]
+}
+
+// literal is a value with all its spellings.
+type literal struct {
+	value   string
+	needles []string
+}
+
+// literalSet is made anew at each change.
+type literalSet struct {
+	bloom   [1 << 16 / 64]uint64
+	needles map[uint32][]string // by their first four bytes, longer ones first
+}
+
+// Add adds a value and tells whether it is hidden from now on; values below 6 bytes and above 4 KiB are not. Beyond 1024 values the oldest goes.
+func (l *Literals) Add(s Secret) bool {
+	value := s.Reveal()
+	if len(value) < minLiteral || len(value) > maxLiteral {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.index(value) >= 0 {
+		return true
+	}
+	added := literal{value, spellings(value)}
+	l.secrets = append(l.secrets, added)
+	if len(l.secrets) > maxLiterals {
+		l.secrets = slices.Delete(l.secrets, 0, 1)
+		l.rebuild()
+		return true
+	}
+	set := &literalSet{needles: map[uint32][]string{}}
+	if old := l.set.Load(); old != nil {
+		set.bloom, set.needles = old.bloom, maps.Clone(old.needles)
+	}
+	set.add(added)
+	l.set.Store(set)
+	return true
+}
+
+// Remove takes a value away.
+func (l *Literals) Remove(s Secret) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := l.index(s.Reveal()); i >= 0 {
+		l.secrets = slices.Delete(l.secrets, i, i+1)
+		l.rebuild()
+	}
+}
+
+func (l *Literals) index(value string) int {
+	return slices.IndexFunc(l.secrets, func(s literal) bool { return s.value == value })
+}
+
+// Len is how many values there are.
+func (l *Literals) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.secrets)
+}
+
+func (l *Literals) rebuild() {
+	if len(l.secrets) == 0 {
+		l.set.Store(nil)
+		return
+	}
+	set := &literalSet{needles: map[uint32][]string{}}
+	for _, s := range l.secrets {
+		set.add(s)
+	}
+	l.set.Store(set)
+}
+
+// add adds the spellings of a value. Lists are never changed: other sets may have them too.
+func (set *literalSet) add(s literal) {
+	for _, n := range s.needles {
+		key := binary.LittleEndian.Uint32([]byte(n))
+		h := literalHash(key)
+		set.bloom[h>>6] |= 1 << (h & 63)
+		list := set.needles[key]
+		if slices.Contains(list, n) {
+			continue
+		}
+		list = append(slices.Clone(list), n)
+		slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) })
+		set.needles[key] = list
+	}
+}
+
+func literalHash(key uint32) uint32 { return key * 0x9e3779b1 >> 16 }
+
+// spellings are the ways in which a value may be written.
+func spellings(s string) []string {
+	jsonSpelt := string(appendQuoted(nil, s))
+	list := []string{
+		s, jsonSpelt, strings.ReplaceAll(jsonSpelt, "/", `\/`), hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s))),
+	}
+	for _, encoded := range []string{url.QueryEscape(s), url.PathEscape(s), string(escape(nil, []byte(s)))} {
+		list = append(list, encoded, lowerEscapes(encoded))
+	}
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for shift := range 3 {
+			text := enc.EncodeToString(append(bytes.Repeat([]byte{0}, shift), s...))
+			from := []int{0, 2, 3}[shift]
+			to := len(text)
+			if (len(s)+shift)%3 != 0 { // the last character depends on what follows
+				to--
+			}
+			if to-from >= minLiteral {
+				list = append(list, text[from:to])
+			}
+		}
+	}
+	return list
+}
+
+// lowerEscapes is s with %2F written %2f.
+func lowerEscapes(s string) string {
+	b := []byte(s)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:i+3], bytes.ToLower(b[i+1:i+3]))
+		}
+	}
+	return string(b)
+}
+
+// find appends a hit for each literal in s.
+func (l *Literals) find(s string, hits []hit) []hit {
+	set := l.set.Load()
+	if set == nil {
+		return hits
+	}
+	for i := 0; i+minLiteral <= len(s); {
+		key := uint32(s[i]) | uint32(s[i+1])<<8 | uint32(s[i+2])<<16 | uint32(s[i+3])<<24
+		h := literalHash(key)
+		if set.bloom[h>>6]>>(h&63)&1 == 0 {
+			i++
+			continue
+		}
+		n := 0
+		for _, needle := range set.needles[key] {
+			if strings.HasPrefix(s[i:], needle) {
+				n = len(needle)
+				break
+			}
+		}
+		if n > 0 {
+			hits = append(hits, hit{i, i + n, kindSecret, hide})
+		}
+		i += max(n, 1)
+	}
+	return hits
+}

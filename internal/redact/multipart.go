@@ -1,0 +1,120 @@
+package redact
+
+import (
+	"mime"
+	"strings"
+	"unicode/utf8"
+)
+
+// multipart reads the parts of a multipart body, which may end anywhere. Part headers stay, scrubbed as text.
+func (r *Redactor) multipart(s, boundary string, o options, c *Counts) (string, bool) {
+	if boundary == "" {
+		_, after, _ := strings.Cut(s, "--")
+		line, _, _ := strings.Cut(after, "\n")
+		boundary = strings.TrimRight(line, "\r \t-")
+	}
+	delimiter := "--" + boundary
+	if !isBoundary(boundary) || r.hides(delimiter, o) { // it is copied as it is
+		return r.asText(strings.ToValidUTF8(s, "\uFFFD"), o, c)
+	}
+	out := make([]byte, 0, len(s))
+	changed := false
+	for first := true; ; first = false {
+		part, rest, more := strings.Cut(s, delimiter)
+		in := options{m: o.m, cut: o.cut && !more, nesting: o.nesting + 1}
+		var hidden bool
+		if first {
+			out, hidden = r.appendText(out, strings.ToValidUTF8(part, "\uFFFD"), in, c)
+		} else {
+			out, hidden = r.appendPart(out, part, in, c)
+		}
+		changed = changed || hidden
+		if !more {
+			return string(out), changed
+		}
+		out = append(out, delimiter...)
+		s = rest
+	}
+}
+
+// isBoundary: what a boundary may be, spaces aside.
+func isBoundary(s string) bool {
+	for i := range len(s) {
+		if !isAlnum(s[i]) && strings.IndexByte("'()+_,-./:=?", s[i]) < 0 {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 70
+}
+
+// hides tells whether s holds a secret.
+func (r *Redactor) hides(s string, o options) bool {
+	sc := o.m.scanner(r, o)
+	found := len(sc.scan(s)) > 0
+	o.m.giveScanner(sc)
+	return found
+}
+
+// appendPart appends what follows a delimiter: a header, an empty line and the content.
+func (r *Redactor) appendPart(dst []byte, part string, o options, c *Counts) ([]byte, bool) {
+	at, gap := strings.Index(part, "\r\n\r\n"), 4
+	if lf := strings.Index(part, "\n\n"); at < 0 || lf >= 0 && lf < at {
+		at, gap = lf, 2
+	}
+	if at < 0 {
+		dst, hidden := r.appendText(dst, strings.ToValidUTF8(part, "\uFFFD"), o, c)
+		return dst, hidden || !utf8.ValidString(part)
+	}
+	head, content := part[:at], part[at+gap:]
+	dst, changed := r.appendText(dst, strings.ToValidUTF8(head, "\uFFFD"), options{m: o.m}, c)
+	dst = append(dst, part[at:at+gap]...)
+	end := len(strings.TrimRight(content, "\r\n"))
+	name, kind := partHeader(head)
+	class := r.classify(name)
+	if end == 0 || content[:end] == Placeholder {
+		return append(dst, content...), changed
+	}
+	if class.hides() || class == number && isNumberLike(content[:end]) {
+		c.add(class.kind(), 1)
+		return append(append(dst, Placeholder...), content[end:]...), true
+	}
+	data := []byte(content[:end])
+	clean := r.body(kind, data, o, c)
+	dst = append(append(dst, clean...), content[end:]...)
+	return dst, changed || view(clean) != content[:end]
+}
+
+// partHeader is the name of a form's part and its type.
+func partHeader(head string) (name, kind string) {
+	kind = "text/plain"
+	for line := range strings.SplitSeq(head, "\n") {
+		field, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		value = strings.TrimSpace(value)
+		switch {
+		case foldWord(field, "content-type"):
+			kind = value
+		case foldWord(field, "content-disposition"):
+			_, params, err := mime.ParseMediaType(value)
+			if name = params["name"]; err != nil || name == "" {
+				name = looseName(value)
+			}
+		}
+	}
+	return name, kind
+}
+
+// looseName finds name= in a broken Content-Disposition.
+func looseName(value string) string {
+	_, after, found := strings.Cut(value, "name=")
+	if !found {
+		return ""
+	}
+	return strings.Trim(after[:len(after)-len(strings.TrimLeft(after, `"`))+nameLength(strings.TrimLeft(after, `"`))], `"; `)
+}
+
+func nameLength(s string) int {
+	if at := strings.IndexAny(s, `";`); at >= 0 {
+		return at
+	}
+	return len(s)
+}

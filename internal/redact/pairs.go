@@ -1,0 +1,300 @@
+package redact
+
+import "strings"
+
+// pair looks at the : or = at i: a secret may stand behind it, by the name before it or as the user of a URL. It knows prose, logs, JSON, code and
+// connection strings well enough; bodies have readers of their own.
+func (sc *scanner) pair(i int) int {
+	s := sc.s
+	if s[i] == ':' {
+		rest := s[i+1:]
+		if strings.HasPrefix(rest, "//") {
+			return sc.userinfo(i + 3)
+		}
+		if strings.HasPrefix(rest, `\/\/`) {
+			return sc.userinfo(i + 5)
+		}
+	}
+	start, end := nameBefore(s, i)
+	if start == end {
+		return i + 1
+	}
+	c := sc.classify(start, end)
+	if c < number && end-start <= 6 {
+		c = sc.twoWords(start, end, c)
+	}
+	if c == harmless {
+		return i + 1
+	}
+	if c == weak && (s[i] != '=' || start == 0 || s[start-1] != '?' && s[start-1] != '&') {
+		return i + 1
+	}
+	v := valueAt(s, i)
+	if v.start == v.end {
+		return i + 1
+	}
+	return sc.value(i, v, c)
+}
+
+func (sc *scanner) classify(start, end int) class { return sc.judge(sc.s[start:end]) }
+
+// judged is a name and its class.
+type judged struct {
+	name  string
+	class class
+}
+
+// judge is classify with a memory. name must be part of a text that outlives the scanner's use.
+func (sc *scanner) judge(name string) class {
+	if len(name) < 2 || isDigit(name[0]) && isDigit(name[len(name)-1]) {
+		return harmless // "", a time of day
+	}
+	h := uint(len(name)) ^ uint(name[0])*3 ^ uint(name[len(name)>>1])*7 ^ uint(name[len(name)-1])*29
+	at := &sc.judged[h%uint(len(sc.judged))]
+	if at.name == name {
+		return at.class
+	}
+	c := sc.r.classifyWith(&sc.name, name)
+	at.name, at.class, sc.remembers = name, c, true
+	return c
+}
+
+// nameBefore is the name that ends before the separator at i, quotes and spaces skipped.
+func nameBefore(s string, i int) (start, end int) {
+	end = i
+	for end > 0 && i-end < 3 && (s[end-1] == ' ' || s[end-1] == '\t' || s[end-1] == ':') {
+		end--
+	}
+	for n := 0; end > 0 && n < 8 && (s[end-1] == '"' || s[end-1] == '\'' || s[end-1] == '`' || s[end-1] == '\\'); n++ {
+		end--
+	}
+	start = end
+	for start > 0 && end-start < 64 && charClass[s[start-1]]&(charAlnum|charName) != 0 {
+		start--
+	}
+	if start > 0 && start < end && s[start-1] == '\\' { // \nname
+		start++
+	}
+	return start, end
+}
+
+// twoWords judges names such as "api key": the last word alone says too little.
+func (sc *scanner) twoWords(start, end int, c class) class {
+	switch last := sc.s[start:end]; {
+	case foldWord(last, "key"), foldWord(last, "code"), foldWord(last, "number"), foldWord(last, "phrase"), foldWord(last, "id"), foldWord(last, "data"):
+	default:
+		return c
+	}
+	if start < 2 || sc.s[start-1] != ' ' {
+		return c
+	}
+	before := start - 1
+	for before > 0 && start-before < 32 && isAlnum(sc.s[before-1]) {
+		before--
+	}
+	if two := sc.classify(before, end); two > weak {
+		return two
+	}
+	return c
+}
+
+// value is what stands behind a separator.
+type value struct {
+	start, end int
+	quoted     bool
+}
+
+// valueAt finds the value behind the separator at i.
+func valueAt(s string, i int) value {
+	v := i + 1
+	for v < len(s) && v-i < 3 && (s[v] == '=' || s[v] == '>' || s[v] == ':') {
+		v++
+	}
+	for n := 0; v < len(s) && n < 8 && (s[v] == ' ' || s[v] == '\t'); n++ {
+		v++
+	}
+	open := v
+	for open < len(s) && open-v < 8 && s[open] == '\\' {
+		open++
+	}
+	if open < len(s) && (s[open] == '"' || s[open] == '\'' || s[open] == '`') {
+		return quotedAt(s, open, open-v)
+	}
+	if v < len(s) && (s[v] == '{' || s[v] == '[') && !strings.HasPrefix(s[v:], Placeholder) || strings.HasPrefix(s[v:], "//") {
+		return value{v, v, false}
+	}
+	end := v
+	if strings.HasPrefix(s[v:], Placeholder) {
+		end += len(Placeholder)
+	}
+	for end < len(s) && !endsValue(s, end) {
+		end++
+	}
+	return value{v, end, false}
+}
+
+// quotedAt is what stands in the quotes that open at open, behind that many backslashes.
+func quotedAt(s string, open, backslashes int) value {
+	const longest = 4096
+	quote := s[open]
+	for end := open + 1; end < len(s) && end-open < longest; end++ {
+		switch s[end] {
+		case '\\':
+			if backslashes == 0 {
+				end++
+			}
+		case quote:
+			stop := end
+			for stop > open+1 && backslashes > 0 && s[stop-1] == '\\' {
+				stop--
+			}
+			if backslashes > 0 && end-stop > backslashes { // a quote within the value
+				continue
+			}
+			return value{open + 1, stop, true}
+		}
+	}
+	end := open + 1
+	for end < len(s) && s[end] != '\n' && s[end] != '\r' {
+		end++
+	}
+	return value{open + 1, end, true}
+}
+
+// endsValue tells whether a value without quotes ends at i.
+func endsValue(s string, i int) bool {
+	switch s[i] {
+	case ' ', '\t', '\n', '\r', '"', '\'', '`', '<', '>', '&', ';', '\\':
+		return true
+	case ',', ')', '}', ']':
+		return i+1 == len(s) || strings.IndexByte(" \t\r\n,;)}]\"'\\", s[i+1]) >= 0 || s[i] == ',' && beginsPair(s, i+1)
+	}
+	return false
+}
+
+// beginsPair: in a=b,c=d the value ends at the comma.
+func beginsPair(s string, i int) bool {
+	end := wordEnd(s, i, charAlnum|charDash|charDot)
+	return end > i && end < len(s) && (s[end] == '=' || s[end] == ':')
+}
+
+// states are words that stand behind a name to say how things are.
+var states = []string{
+	"true", "false", "null", "nil", "none", "undefined", "required", "optional", "invalid", "missing", "expired", "empty", "string", "unset", "wrong",
+	"incorrect", "must", "is", "not", "bearer", "basic", "<nil>",
+}
+
+// value hides v, which stands behind a name of class c, and returns where to go on.
+func (sc *scanner) value(i int, v value, c class) int {
+	s := sc.s
+	text := s[v.start:v.end]
+	if text == Placeholder {
+		return v.end
+	}
+	if !v.quoted {
+		for _, w := range states {
+			if foldWord(text, w) && (c != authorization || w != "bearer" && w != "basic") {
+				return i + 1
+			}
+		}
+	}
+	switch c {
+	case weak:
+		if !looksLikeKey(text) {
+			return i + 1
+		}
+	case number:
+		if !isNumberLike(text) {
+			return i + 1 // what is a card number is found and masked as such
+		}
+	case authorization:
+		return sc.credentials(v)
+	case cookie:
+		if !v.quoted {
+			v.end = lineEnd(s, v.start)
+		}
+	}
+	if at := strings.Index(s[v.start:v.end], "-----BEGIN "); at >= 0 { // a key of several lines, of which the value is but the first
+		sc.add(v.start, v.end, c.kind(), hide)
+		return max(v.end, sc.privateKey(v.start+at))
+	}
+	return sc.add(v.start, v.end, c.kind(), hide)
+}
+
+// credentials hides the value of an Authorization field in running text, up to the end of its line. The scheme stays.
+func (sc *scanner) credentials(v value) int {
+	s := sc.s
+	start := v.start + schemeLength(s[v.start:min(len(s), v.start+64)])
+	if strings.HasPrefix(s[start:], Placeholder) {
+		return start + len(Placeholder)
+	}
+	if !v.quoted {
+		v.end = lineEnd(s, v.start)
+	}
+	if start >= v.end {
+		return v.end
+	}
+	return sc.add(start, v.end, kindSecret, hide)
+}
+
+func lineEnd(s string, i int) int {
+	for i < len(s) && s[i] != '\n' && s[i] != '\r' && s[i] != '"' && s[i] != '\\' && s[i] != '<' {
+		if s[i] == '\'' || s[i] == '`' {
+			break
+		}
+		i++
+	}
+	return i
+}
+
+// userinfo hides the user of the URL whose authority begins at i.
+func (sc *scanner) userinfo(i int) int {
+	s := sc.s
+	at := -1
+	end := i
+scan:
+	for end < len(s) && end-i < 1024 {
+		switch s[end] {
+		case '@':
+			at = end
+		case '/', '?', '#', '"', '\'', '`', '<', '>', ' ', '\t', '\n', '\r', '\\':
+			break scan
+		}
+		end++
+	}
+	if at < 0 && sc.cut && end == len(s) {
+		if colon := strings.IndexByte(s[i:end], ':'); colon >= 0 && !isPort(s[i+colon+1:end]) {
+			return sc.add(i, end, kindSecret, hide)
+		}
+	}
+	if at <= i || s[i:at] == Placeholder {
+		return min(i, len(s))
+	}
+	return sc.add(i, at, kindSecret, hide)
+}
+
+func isPort(s string) bool { return len(s) <= 5 && countDigits(s) == len(s) }
+
+// schemes are the words of authentication schemes.
+var schemes = []string{
+	"bearer", "basic", "digest", "token", "apikey", "api-key", "key", "negotiate", "ntlm", "hawk", "hmac", "oauth", "dpop", "signature", "hoba", "mutual",
+	"aws4-hmac-sha256", "aws4-ecdsa-p256-sha256", "aws", "sharedkey", "sharedkeylite", "sharedaccesssignature", "ssws", "splunk", "genie", "genie-key",
+	"goog4-rsa-sha256", "goog4-hmac-sha256", "privatetoken", "bot", "client", "googlelogin", "vapid", "websession", "jwt", "hmac-sha256", "zoho-oauthtoken",
+}
+
+// schemeLength is the length of the scheme's word and the spaces after it at the beginning of credentials, 0 where there is no known one.
+func schemeLength(s string) int {
+	end := wordEnd(s, 0, charAlnum|charDash)
+	if end == 0 || end >= len(s) || s[end] != ' ' {
+		return 0
+	}
+	for _, w := range schemes {
+		if foldWord(s[:end], w) {
+			for end < len(s) && s[end] == ' ' {
+				end++
+			}
+			return end
+		}
+	}
+	return 0
+}

@@ -1,0 +1,72 @@
+// Package redact hides what must not be written down: passwords, keys and tokens, card numbers and what is printed beside them.
+//
+// A Redactor knows secrets by the name they go under (a header, a parameter, a field), by their shape (the prefixes of well-known vendors, JSON web
+// tokens, private keys, card numbers), by what stands before them ("password=", "Bearer", "cvv:") and, where Literals are attached, by their very
+// value. It scrubs URLs, header fields, bodies and free text; NewHandler puts it in front of a log, Writer into a stream. Secret is the type for a
+// value that must not be printed at all.
+//
+// Detectors are hand-written scanners that look at each byte a bounded number of times; only patterns that the configuration adds are regular
+// expressions, and those are RE2. Where nothing is hidden nothing is allocated.
+package redact
+
+import (
+	"errors"
+	"regexp"
+	"sync"
+)
+
+// Placeholder stands where something was hidden.
+const Placeholder = "[redacted]"
+
+// Redactor hides secrets. It is immutable, and safe for concurrent use.
+type Redactor struct {
+	fields   map[string]struct{} // squashed names that hide their value anywhere
+	headers  map[string]struct{} // squashed names that hide a header field
+	patterns []*regexp.Regexp
+	literals *Literals
+}
+
+// New makes a Redactor with the built-in lists and those of c.
+func New(c Config) (*Redactor, error) {
+	if faults := c.Validate(); len(faults) > 0 {
+		errs := make([]error, len(faults))
+		for i, f := range faults {
+			errs[i] = f
+		}
+		return nil, errors.Join(errs...)
+	}
+	r := &Redactor{fields: squashAll(c.Fields), headers: squashAll(c.Headers)}
+	for _, p := range c.Patterns {
+		re, err := regexp.Compile(p)
+		if err != nil {
+			return nil, err
+		}
+		r.patterns = append(r.patterns, re)
+	}
+	return r, nil
+}
+
+var builtin = sync.OnceValue(func() *Redactor { return &Redactor{} })
+
+// Default is the Redactor that has nothing but the built-in lists.
+func Default() *Redactor { return builtin() }
+
+// WithLiterals is r, also hiding the values that l holds now or later. Nil takes them away.
+func (r *Redactor) WithLiterals(l *Literals) *Redactor {
+	other := *r
+	other.literals = l
+	return &other
+}
+
+func squashAll(names []string) map[string]struct{} {
+	if len(names) == 0 {
+		return nil
+	}
+	m := make(map[string]struct{}, len(names))
+	for _, name := range names {
+		var n squashed
+		n.set(name)
+		m[string(n.bytes())] = struct{}{}
+	}
+	return m
+}
