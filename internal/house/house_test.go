@@ -76,7 +76,7 @@ var layers = [][]string{
 	{"setting"},
 	{"exchange", "redact"},
 	{"state", "state/memory", "state/quota", "expr", "trust"},
-	{"policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
+	{"policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
 	{"policy"},
 	{"proxy/audit", "proxy/intercept", "proxy/egress"},
 	{"proxy", "admin"},
@@ -139,7 +139,7 @@ func prometheusHome(p, f string) bool {
 var registerers = map[string]bool{
 	"internal/proxy/server.go": true, "internal/proxy/egress/egress.go": true, "internal/proxy/egress/conn.go": true,
 	"internal/proxy/egress/tunnel.go": true, "internal/policy/holder.go": true, "internal/proxy/audit/audit.go": true,
-	"internal/policy/retry/retry.go": true, "internal/policy/hedge/hedge.go": true, "internal/policy/ratelimit/room.go": true, "internal/policy/ratelimit/ratelimit.go": true,
+	"internal/policy/retry/retry.go": true, "internal/policy/hedge/hedge.go": true, "internal/policy/dedup/room.go": true, "internal/policy/ratelimit/room.go": true, "internal/policy/ratelimit/ratelimit.go": true,
 	"internal/policy/breaker/room.go": true, "internal/policy/breaker/breaker.go": true, "internal/policy/concurrency/room.go": true,
 	"internal/policy/concurrency/concurrency.go": true,
 }

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -94,7 +95,7 @@ func (c *circuit) now() int64 { return int64(time.Since(c.start)) + 1 }
 func (c *circuit) successful(err error) bool {
 	v := success
 	if err != nil {
-		v = err.(*verdict)
+		v, _ = errors.AsType[*verdict](err)
 	}
 	c.last = v
 	switch v.kind {
