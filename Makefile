@@ -2,7 +2,7 @@
 
 GO       ?= go
 BIN      ?= bin/httpowerd
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
@@ -23,7 +23,7 @@ test: deps vet lint unit e2e fuzz ## everything that must hold; installs for its
 deps: ## install what the tests need and this machine lacks
 	@./test/deps.sh
 
-vet:
+vet: ## go vet, gofmt and go mod tidy
 	$(GO) vet ./...
 	@test -z "$$(gofmt -l cmd internal configs test)" || { gofmt -l cmd internal configs test; echo 'run gofmt -w on these'; exit 1; }
 	$(GO) mod tidy -diff
@@ -32,25 +32,31 @@ lint: ## run the linters
 	@./test/lint.sh
 
 unit: ## unit tests with the race detector, and the snippets of the documentation
-	$(GO) test -race ./cmd/... ./internal/... ./configs/...
+	CGO_ENABLED=1 $(GO) test -race ./cmd/... ./internal/... ./configs/...
 
 e2e: build ## the built binary with real clients
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test/...
 
-fuzz: ## each fuzz target for FUZZTIME (5s)
+fuzz: ## each fuzz target for FUZZTIME (3s)
 	@./test/fuzz.sh $(FUZZTIME)
+
+snippets: ## load every YAML snippet of the documentation (a part of unit)
+	$(GO) test -count=1 -run Documentation ./internal/house
 
 vuln: ## look for known vulnerabilities in what the binary uses
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
-bench: build ## benchmarks beside a bare ReverseProxy, and squid where it is installed
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+bench: bench-peers ## the proxy's CPU beside others, what it adds to direct requests, and the benchmarks of the code
 	$(BIN) bench
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+bench-peers: build ## CPU of each request beside a bare ReverseProxy, and squid where it is installed (a minute)
+	$(GO) run ./test/bench -httpowerd $(BIN)
 
 soak: build ## ten minutes of mixed load with reloads; by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags soak -timeout 30m -run Soak ./test/...
 
-pgo: build ## renew cmd/httpowerd/default.pgo from a benchmark
+pgo: build ## renew cmd/httpowerd/default.pgo from benchmarks; by hand
 	./test/pgo.sh
 
 clean: ## remove what was built

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs, on Debian, the clients that the end-to-end tests drive and that this machine lacks.
+# Installs, on Debian, what the tests need and this machine lacks: clients to drive, and a C compiler for the race detector.
 set -euo pipefail
 cd "$(dirname "$0")"
 packages=()
 need() { # need COMMAND PACKAGE…
   command -v "$1" >/dev/null 2>&1 || packages+=("${@:2}")
 }
+need gcc gcc libc6-dev
 need curl curl
 need wget wget
 need git git
@@ -15,6 +16,7 @@ need node nodejs npm
 need npm npm
 need openssl openssl
 need redis-server redis-server # started by the tests, each on a port and in a folder of its own
+[ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 # The Python clients are Debian's own, so they go with Debian's interpreter.
 if ! /usr/bin/python3 -c 'import requests, httpx, aiohttp' >/dev/null 2>&1; then
   packages+=(python3 python3-requests python3-httpx python3-aiohttp)

@@ -9,11 +9,14 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"httpowerd/internal/state/memory"
 )
 
 // The limit that is measured.
@@ -135,7 +138,7 @@ func (b *resilienceBench) shared(ctx context.Context) error {
 	return nil
 }
 
-// waiters is what ten thousand requests in one queue cost, and whether they are served in order.
+// waiters is what ten thousand requests in one queue cost.
 func (b *resilienceBench) waiters(ctx context.Context) error {
 	const waiters, batch = 10_000, 100
 	const host, open = "queue-noted-x.example.com", "open-noted-x.example.com"
@@ -143,8 +146,12 @@ func (b *resilienceBench) waiters(ctx context.Context) error {
 		return "hosts:\n" + b.host(open, "breaker: off") +
 			b.host(host, fmt.Sprintf("timeout: {total: 2h}, rate_limit: {requests: %d, per: 1s, burst: 1, wait: 1h, queue: %d, learn: false}", perSecond, waiters))
 	}
+	b.row("One queue", "waiting", "heap and stacks before", "then", "each", "served at 2000/s in", "out of order")
+	if err := b.queueAlone(ctx, waiters); err != nil {
+		return err
+	}
 	if err := files(waiters + 1000); err != nil {
-		b.row(fmt.Sprintf("%d in one queue: not measured, %v", waiters, err))
+		b.row(fmt.Sprintf("in a daemon: not measured, %v", err))
 		return nil
 	}
 	child, err := launchBenchChild(ctx, b.dir, benchOptions{environment: []string{"GOGC=25"}}, policy(3)) // little garbage
@@ -195,31 +202,60 @@ func (b *resilienceBench) waiters(ctx context.Context) error {
 		}
 	}
 	took := time.Since(start)
-	late := b.outOfOrder(host, batch)
-	b.row("Requests in one queue", "heap and stacks before", "while they wait", "each", "served at up to 2000/s in", "not in order of their hundreds")
-	b.row(waiters, mebibytes(before), mebibytes(waiting), fmt.Sprintf("%.1f KiB", (waiting-before)/1024/waiters), fmt.Sprintf("%.1f s", took.Seconds()), late)
+	b.row("in a daemon, with all that a request is", waiters, mebibytes(before), mebibytes(waiting), kibibytes((waiting-before)/waiters),
+		fmt.Sprintf("%.1f s", took.Seconds()), "-")
 	return nil
 }
 
+func kibibytes(n float64) string { return fmt.Sprintf("%.1f KiB", n/(1<<10)) }
+
 func mebibytes(n float64) string { return fmt.Sprintf("%.1f MiB", n/(1<<20)) }
 
-// outOfOrder counts requests that arrived before one of an earlier batch.
-func (b *resilienceBench) outOfOrder(host string, batch int) (n int) {
-	a := b.upstream.of(host)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	earliest := math.MaxInt
-	for i := len(a.ids) - 1; i >= 0; i-- {
-		id, err := strconv.Atoi(strings.TrimPrefix(a.ids[i], "/"))
-		if err != nil || id < 0 {
-			continue
-		}
-		if id/batch > earliest {
-			n++
-		}
-		earliest = min(earliest, id/batch)
+// queueAlone is the queue by itself, in this process: what each that waits costs, its goroutine among it, and whether they are served in the
+// order in which they came.
+func (b *resilienceBench) queueAlone(ctx context.Context, waiters int) error {
+	l := memory.NewLimiter(memory.Rate{Requests: 1, Per: time.Hour, Burst: 1}, memory.Spread)
+	bounds := memory.Bounds{Wait: time.Duration(waiters+1) * time.Hour, Queue: waiters}
+	if _, err := l.Take(ctx, 1, bounds); err != nil {
+		return err
 	}
-	return n
+	before := inUse()
+	served := make(chan int, waiters)
+	for i := range waiters {
+		go func() {
+			if _, err := l.Take(ctx, 1, bounds); err == nil {
+				served <- i
+			}
+		}()
+		for l.Status().Waiting <= i {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			runtime.Gosched()
+		}
+	}
+	waiting := inUse()
+	start := time.Now()
+	l.SetRate(memory.Rate{Requests: 2000, Per: time.Second, Burst: 1})
+	late := 0
+	for i, last := 0, -1; i < waiters; i++ {
+		n := <-served
+		if n < last {
+			late++
+		}
+		last = max(last, n)
+	}
+	b.row("the queue alone", waiters, mebibytes(before), mebibytes(waiting), kibibytes((waiting-before)/float64(waiters)),
+		fmt.Sprintf("%.1f s", time.Since(start).Seconds()), late)
+	return nil
+}
+
+// inUse is this process's heap and stacks without garbage.
+func inUse() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapInuse + m.StackInuse)
 }
 
 // files makes sure that this process, and those that it starts, may open so many.

@@ -53,6 +53,8 @@ func runCommand(io stdio) *cobra.Command {
 
 // run starts the daemon, runs the command and returns its exit code.
 func (f *runFlags) run(ctx context.Context, args []string, io stdio) (int, error) {
+	defer outliveReaders()()
+	defer ballast()()
 	dir, err := os.MkdirTemp("", "httpowerd-run-")
 	if err != nil {
 		return 0, err
@@ -138,8 +140,11 @@ func execute(args, env []string, io stdio) (int, error) {
 		}
 		return 0, &exitError{code, err.Error()}
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // ProcessState tells more
+		close(done)
+	}()
 	for {
 		select {
 		case s := <-signals:

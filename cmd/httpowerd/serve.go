@@ -27,6 +27,8 @@ func serveCommand(io stdio) *cobra.Command {
 
 // serve runs a daemon until a signal ends it. A second signal ends the drain.
 func serve(ctx context.Context, flags sourceFlags, io stdio) error {
+	defer outliveReaders()()
+	defer ballast()()
 	d, err := daemon.Start(daemon.Options{Source: flags.source(), Version: version(), Log: io.err})
 	if err != nil {
 		return err
@@ -54,7 +56,15 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	}
 }
 
-// leave drains. That something had to be cut is in the log; it is no failure of the daemon.
+// outliveReaders keeps the process alive when nobody reads its output any more, until undo is called: the write fails and that is all. For standard
+// output and error Go's runtime ends the process otherwise. The signal is caught and not ignored, because commands would inherit that.
+func outliveReaders() (undo func()) {
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	return func() { signal.Stop(pipes) }
+}
+
+// leave drains. What had to be cut, or was lost, is in the log; it is no failure of the daemon.
 func leave(d *daemon.Daemon, signals <-chan os.Signal, notify *notifier) error {
 	notify.stopping()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -71,6 +81,6 @@ func leave(d *daemon.Daemon, signals <-chan os.Signal, notify *notifier) error {
 			}
 		}
 	}()
-	d.Shutdown(ctx)
+	_ = d.Shutdown(ctx)
 	return nil
 }

@@ -220,6 +220,9 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.settings.Drain.Timeout.D())
 	defer cancel()
 	err := d.proxy.Shutdown(ctx)
+	if err != nil {
+		d.log.Warn("what was still open has been cut", "error", err)
+	}
 	d.stop()
 	if d.admin != nil {
 		err = errors.Join(err, closeAdmin(d.admin))
@@ -232,9 +235,12 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 	d.audit.Event("lifecycle", slog.String("event", "stopped"))
 	last, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
-	err = errors.Join(err, d.audit.Close(last))
+	lost := d.audit.Close(last)
+	if lost != nil {
+		d.log.Error("the audit trail did not end in order", "error", lost)
+	}
 	d.log.Info("stopped")
-	return err
+	return errors.Join(err, lost)
 }
 
 // closeAdmin gives running answers a moment; the live view never ends by itself.

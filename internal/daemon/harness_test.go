@@ -55,12 +55,17 @@ func (b *buffer) String() string {
 // start runs a daemon on free ports with a configuration (without version:), and stops it with the test.
 func start(t *testing.T, config string) *box {
 	t.Helper()
+	return startOn(t, config, "127.0.0.1:0")
+}
+
+func startOn(t *testing.T, config, listen string) *box {
+	t.Helper()
 	dir := t.TempDir()
 	b := &box{t: t, config: filepath.Join(dir, "httpowerd.yaml"), audit: filepath.Join(dir, "audit.jsonl"), log: &buffer{}}
 	b.write(config)
 	admin, state := "127.0.0.1:0", filepath.Join(dir, "state")
 	d, err := Start(Options{Version: "test", Log: b.log, Source: policy.Source{Path: b.config, Overrides: policy.Overrides{
-		Listen: []string{"127.0.0.1:0"}, Admin: &admin, AuditOutput: &b.audit, StateDir: &state}}})
+		Listen: []string{listen}, Admin: &admin, AuditOutput: &b.audit, StateDir: &state}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,8 +191,6 @@ type record map[string]any
 
 func (r record) text(key string) string { s, _ := r[key].(string); return s }
 
-func (r record) number(key string) float64 { n, _ := r[key].(float64); return n }
-
 // records waits until n records of requests and tunnels are written, and returns them.
 func (b *box) records(n int) []record {
 	b.t.Helper()
@@ -277,9 +280,14 @@ func serveRaw(t *testing.T, l net.Listener, answers script) *rawOrigin {
 
 func (o *rawOrigin) serve(c net.Conn, answers script, done chan struct{}) {
 	defer c.Close()
+	ended := make(chan struct{})
+	defer close(ended)
 	go func() { // ends what hangs
-		<-done
-		c.Close()
+		select {
+		case <-done:
+			c.Close()
+		case <-ended:
+		}
 	}()
 	o.mu.Lock()
 	number := o.open

@@ -26,6 +26,7 @@ type way struct {
 	open   func() *rawClient // a connection on which a client writes requests
 	prefix string            // of targets: "" for origin-form
 	mode   string            // as records call it
+	ca     string            // makes the upstream's certificate trusted
 	seen   int               // records so far
 }
 
@@ -49,14 +50,14 @@ func scriptedWays(t *testing.T, config string, answers script) []*way {
 		config += ", "
 	}
 	config = "defaults: {" + config + "upstream: {ca: " + ca + "}"
-	clear := func() *rawOrigin {
+	bare := func() *rawOrigin {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return serveRaw(t, l, answers)
 	}
-	plain, tunnelled, absolute, intercepted, upgraded := clear(), clear(), secure(), secure(), secure()
+	plain, tunnelled, absolute, intercepted, upgraded := bare(), bare(), secure(), secure(), secure()
 	all := []*way{
 		{name: "plain", box: start(t, config+"}"), origin: plain, prefix: "http://" + plain.addr, mode: "plain"},
 		{name: "plaintext in a tunnel", box: start(t, config+"}"), origin: tunnelled, mode: "plain"},
@@ -65,7 +66,7 @@ func scriptedWays(t *testing.T, config string, answers script) []*way {
 		{name: "upgrade", box: start(t, config+", upgrade: https}"), origin: upgraded, prefix: "http://" + upgraded.addr, mode: "upgrade"},
 	}
 	for _, w := range all {
-		w.open = w.box.dialProxy
+		w.open, w.ca = w.box.dialProxy, ca
 		switch w.name {
 		case "plaintext in a tunnel":
 			w.open = func() *rawClient {

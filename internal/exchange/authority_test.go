@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// TestParseAuthority: one spelling for each authority (A3, A4).
 func TestParseAuthority(t *testing.T) {
 	long := strings.Repeat("a", 63)
 	for _, c := range []struct{ in, want string }{
@@ -29,13 +30,14 @@ func TestParseAuthority(t *testing.T) {
 	}
 }
 
+// TestParseAuthorityRefuses: what somebody might read differently (A2, A3, A4, A5, A6, A7).
 func TestParseAuthorityRefuses(t *testing.T) {
 	for _, in := range []string{
 		"", ":443", "a:", "a:0", "a:080", "a:99999", "a:65536", "a:http", "a:-1", "a:+1", "a:1:2",
 		"a..b", ".a", "a b", "a\tb", "a\x00", "a\r\nb", "a/b", "a?b", "a#b", "a@b", "a\\b", "a%2eb", "a,b", "a;b",
 		"2130706433", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1.", "0", "1.2.3.4.5", "256.1.1.1", "1.2.3", "0x7f.1", "example.0x1",
 		"[example.com]", "[::1", "::1", "[::1]x", "[fe80::1%25lo]", "[fe80::1%lo]", "[127.0.0.1]", "[]",
-		"bücher.example", "１２７.0.0.1", "exam。ple", "ⓔxample.com", "a­b.example",
+		"bücher.example", "１２７.0.0.1", "exam。ple", "ⓔxample.com", "a\u00adb.example",
 		strings.Repeat("a", 64) + ".example", strings.Repeat("a.", 127) + "example",
 	} {
 		a, err := ParseAuthority(in, 443)

@@ -136,7 +136,7 @@ func (c *compiler) policy(p *plan) (*Policy, error) {
 	return &Policy{
 		Name: p.name, Access: Access(p.wordOf("access")), Intercept: p.wordOf("tls") == "intercept", SNI: SNI(p.wordOf("sni")),
 		Upgrade: p.wordOf("upgrade") == "https", Timeout: limits, Audit: audit, Redactor: redactor, Unapplied: p.deaf,
-		Signal: http.CanonicalHeaderKey(settings.retry.Signal),
+		Signal:   http.CanonicalHeaderKey(settings.retry.Signal),
 		Requests: exchange.Chain(whole{requests}, forge(order, c.rooms, scope)...),
 		Tunnels:  exchange.Chain(whole{tunnels}, forge(tunnelOrder(settings), c.rooms, scope)...),
 		Stages:   names(order),

@@ -52,7 +52,7 @@ func (d decoder) into(n *node, v reflect.Value) {
 }
 
 func (d decoder) kind(n *node, v reflect.Value) {
-	ok := false
+	var ok bool
 	switch v.Kind() {
 	case reflect.Struct:
 		if ok = n.kind == mapping; ok {

@@ -71,9 +71,9 @@ func (s *schema) level(origin string) Object {
 			Member{"match", s.described(s.of(reflect.New(reflect.TypeFor[match.RouteConfig]()).Elem(), "match", "match"), "match")})
 	}
 	for _, c := range choices() {
-		words := make([]any, len(c.words))
-		for i, w := range c.words {
-			words[i] = w
+		words := make([]any, 0, len(c.words)+1)
+		for _, w := range c.words {
+			words = append(words, w)
 		}
 		if c.words[0] == "off" {
 			words = append(words, false)

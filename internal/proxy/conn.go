@@ -25,6 +25,7 @@ type conn struct {
 
 	mu       sync.Mutex
 	deadline time.Time // of reads, as the HTTP server set it
+	last     time.Time // no read may last longer; zero: no such limit
 	onClose  func()
 	closed   bool
 }
@@ -70,10 +71,21 @@ func (r *headReader) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// endBy bounds what is still read of a connection that ends with its answer, whatever the HTTP server sets.
+func (c *conn) endBy(t time.Time) {
+	c.mu.Lock()
+	c.last = t
+	c.mu.Unlock()
+	_ = c.SetReadDeadline(t)
+}
+
 // SetReadDeadline keeps the deadline for headReader.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.last.IsZero() && (t.IsZero() || t.After(c.last)) {
+		t = c.last
+	}
 	c.deadline = t
 	return c.Conn.SetReadDeadline(t)
 }

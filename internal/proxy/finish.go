@@ -24,7 +24,7 @@ func (v *visit) finish() {
 	}
 	v.record()
 	if v.raw.ProtoMajor == 1 && v.pending() { // the server reads on for a while, so that the answer reaches the client
-		_ = http.NewResponseController(v.w.ResponseWriter).SetReadDeadline(time.Now().Add(v.server.limits.headerTimeout))
+		v.conn.endBy(time.Now().Add(v.server.limits.headerTimeout))
 	}
 	if v.w.bodyErr != nil && v.w.wrote {
 		v.w.Flush() // a client that gets nothing at all may take its connection for a stale one, and send a write again by itself

@@ -282,6 +282,21 @@ func (v *visit) prepareBody(r *http.Request) {
 	}
 	v.in.ReadCloser, v.in.v = r.Body, v
 	r.Body = &v.in
+	if total := v.policy.Timeout.Total.D(); total > 0 {
+		v.bodyBy(v.Start.Add(total + afterTotal))
+	}
+}
+
+// afterTotal lets the chain's own deadline come first. But the transport does not return while it waits for a client's body: that wait must end too.
+const afterTotal = 50 * time.Millisecond
+
+// bodyBy bounds the reading of the client's body; noDeadline lifts the bound.
+func (v *visit) bodyBy(t time.Time) {
+	if v.raw.ProtoMajor == 1 {
+		_ = v.conn.SetReadDeadline(t)
+		return
+	}
+	_ = http.NewResponseController(v.w.ResponseWriter).SetReadDeadline(t)
 }
 
 // upstreamAnswer makes the upstream's answer fit for the client.

@@ -30,6 +30,7 @@ func pass(r io.Reader, maxHead int) (out string, refusal *exchange.Refusal, err 
 
 const host = "Host: api.example.com\r\n"
 
+// TestGuardPasses: what has one meaning (table 2.1, A22).
 func TestGuardPasses(t *testing.T) {
 	for name, in := range map[string]string{
 		"get":              "GET http://api.example.com/ HTTP/1.1\r\n" + host + "\r\n",
@@ -56,6 +57,7 @@ func TestGuardPasses(t *testing.T) {
 	}
 }
 
+// TestGuardRefuses: what has two, or none (table 2.1, A22, A28).
 func TestGuardRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		in     string
@@ -113,6 +115,7 @@ func TestGuardRefuses(t *testing.T) {
 	}
 }
 
+// TestGuardBreaksBadChunks (table 2.1, A22).
 func TestGuardBreaksBadChunks(t *testing.T) {
 	head := "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n"
 	for name, body := range map[string]string{

@@ -34,6 +34,9 @@ type link struct {
 	handed   bool     // the inner server has the client's connection
 	answered bool     // the client knows what became of its CONNECT
 
+	ended sync.Once   // one direction has
+	rest  *time.Timer // cuts what is left then
+
 	mu     sync.Mutex
 	done   bool
 	why    exchange.Code // why it was cut; "": it was not
@@ -180,9 +183,13 @@ func (l *link) admit() error {
 
 // dial connects to the upstream by way of the policy's chain, then tells the client.
 func (l *link) dial() error {
-	resp, err := l.ask()
+	v := l.v
+	resp, err := v.policy.Tunnels.RoundTrip(v.raw)
 	if err != nil {
 		return err
+	}
+	if resp == nil || resp.Body == nil {
+		return errNoAnswer
 	}
 	c, ok := egress.TunnelConn(resp)
 	if !ok {
@@ -194,22 +201,6 @@ func (l *link) dial() error {
 	}
 	l.established("upstream")
 	return nil
-}
-
-// ask sends the CONNECT down the chain. A stage's panic is a refusal, so that the client hears of it.
-func (l *link) ask() (resp *http.Response, err error) {
-	v := l.v
-	defer func() {
-		if p := recover(); p != nil {
-			v.server.log.Error("a stage panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", v.ID)
-			resp, err = nil, exchange.Refuse(exchange.Internal, internalDetail)
-		}
-	}()
-	resp, err = v.policy.Tunnels.RoundTrip(v.raw)
-	if err == nil && (resp == nil || resp.Body == nil) {
-		err = errNoAnswer
-	}
-	return resp, err
 }
 
 // established answers a CONNECT. A client that left is noticed by the relay.
@@ -257,6 +248,9 @@ func (l *link) relay() {
 	}()
 	l.side(l.upward)
 	<-down
+	if l.rest != nil {
+		l.rest.Stop()
+	}
 	if l.use.Load() == governed {
 		l.govern()
 	}
@@ -273,6 +267,10 @@ func (l *link) side(run func() exchange.Code) {
 	if why := run(); why != "" {
 		l.cut(why, sideDetail[why])
 	}
+	l.ended.Do(func() { // what is left of a tunnel that one side has closed may not rest as long
+		limits := l.v.server.limits
+		l.rest = cutIdle(l, min(limits.tunnelIdle, limits.halfOpen), &l.pumps[0].moved, &l.pumps[1].moved)
+	})
 }
 
 var sideDetail = map[exchange.Code]string{

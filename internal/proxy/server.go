@@ -86,6 +86,7 @@ type serverLimits struct {
 	headerTimeout          time.Duration
 	tunnelIdle             time.Duration
 	handshake, refusalTime time.Duration
+	halfOpen               time.Duration // for a tunnel that one side has closed, without a byte
 }
 
 // New makes a Server; Serve gives it listeners.
@@ -96,7 +97,7 @@ func New(o Options) *Server {
 		pseudonym: "httpowerd-" + strconv.FormatUint(rand.Uint64()>>16, 36),
 		limits: serverLimits{connections: o.Limits.Connections, tunnels: o.Limits.Tunnels, headerBytes: o.Limits.HeaderBytes,
 			headerTimeout: o.Limits.HeaderTimeout, tunnelIdle: o.Limits.TunnelIdle,
-			handshake: 10 * time.Second, refusalTime: 100 * time.Millisecond},
+			handshake: 10 * time.Second, refusalTime: 100 * time.Millisecond, halfOpen: 30 * time.Second},
 	}
 	s.door = newDoor(s)
 	s.outer = s.httpServer(o.Limits)

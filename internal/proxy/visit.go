@@ -95,11 +95,32 @@ type requestBody struct {
 	v     *visit
 	bytes int64 // read by the transport's goroutine, looked at when the exchange is over
 	err   error // what ended it
+	done  bool  // nobody wants more of it
 	mu    sync.Mutex
 }
 
+// Close ends the reading. An HTTP/1 server's body would wait for the read that runs, however long its client takes; the server closes that itself.
+func (b *requestBody) Close() error {
+	b.mu.Lock()
+	b.done = true
+	b.mu.Unlock()
+	if b.v.raw.ProtoMajor == 1 {
+		return nil
+	}
+	return b.ReadCloser.Close()
+}
+
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	done := b.done
+	b.mu.Unlock()
+	if done {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF && b.v.raw.ProtoMajor == 1 {
+		b.v.bodyBy(noDeadline) // the server reads on, to notice a client that leaves
+	}
 	b.mu.Lock()
 	b.bytes += int64(n)
 	if b.err == nil {

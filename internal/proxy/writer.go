@@ -24,6 +24,9 @@ type writer struct {
 	writeErr  error     // the client's side failed
 	bodyErr   error     // the upstream's body failed after the head was sent
 	tunnelled bool      // CONNECT: the connection was taken over
+
+	mu   sync.Mutex // held while the head or a part of the body is written
+	late bool       // the head may no longer be sent ahead of the body
 }
 
 // WriteHeader sends the answer's head. 101 hands the connection to the relay and returns when that ends.
@@ -34,8 +37,7 @@ func (w *writer) WriteHeader(status int) {
 		w.v.relayUpgrade()
 		return
 	}
-	if raw := w.v.raw; w.v.websocket || raw.ProtoMajor == 1 && (raw.ProtoMinor == 0 || w.v.uploading()) {
-		// Bytes of the new protocol, or of the body, may be on their way; and HTTP/1.0 keeps no connection with a proxy (RFC 9112 section 9.3).
+	if w.v.lastAnswer() {
 		w.Header()["Connection"] = []string{"close"}
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -45,8 +47,10 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.upgraded {
 		return len(p), nil
 	}
+	w.mu.Lock()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
+	w.mu.Unlock()
 	if err != nil && w.writeErr == nil {
 		w.writeErr = err
 	}
@@ -60,9 +64,12 @@ func (w *writer) limit() {
 		return
 	}
 	idle := w.v.server.limits.tunnelIdle
+	if w.v.raw.ProtoMajor == 2 && w.v.policy != nil {
+		idle = max(idle, w.v.policy.Timeout.BodyIdle.D()) // a stream's deadline counts while the upstream is silent, too
+	}
 	if now := time.Now(); now.Sub(w.limited) > idle/8 {
 		w.limited = now
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(idle))
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(idle + idle/4))
 	}
 }
 
@@ -111,14 +118,24 @@ const copyBuffer = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
-// uploading tells whether an answer begins while the client's body is still awaited. Such an answer goes out at once, and an upload that somebody
-// reads goes on beside it; the server by itself would hold the answer back until the body came, however long a client takes.
-func (v *visit) uploading() bool {
-	if !v.pending() || v.rest() {
-		return false
+// lastAnswer tells whether no other request may follow on the connection: bytes of a WebSocket or of a body may be on their way, and HTTP/1.0 keeps no
+// connection with a proxy (RFC 9112 section 9.3).
+func (v *visit) lastAnswer() bool {
+	uploading := v.pending() && !v.rest()
+	if uploading {
+		v.bodyBy(noDeadline) // it goes on beside the answer, for as long as somebody reads it
 	}
-	_ = http.NewResponseController(v.w.ResponseWriter).EnableFullDuplex() // an HTTP/1 server can
-	return true
+	switch {
+	case v.websocket:
+		return true
+	case v.raw.ProtoMajor != 1:
+		return false
+	case uploading:
+		// By itself the server would hold the answer back until the body came, however long a client takes.
+		_ = http.NewResponseController(v.w.ResponseWriter).EnableFullDuplex() // an HTTP/1 server can
+		return true
+	}
+	return v.raw.ProtoMinor == 0
 }
 
 // pending tells whether the client's body has not been read to its end.
@@ -128,13 +145,12 @@ func (v *visit) pending() bool {
 
 // rest reads what is left of a body that nobody wants, where it is short and has come already, so that the connection can be used again.
 func (v *visit) rest() bool {
-	if v.out.resp != nil || v.raw.Header["Expect"] != nil {
+	if v.out.resp != nil || v.raw.Header["Expect"] != nil || v.raw.ProtoMajor != 1 {
 		return false
 	}
-	control := http.NewResponseController(v.w.ResponseWriter)
-	_ = control.SetReadDeadline(time.Now().Add(v.server.limits.refusalTime))
+	v.bodyBy(time.Now().Add(v.server.limits.refusalTime))
 	_, err := io.CopyN(io.Discard, v.raw.Body, restBytes)
-	_ = control.SetReadDeadline(noDeadline)
+	v.bodyBy(noDeadline)
 	v.drained = err == io.EOF
 	return v.drained
 }
@@ -156,6 +172,10 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 	if w.upgraded {
 		return 0, nil
 	}
+	if w.stream {
+		timer := time.AfterFunc(patience, w.head)
+		defer w.noHead(timer)
+	}
 	buf := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buf)
 	for {
@@ -175,6 +195,7 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 			}
 		}
 		if err == io.EOF {
+			w.limit() // the server still has the end to write
 			if b.resp != nil {
 				stripForeign(b.resp.Trailer) // which came just now
 			}
@@ -185,6 +206,25 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 			return total, err
 		}
 	}
+}
+
+// patience is how long the head of an answer of unknown length waits for the first of its body, so that both go in one packet.
+const patience = 2 * time.Millisecond
+
+// head sends the head by itself: a client may want to know it before the upstream says more.
+func (w *writer) head() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.late && w.bytes == 0 {
+		w.Flush()
+	}
+}
+
+func (w *writer) noHead(timer *time.Timer) {
+	timer.Stop()
+	w.mu.Lock()
+	w.late = true
+	w.mu.Unlock()
 }
 
 // streams tells whether an answer's bytes must reach the client as they come.

@@ -93,7 +93,7 @@ func isForm(kind, s string) bool {
 	if name == 0 || name >= len(s) || s[name] != '=' {
 		return false
 	}
-	return strings.IndexAny(strings.TrimRight(s, " \t\r\n"), " \t\r\n\"<>{}") < 0
+	return !strings.ContainsAny(strings.TrimRight(s, " \t\r\n"), " \t\r\n\"<>{}")
 }
 
 // decodeText is s as UTF-8. It reports false for what is no text.
@@ -176,7 +176,8 @@ func (r *Redactor) events(s string, o options, c *Counts) (string, bool) {
 		line, after, more := strings.Cut(rest, "\n")
 		in := options{m: o.m, cut: o.cut && !more, nesting: o.nesting + 1}
 		name, value, found := strings.Cut(line, ":")
-		text, hidden := "", false
+		var text string
+		var hidden bool
 		if v := strings.TrimLeft(value, " "); found && name == "data" && v != "" {
 			text, hidden = r.content("", nil, v, in, c)
 			text = value[:len(value)-len(v)] + text

@@ -101,7 +101,7 @@ func holdsURL(name string) bool {
 
 // appendLinks appends a value in which URLs stand within angle brackets, or behind url=.
 func (r *Redactor) appendLinks(m *memory, dst []byte, v string, c *Counts) ([]byte, bool) {
-	changed, hidden := false, false
+	var changed, hidden bool
 	for v != "" {
 		start := strings.IndexByte(v, '<') + 1
 		if at := strings.Index(v, "url="); start == 0 && at >= 0 {

@@ -61,10 +61,10 @@ var keys = []string{
 }
 
 func judgeKey(name string) class {
-	switch {
-	case name == "socialsecurity":
+	switch name {
+	case "socialsecurity":
 		return secret
-	case name == "key":
+	case "key":
 		return weak
 	}
 	before, ok := strings.CutSuffix(name, "key")

@@ -62,8 +62,8 @@ func (w *xmlReader) put(text string, c class, entities bool) {
 
 func (w *xmlReader) scan(text string, entities bool, in options) {
 	var hidden bool
-	if decoded := text; entities && strings.IndexByte(text, '&') >= 0 {
-		if decoded = html.UnescapeString(text); decoded != text {
+	if entities && strings.IndexByte(text, '&') >= 0 {
+		if decoded := html.UnescapeString(text); decoded != text {
 			if clean, hidden := w.r.appendText(nil, decoded, in, w.counts); hidden {
 				w.out = append(w.out, html.EscapeString(string(clean))...)
 				w.changed = true

@@ -47,7 +47,7 @@ type Scope struct {
 }
 
 // Keep returns the value that room had for this policy under deeply equal settings, or makes one.
-func Keep[T any](s Scope, room string, settings any, make func() T) T {
+func Keep[T any](s Scope, room string, settings any, create func() T) T {
 	key := slot{room, s.Policy}
 	g := s.Generation
 	if k, ok := g.next[key]; ok && reflect.DeepEqual(k.settings, settings) {
@@ -59,7 +59,7 @@ func Keep[T any](s Scope, room string, settings any, make func() T) T {
 			return v
 		}
 	}
-	v := make()
+	v := create()
 	g.next[key] = kept{settings, v}
 	g.fresh = append(g.fresh, v)
 	return v

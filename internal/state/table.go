@@ -29,7 +29,7 @@ type Table[V any] struct {
 	seed  maphash.Seed
 	limit int
 	clock atomic.Uint64
-	make  func(Key) V
+	fill  func(Key) V
 	shard [shards]tableShard[V]
 }
 
@@ -44,11 +44,11 @@ type entry[V any] struct {
 }
 
 // NewTable makes a table of at most limit entries (MaxEntries where limit is 0).
-func NewTable[V any](limit int, make func(Key) V) *Table[V] {
+func NewTable[V any](limit int, fill func(Key) V) *Table[V] {
 	if limit <= 0 {
 		limit = MaxEntries
 	}
-	return &Table[V]{seed: maphash.MakeSeed(), limit: max(1, limit/shards), make: make}
+	return &Table[V]{seed: maphash.MakeSeed(), limit: max(1, limit/shards), fill: fill}
 }
 
 // Get returns the key's value, made on first use.
@@ -85,7 +85,7 @@ func (t *Table[V]) add(s *tableShard[V], k Key) *entry[V] {
 		}
 		delete(s.m, oldest)
 	}
-	e := &entry[V]{value: t.make(k)}
+	e := &entry[V]{value: t.fill(k)}
 	e.used.Store(t.clock.Add(1)) // only additions move the clock: recency matters only between them
 	s.m[k] = e
 	return e

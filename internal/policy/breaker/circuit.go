@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -82,7 +83,7 @@ func (c *circuit) now() int64 { return int64(time.Since(c.start)) + 1 }
 func (c *circuit) successful(err error) bool {
 	v := success
 	if err != nil {
-		v = err.(*verdict)
+		v, _ = errors.AsType[*verdict](err)
 	}
 	now := c.now()
 	c.mu.Lock()

@@ -240,8 +240,8 @@ func TestPoliciesShareALevel(t *testing.T) {
 func TestReloadReachesThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		set := func(max int) Level {
-			return level("defaults", func(c *Config) { c.Max, c.Wait = max, setting.Duration(time.Minute) })
+		set := func(places int) Level {
+			return level("defaults", func(c *Config) { c.Max, c.Wait = places, setting.Duration(time.Minute) })
 		}
 		chain := r.load(true, set(1))
 		first := r.open(chain, api)

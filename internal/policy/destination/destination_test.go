@@ -40,7 +40,7 @@ func last(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// TestEdges tries the first and the last address of each network of the tables.
+// TestEdges tries the first and the last address of each network of the tables (A1, 5.1).
 func TestEdges(t *testing.T) {
 	strict := compile(t, Default(), false)
 	open := compile(t, Default(), true)

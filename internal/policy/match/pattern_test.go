@@ -107,6 +107,7 @@ func target(t testing.TB, s string) exchange.Authority {
 	return a
 }
 
+// TestFind: the nearest pattern, and none that only looks like it (A21).
 func TestFind(t *testing.T) {
 	all := []string{"*", "*:8443", "*.example.com", "*.example.com:8443", "*.a.example.com", "api.example.com", "api.example.com:8443", "other.example.com:8443",
 		"x.a.example.com:1", "192.0.2.7", "[2001:db8::1]:443"}
@@ -166,10 +167,10 @@ func TestFindIsSafeForConcurrentReaders(t *testing.T) {
 func naive(patterns []Pattern, a exchange.Authority) (best Pattern, ok bool) {
 	score := func(p Pattern) int {
 		s := 0
-		switch {
-		case p.kind == exact:
+		switch p.kind {
+		case exact:
 			s = 1 << 20
-		case p.kind == suffix:
+		case suffix:
 			s = 2 * (1 + len(p.name))
 		}
 		if p.port != 0 {

@@ -133,7 +133,8 @@ func appendItem(dst []byte, t *taken, tight *quota.Learnt) []byte {
 	if left == 0 {
 		missing = 1 - s.Tokens
 	}
-	wait := math.Ceil(max(0, missing) * s.Rate.Per.Seconds() / float64(s.Rate.Requests))
+	// A millisecond less, because 0.6 of a token need not be 0.6 in floating point.
+	wait := math.Ceil(max(0, missing)*s.Rate.Per.Seconds()/float64(s.Rate.Requests) - 1e-3)
 	if tight != nil && float64(tight.Remaining) < left && t.limit.price.ordinary() {
 		left = float64(tight.Remaining)
 		wait = max(wait, untilReset(tight))

@@ -48,7 +48,7 @@ func (c *client) Read(p []byte) (int, error) {
 func (c *client) Close() error { c.closed.Add(1); return nil }
 
 // upload sends a PUT with a body through the stage.
-func upload(t *testing.T, body io.ReadCloser, length int64, change func(*Config), next func(n int, r *http.Request) (*http.Response, error)) (*http.Response, error, exchange.Story) {
+func upload(t *testing.T, body io.ReadCloser, length int64, change func(*Config), next func(n int, r *http.Request) (*http.Response, error)) (*http.Response, exchange.Story, error) {
 	t.Helper()
 	c := Default()
 	if change != nil {
@@ -67,7 +67,7 @@ func upload(t *testing.T, body io.ReadCloser, length int64, change func(*Config)
 	r := request(t.Context(), x, nil)
 	r.Body, r.ContentLength = body, length
 	resp, err := stage.RoundTrip(r)
-	return resp, err, x.Story()
+	return resp, x.Story(), err
 }
 
 func status(code int) *http.Response {
@@ -84,7 +84,7 @@ func TestBodyIsReplayed(t *testing.T) {
 				body.pieces <- text[:70_000]
 				body.pieces <- text[70_000:]
 				close(body.pieces)
-				resp, err, story := upload(t, body, length, nil, func(n int, r *http.Request) (*http.Response, error) {
+				resp, story, err := upload(t, body, length, nil, func(n int, r *http.Request) (*http.Response, error) {
 					if n == 3 {
 						got, err := io.ReadAll(r.Body)
 						if string(got) != text || err != nil {
@@ -122,7 +122,7 @@ func TestBodyBeyondTheBuffer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				text := strings.Repeat("x", c.size)
-				resp, err, story := upload(t, io.NopCloser(oneByte{strings.NewReader(text)}), c.length, small, func(n int, r *http.Request) (*http.Response, error) {
+				resp, story, err := upload(t, io.NopCloser(oneByte{strings.NewReader(text)}), c.length, small, func(n int, r *http.Request) (*http.Response, error) {
 					defer r.Body.Close()
 					if n == 1 {
 						if _, err := io.ReadFull(r.Body, make([]byte, c.read)); err != nil {
@@ -153,7 +153,7 @@ func (r oneByte) Read(p []byte) (int, error) { return r.Reader.Read(p[:1]) }
 func TestNoReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := newClient()
-		resp, err, _ := upload(t, body, 10, nil, func(n int, r *http.Request) (*http.Response, error) {
+		resp, _, err := upload(t, body, 10, nil, func(n int, r *http.Request) (*http.Response, error) {
 			return status(417), r.Body.Close()
 		})
 		if err != nil || resp.StatusCode != 417 || body.asked.Load() != 0 || body.closed.Load() != 1 {
@@ -170,7 +170,7 @@ func TestTwoReaders(t *testing.T) {
 			body := newClient()
 			body.pieces <- pieces[0]
 			var first io.ReadCloser
-			resp, err, _ := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
+			resp, _, err := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
 				if n == 1 {
 					first = r.Body
 					if _, err := io.ReadFull(r.Body, make([]byte, chunk)); err != nil {
@@ -219,7 +219,7 @@ func TestUploadDuringTheWait(t *testing.T) {
 			c.Buffer, c.Backoff.Base = 100, setting.Duration(time.Hour)
 			c.Backoff.Max = c.Backoff.Base
 		}
-		resp, err, _ := upload(t, body, -1, slow, func(n int, r *http.Request) (*http.Response, error) {
+		resp, _, err := upload(t, body, -1, slow, func(n int, r *http.Request) (*http.Response, error) {
 			if n == 1 {
 				body.pieces <- strings.Repeat("a", 90)
 				go func() { _, _ = io.Copy(io.Discard, r.Body) }()
@@ -250,7 +250,7 @@ func TestUploadOutlivesTheAnswer(t *testing.T) {
 		body := newClient()
 		body.pieces <- "begin"
 		var rest []byte
-		resp, err, _ := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
+		resp, _, err := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
 			if _, err := io.ReadFull(r.Body, make([]byte, 5)); err != nil {
 				t.Error(err)
 			}
@@ -276,7 +276,7 @@ func TestUploadOutlivesTheAnswer(t *testing.T) {
 func TestCloseDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := newClient()
-		_, err, _ := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
+		_, _, err := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
 			go func() { _, _ = r.Body.Read(make([]byte, 1)) }()
 			synctest.Wait()
 			_ = r.Body.Close()
@@ -301,7 +301,7 @@ func TestBrokenUpload(t *testing.T) {
 		body.pieces <- "half"
 		close(body.pieces)
 		attempts := 0
-		_, err, story := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
+		_, story, err := upload(t, body, -1, nil, func(n int, r *http.Request) (*http.Response, error) {
 			attempts = n
 			if _, err := io.ReadAll(r.Body); err != io.ErrUnexpectedEOF {
 				t.Errorf("the attempt read %v", err)

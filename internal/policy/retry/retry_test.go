@@ -235,6 +235,7 @@ func failure(code exchange.Code, sent bool) error { return &exchange.Failure{Cod
 
 func signal(c *Config) { c.Signal = "vendor-should-retry" }
 
+// TestWhatIsRetried (A35).
 func TestWhatIsRetried(t *testing.T) {
 	permanent := &exchange.Failure{Code: exchange.UpstreamTLS, Permanent: true}
 	for name, c := range map[string]struct {
@@ -351,10 +352,12 @@ func TestBackoff(t *testing.T) {
 				longest[status] = seen
 			}
 		}
-		for status, bound := range map[int][5]time.Duration{500: {100, 200, 400, 500, 500}, 429: {500, 500, 500, 500, 500}} {
+		const ms = time.Millisecond
+		limits := map[int][5]time.Duration{500: {100 * ms, 200 * ms, 400 * ms, 500 * ms, 500 * ms}, 429: {500 * ms, 500 * ms, 500 * ms, 500 * ms, 500 * ms}}
+		for status, bound := range limits {
 			for i, b := range bound {
-				if got := longest[status][i]; got > b*time.Millisecond || got < b*time.Millisecond*9/10 {
-					t.Errorf("%d: wait %d is up to %v; want %dms", status, i+1, got, b)
+				if got := longest[status][i]; got > b || got < b*9/10 {
+					t.Errorf("%d: wait %d is up to %v; want %v", status, i+1, got, b)
 				}
 			}
 		}

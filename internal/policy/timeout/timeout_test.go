@@ -168,11 +168,12 @@ func TestTheClientsLeavingIsNoTimeout(t *testing.T) {
 }
 
 func TestBodyIdle(t *testing.T) {
-	minutes := func(n ...time.Duration) []time.Duration {
+	minutes := func(n ...int) []time.Duration {
+		out := make([]time.Duration, len(n))
 		for i := range n {
-			n[i] *= time.Minute
+			out[i] = time.Duration(n[i]) * time.Minute
 		}
-		return n
+		return out
 	}
 	for name, c := range map[string]struct {
 		media   string

@@ -2,13 +2,8 @@ package upstream
 
 import (
 	"encoding/base64"
-	"errors"
 
 	"httpowerd/internal/exchange"
-)
-
-var (
-	errProxy = errors.New("must be http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ where it asks for them")
 )
 
 // Parent is a parent proxy's URL, taken apart.

@@ -63,8 +63,3 @@ func (c Config) Validate() []setting.Fault {
 	}
 	return faults
 }
-
-// toFile tells whether records go to a file of their own.
-func (c Config) toFile() bool {
-	return c.Output != Stdout && c.Output != Stderr && c.Output != Off
-}

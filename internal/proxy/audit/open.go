@@ -56,8 +56,8 @@ const (
 // openFile opens the output's file, repairs its end if need be, and finds the place in the chain to go on from.
 func openFile(cfg Config, log *slog.Logger) (sink, opened, error) {
 	path := cfg.Output
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // rotation renames the file, not the link
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // rotation renames the file, not the link
 	}
 	info, err := os.Stat(path)
 	switch {

@@ -96,9 +96,9 @@ func (q *queue) append(rec []byte) (first, urgent bool) {
 }
 
 // last adds one more record whatever the bounds, made under the lock so that no record that is accepted comes after it, and closes the queue.
-func (q *queue) last(make func() []byte) {
+func (q *queue) last(form func() []byte) {
 	q.mu.Lock()
-	q.append(make())
+	q.append(form())
 	q.closed = true
 	q.mu.Unlock()
 }

@@ -224,16 +224,16 @@ func TestRotationFails(t *testing.T) {
 
 // TestLinkedFile: the path may be a symbolic link; what it leads to is rotated, where it lies.
 func TestLinkedFile(t *testing.T) {
-	real := filepath.Join(t.TempDir(), "real.jsonl")
-	put(t, real, "")
+	target := filepath.Join(t.TempDir(), "real.jsonl")
+	put(t, target, "")
 	link := filepath.Join(t.TempDir(), "audit.jsonl")
-	if err := os.Symlink(real, link); err != nil {
+	if err := os.Symlink(target, link); err != nil {
 		t.Fatal(err)
 	}
 	tr := at(t, link, func(c *Config) { c.MaxSize = 64 << 10 })
 	tr.fill(100_000)
 	tr.end()
-	files := trailFiles(t, real)
+	files := trailFiles(t, target)
 	want(t, "files", len(files), 4)
 	want(t, "records", verified(t, files...).Records, 202)
 }

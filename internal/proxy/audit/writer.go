@@ -273,16 +273,14 @@ func (w *writer) wrote() {
 
 func (w *writer) sync() {
 	w.synced, w.dirty = time.Now(), false
-	switch err := w.sink.Sync(); {
-	case err == nil:
-		w.syncFails = false
-	default:
+	err := w.sink.Sync()
+	if err != nil {
 		w.owner.metrics.failures.Inc()
 		if !w.syncFails {
 			w.log.Error("audit records are written but may not survive a power cut", "error", err)
 		}
-		w.syncFails = true
 	}
+	w.syncFails = err != nil
 }
 
 // tidy lets go of the memory of a giant batch.

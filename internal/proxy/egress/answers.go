@@ -219,21 +219,27 @@ func (f *framing) headLine(line []byte) error {
 	name, value, _ := bytes.Cut(line, []byte{':'}) // a line without is net/http's to refuse
 	value = bytes.Trim(value, " \t")
 	switch {
-	case bytes.EqualFold(name, []byte("Content-Length")):
+	case is(name, "content-length"):
 		return f.contentLength(value)
-	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+	case is(name, "transfer-encoding"):
 		f.last = framingLine
 		if f.chunked || !bytes.EqualFold(value, []byte("chunked")) {
 			return malformed("the upstream's answer has a transfer coding other than chunked")
 		}
 		f.chunked = true
-	case bytes.EqualFold(name, []byte("Connection")):
+	case is(name, "connection"):
 		f.last = framingLine
-		f.options = append(f.options, string(value))
+		if !is(value, "keep-alive") { // which names nothing, and is said by many
+			f.options = append(f.options, string(value))
+		}
 	case len(name) > 0 && (name[len(name)-1] == ' ' || name[len(name)-1] == '\t'):
 		return malformed("a field name of the upstream's answer is followed by white space")
 	}
 	return nil
+}
+
+func is(name []byte, lower string) bool {
+	return len(name) == len(lower) && bytes.EqualFold(name, []byte(lower))
 }
 
 // statusLine reads the version and the number; whatever else may be wrong with the line is net/http's to refuse.
@@ -251,6 +257,9 @@ func (f *framing) statusLine(line []byte) error {
 	}
 	if f.status < 100 {
 		return malformed("the status of the upstream's answer is none")
+	}
+	if strings.HasPrefix(version, "HTTP/0") {
+		return malformed("the upstream's answer is of a version that is none")
 	}
 	return nil
 }

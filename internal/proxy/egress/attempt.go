@@ -157,10 +157,10 @@ func (a *attempt) request(ctx context.Context, r *http.Request) *http.Request {
 func absoluteForm(r *http.Request) {
 	u := *r.URL
 	path := u.Opaque
-	switch {
-	case path == "*":
+	switch path {
+	case "*":
 		path = ""
-	case path == "":
+	case "":
 		path = u.EscapedPath()
 	}
 	if path == "" && r.Method != http.MethodOptions {

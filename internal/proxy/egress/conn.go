@@ -29,10 +29,12 @@ func (p *pool) track(ctx context.Context, c net.Conn) *conn {
 	return t
 }
 
-// Write counts the bytes, so that it is known whether an attempt was sent.
+// Write counts the bytes, so that it is known whether an attempt was sent. They count before they are on their way: the answer may be here, or the
+// end of the connection, before Write returns.
 func (c *conn) Write(b []byte) (int, error) {
+	c.written.Add(int64(len(b)))
 	n, err := c.Conn.Write(b)
-	c.written.Add(int64(n))
+	c.written.Add(int64(n - len(b)))
 	return n, err
 }
 

@@ -203,7 +203,7 @@ func TestCancelAndTimeout(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	ctx, cancel = context.WithTimeout(r.Context(), 20*time.Millisecond)
+	ctx, cancel = context.WithTimeout(r.Context(), 300*time.Millisecond)
 	defer cancel()
 	want(t, get(end(t, setup{}), r.WithContext(ctx)), "failure upstream_timeout sent")
 }

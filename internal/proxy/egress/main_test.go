@@ -3,6 +3,7 @@ package egress
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -147,14 +148,31 @@ func end(t testing.TB, s setup) http.RoundTripper {
 	if s.options.Registerer == nil {
 		s.options.Registerer = prometheus.NewRegistry()
 	}
+	return compiled(t, New(s.options), s, up, rules)
+}
+
+// endOf is end with an Egress of the test's own.
+func endOf(t testing.TB, e *Egress, s setup) http.RoundTripper {
+	t.Helper()
+	rules, err := destination.Compile(destination.Default(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.limits = timeout.Config{Connect: setting.Duration(5 * time.Second), TLS: setting.Duration(5 * time.Second)}
+	return compiled(t, e, s, upstream.Default(), rules)
+}
+
+func newRegistry() prometheus.Registerer { return prometheus.NewRegistry() }
+
+func compiled(t testing.TB, e *Egress, s setup, up upstream.Config, rules *destination.Rules) http.RoundTripper {
+	t.Helper()
 	keeper := new(state.Keeper)
 	g := keeper.Begin()
-	e := New(s.options)
-	make := e.Requests
+	compile := e.Requests
 	if s.tunnels {
-		make = e.Tunnels
+		compile = e.Tunnels
 	}
-	rt, err := make(state.Scope{Generation: g, Policy: "test"}, up, s.limits, rules)
+	rt, err := compile(state.Scope{Generation: g, Policy: "test"}, up, s.limits, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,20 +227,21 @@ func get(rt http.RoundTripper, r *http.Request) string {
 }
 
 func describe(err error) string {
-	switch e := err.(type) {
-	case *exchange.Refusal:
-		return "refusal " + string(e.Code)
-	case *exchange.Failure:
-		s := "failure " + string(e.Code)
-		if e.Sent {
-			s += " sent"
-		}
-		if e.Permanent {
-			s += " permanent"
-		}
-		return s
+	if r, ok := errors.AsType[*exchange.Refusal](err); ok {
+		return "refusal " + string(r.Code)
 	}
-	return "error " + err.Error()
+	f, ok := errors.AsType[*exchange.Failure](err)
+	if !ok {
+		return "error " + err.Error()
+	}
+	s := "failure " + string(f.Code)
+	if f.Sent {
+		s += " sent"
+	}
+	if f.Permanent {
+		s += " permanent"
+	}
+	return s
 }
 
 func want(t testing.TB, got, want string) {

@@ -98,7 +98,7 @@ func (n *names) ask(ctx context.Context, host string, a *answer) {
 	default:
 		a.err = nameFailure(err)
 		ttl = 0
-		if f, ok := a.err.(*exchange.Failure); ok && f.Permanent {
+		if f, ok := errors.AsType[*exchange.Failure](a.err); ok && f.Permanent {
 			ttl = unknownTTL
 		}
 	}

@@ -190,7 +190,7 @@ func socksReply(c io.Reader, b []byte) error {
 	if _, err := io.ReadFull(c, b[:5]); err != nil {
 		return socksBroken(err)
 	}
-	rest := 0
+	var rest int
 	switch {
 	case b[0] != 5:
 		return socksBroken(errSocks)

@@ -267,7 +267,7 @@ func TestOwnWarnings(t *testing.T) {
 	}
 }
 
-// TestPublishedCA: the CA inside the goproxy module, whose key everybody has, is refused, in whatever certificate its key is wrapped.
+// TestPublishedCA: the CA inside the goproxy module, whose key everybody has, is refused, in whatever certificate its key is wrapped (G2).
 func TestPublishedCA(t *testing.T) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/elazarl/goproxy").Output()
 	if err != nil {

@@ -182,7 +182,7 @@ func writeNew(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp)
+	defer func() { _ = os.Remove(temp) }()
 	err = os.Link(temp, path) // unlike a rename, fails where the name is taken
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = writeExclusive(path, data) // no hard links here
@@ -200,7 +200,7 @@ func writeExclusive(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		os.Remove(path)
+		_ = os.Remove(path)
 	}
 	return err
 }
@@ -212,7 +212,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
-		os.Remove(temp)
+		_ = os.Remove(temp)
 		return err
 	}
 	return syncDir(filepath.Dir(path))
@@ -225,7 +225,7 @@ func writeTemp(path string, data []byte, mode fs.FileMode) (string, error) {
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		os.Remove(f.Name())
+		_ = os.Remove(f.Name())
 		return "", err
 	}
 	return f.Name(), nil

@@ -15,6 +15,7 @@ import (
 	"time"
 )
 
+// TestLeaf: a certificate for one name, for a short time (G22, A57).
 func TestLeaf(t *testing.T) {
 	a := ready(t, Config{Dir: t.TempDir(), LeafTTL: time.Hour})
 	long := strings.Repeat("a", 63) + "." + strings.Repeat("b", 63) + ".example.com" // past what a common name can hold
@@ -58,7 +59,7 @@ func TestLeafRefused(t *testing.T) {
 	}
 }
 
-// TestSingleFlight: however many ask at once, a name is minted once.
+// TestSingleFlight: however many ask at once, a name is minted once (G21).
 func TestSingleFlight(t *testing.T) {
 	a := ready(t, Config{Dir: t.TempDir()})
 	const names, askers = 4, 64
@@ -87,7 +88,7 @@ func TestSingleFlight(t *testing.T) {
 	}
 }
 
-// TestBound: a client that asks for endless names gets them, and the memory stays bounded; names in use stay.
+// TestBound: a client that asks for endless names gets them, and the memory stays bounded; names in use stay (G21, A56).
 func TestBound(t *testing.T) {
 	a := ready(t, Config{Dir: t.TempDir()})
 	s := a.current.Load()
@@ -144,6 +145,7 @@ func TestLastDays(t *testing.T) {
 	}
 }
 
+// TestServerConfig: a ClientHello that names another host gets no certificate (G31, A57).
 func TestServerConfig(t *testing.T) {
 	a := ready(t, Config{Dir: t.TempDir()})
 	if a.ServerConfig("api.example.com", true) != a.ServerConfig("API.example.com", true) || a.ServerConfig("api.example.com", true) == a.ServerConfig("api.example.com", false) {

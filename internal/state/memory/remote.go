@@ -66,11 +66,7 @@ func NewShared(rate Rate, spread float64, r Remote) *Limiter {
 
 // part is this process's share of a rate, with a full bucket.
 func (r *remote) part(rate Rate, now time.Time) bucket {
-	b := newBucket(rate, now)
-	b.perSecond /= float64(r.Share)
-	b.burst = max(1, math.Floor(b.burst/float64(r.Share)))
-	b.tokens = b.burst
-	return b
+	return fullBucket(rate.perSecond()/float64(r.Share), max(1, rate.Burst/r.Share), now)
 }
 
 // shared tells whether the tokens are kept elsewhere, and somebody answers.
@@ -136,11 +132,11 @@ func (r *remote) charge(l *Limiter, now time.Time, n float64) {
 func (r *remote) setRate(l *Limiter, now time.Time) {
 	own := r.own.tokens
 	r.own = r.part(l.rate, now)
-	r.own.tokens = min(own, r.own.burst)
+	r.own.put(min(own, r.own.burst))
 	if r.away {
 		tokens := l.bucket.tokens
 		l.bucket = r.own
-		l.bucket.tokens = min(tokens, l.bucket.burst)
+		l.bucket.put(min(tokens, l.bucket.burst))
 	}
 }
 
@@ -235,11 +231,11 @@ func (l *Limiter) needs(now time.Time) (want int, hold time.Duration) {
 func (l *Limiter) answer(now time.Time, want, granted int, wait time.Duration) {
 	r, b := l.remote, &l.bucket
 	b.fill(now)
-	b.tokens = max(0, b.tokens-float64(granted))
+	b.put(max(0, b.tokens-float64(granted)))
 	if granted < want {
 		// A wait beyond all reason is asked about again soon, but not at once.
 		wait = max(shortestHold, min(wait, 10*b.span(1)+time.Second))
-		b.tokens = min(b.tokens, 1-wait.Seconds()*b.perSecond)
+		b.put(min(b.tokens, 1-wait.Seconds()*b.perSecond))
 	}
 	r.forget(now)
 	r.credit, r.until = r.credit+float64(granted), now.Add(keptFor)

@@ -192,7 +192,7 @@ func TestSharedBounds(t *testing.T) {
 		}
 		// Another daemon took what was there: who may not wait hears it with the answer.
 		time.Sleep(5 * time.Second)
-		s.change(func() { s.bucket.fill(time.Now()); s.bucket.tokens = 0 })
+		s.change(func() { s.bucket.fill(time.Now()); s.bucket.put(0) })
 		if d, r, _ := take(t.Context(), Bounds{Queue: 9}); r == nil || d != 10*time.Millisecond {
 			t.Errorf("taken by another: %+v after %v", r, d)
 		}

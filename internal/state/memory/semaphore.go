@@ -15,8 +15,8 @@ type Semaphore struct {
 	queue queue
 }
 
-// NewSemaphore makes a semaphore of max places.
-func NewSemaphore(max int) *Semaphore { return &Semaphore{max: max} }
+// NewSemaphore makes a semaphore of that many places.
+func NewSemaphore(places int) *Semaphore { return &Semaphore{max: places} }
 
 // Acquire takes a place, waiting for it within b. The error is a *Refused, or the cause of ctx; then there is nothing to release.
 func (s *Semaphore) Acquire(ctx context.Context, b Bounds) (waited time.Duration, err error) {
@@ -105,15 +105,15 @@ func (s *Semaphore) Release() {
 }
 
 // SetMax changes how many places there are.
-func (s *Semaphore) SetMax(max int) {
+func (s *Semaphore) SetMax(places int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.max = max
+	s.max = places
 	s.advance()
 }
 
 // Held tells how many places are taken, of how many, and how many wait for one.
-func (s *Semaphore) Held() (held, max, waiting int) {
+func (s *Semaphore) Held() (held, places, waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.held, s.max, s.queue.len

@@ -1,0 +1,282 @@
+package daemon
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// drip writes a byte at a time until the proxy has had enough.
+func (c *rawClient) drip(text string) {
+	for _, b := range []byte(text) {
+		if _, err := c.Conn.Write([]byte{b}); err != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // what is tested is a client that takes its time
+	}
+}
+
+// ended waits until the proxy ends the connection.
+func (c *rawClient) ended() error {
+	_, err := io.Copy(io.Discard, c.r)
+	if nerr, ok := errors.AsType[net.Error](err); ok && nerr.Timeout() {
+		return err
+	}
+	return nil
+}
+
+// TestSlowClients: whoever takes too long, at whatever point, is cut off by a configured deadline, and others are served meanwhile (A29, G9).
+func TestSlowClients(t *testing.T) {
+	cert, ca := selfSigned(t)
+	o := newRawOrigin(t, okAnswer)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := serveRaw(t, l, inTurn(okAnswer))
+	silent := tcpOrigin(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
+	const limits = "proxy: {limits: {header_timeout: 1s, idle: 1s, tunnel_idle: 1s}}\n"
+	defaults := "defaults: {retry: off, breaker: off, timeout: {attempt: 500ms, total: 1s}, upstream: {ca: " + ca + "}"
+	b := start(t, limits+defaults+"}")
+	intercepting := start(t, limits+defaults+", tls: intercept}")
+	long := strings.Repeat("a", 400) // eight seconds' worth
+	plain := "http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\n"
+	inner := "/ HTTP/1.1\r\nHost: " + secure.addr + "\r\n"
+	inside := func() *rawClient { return intercepting.intercepted(secure.addr, "http/1.1") }
+	tunnel := func(authority string) *rawClient {
+		c := b.dialProxy()
+		c.connect(authority)
+		return c
+	}
+	var wait sync.WaitGroup
+	for name, slow := range map[string]func() *rawClient{
+		"nothing at all":   func() *rawClient { return b.dialProxy() },
+		"the request line": func() *rawClient { c := b.dialProxy(); go c.drip("GET http://" + o.addr + "/" + long); return c },
+		"a field":          func() *rawClient { c := b.dialProxy(); go c.drip("GET " + plain + "X-A: " + long); return c },
+		"between requests": func() *rawClient { c := b.dialProxy(); c.send("GET " + plain + "\r\n"); c.answer("GET"); return c },
+		"the second line": func() *rawClient {
+			c := b.dialProxy()
+			c.send("GET " + plain + "\r\n")
+			c.answer("GET")
+			go c.drip("GET /" + long)
+			return c
+		},
+		"a body": func() *rawClient {
+			c := b.dialProxy()
+			c.send("POST " + plain + "Content-Length: 400\r\n\r\n")
+			go c.drip(long)
+			return c
+		},
+		"no body": func() *rawClient {
+			c := b.dialProxy()
+			c.send("POST " + plain + "Content-Length: 400\r\n\r\n")
+			return c
+		},
+		"a chunk": func() *rawClient {
+			c := b.dialProxy()
+			c.send("POST " + plain + "Transfer-Encoding: chunked\r\n\r\n")
+			go c.drip("fff;" + long)
+			return c
+		},
+		"no promised body": func() *rawClient {
+			c := b.dialProxy()
+			c.send("POST " + plain + "Expect: 100-continue\r\nContent-Length: 400\r\n\r\n")
+			return c
+		},
+		"after CONNECT": func() *rawClient { return tunnel(silent) },
+		"a ClientHello": func() *rawClient {
+			c := tunnel(silent)
+			go c.drip("\x16\x03\x01\x01\xff\x01\x00\x01\xfb" + long)
+			return c
+		},
+		"a head in a tunnel": func() *rawClient {
+			c := tunnel(o.addr)
+			go c.drip("GET / HTTP/1.1\r\nX-A: " + long)
+			return c
+		},
+		"between requests in a tunnel": func() *rawClient {
+			c := tunnel(o.addr)
+			c.send("GET / HTTP/1.1\r\nHost: " + o.addr + "\r\n\r\n")
+			c.answer("GET")
+			return c
+		},
+		"inside: nothing": func() *rawClient { return inside() },
+		"inside: a field": func() *rawClient { c := inside(); go c.drip("GET " + inner + "X-A: " + long); return c },
+		"inside: a body": func() *rawClient {
+			c := inside()
+			c.send("POST " + inner + "Content-Length: 400\r\n\r\n")
+			go c.drip(long)
+			return c
+		},
+		"inside: between requests": func() *rawClient { c := inside(); c.send("GET " + inner + "\r\n"); c.answer("GET"); return c },
+		"h2: nothing":              func() *rawClient { return intercepting.dialH2(secure.addr).rawClient },
+		"h2: half a head": func() *rawClient {
+			h := intercepting.dialH2(secure.addr)
+			h.send(frame(frameHeaders, 0, 1, block(":method", "GET")))
+			return h.rawClient
+		},
+		"h2: half a frame": func() *rawClient {
+			h := intercepting.dialH2(secure.addr)
+			h.send(frame(frameHeaders, flagEndHeaders, 1, block(":method", "GET"))[:12])
+			return h.rawClient
+		},
+		"h2: no body": func() *rawClient {
+			h := intercepting.dialH2(secure.addr)
+			h.request(1, false, ":method", "POST", ":scheme", "https", ":authority", secure.addr, ":path", "/", "content-length", "400")
+			return h.rawClient
+		},
+	} {
+		wait.Go(func() {
+			c := slow()
+			defer c.Close()
+			if err := c.ended(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	for range 20 {
+		if a := get(t, b.client(), o.url("/")); a.body != "ok" {
+			t.Errorf("somebody else got %s %s", a.Status, a.body)
+		}
+	}
+	wait.Wait()
+	for _, got := range append(o.requests(), secure.requests()...) {
+		if !strings.HasPrefix(got, "GET / HTTP/1.1\r\n") {
+			t.Errorf("an upstream received %q", got)
+		}
+	}
+}
+
+// TestSlowReader: a client that does not read its answer is let go, and the upstream with it (A29).
+func TestSlowReader(t *testing.T) {
+	left := make(chan struct{})
+	o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(left)
+		piece := make([]byte, 1<<20)
+		for range 1000 {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	}))
+	defer o.Close()
+	b := start(t, "proxy: {limits: {tunnel_idle: 1s}}")
+	c := b.dialProxy()
+	c.send("GET " + o.URL + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	select {
+	case <-left:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the upstream still writes")
+	}
+	b.records(1)[0].want(t, map[string]any{"outcome": "client_gone"})
+}
+
+// TestEarlyAnswer: an answer that comes before the upload is complete reaches the client at once, refused by the upstream or by the proxy, asked for with
+// 100-continue or not, and the connection ends behind it (A34, G18).
+func TestEarlyAnswer(t *testing.T) {
+	// This upstream answers as soon as it has the head.
+	answer := func(c net.Conn) {
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		r := bufio.NewReader(c)
+		for line := ""; line != "\r\n"; {
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+		_, _ = io.Copy(io.Discard, r)
+	}
+	addr := tcpOrigin(t, func(c *net.TCPConn) { answer(c) })
+	b := start(t, "proxy: {limits: {header_timeout: 300ms}}\nhosts: {denied.example.com: {access: deny}}")
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
+		for _, framing := range []string{"Content-Length: 100000000\r\n\r\n", "Content-Length: 10\r\n\r\nonly", "Transfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n"} {
+			if expect != "" {
+				framing, _, _ = strings.Cut(framing, "only")
+				framing = strings.TrimSuffix(framing, "4\r\n")
+			}
+			for target, body := range map[string]string{"http://" + addr + "/": "no", "http://denied.example.com/": `"code":"denied"`} {
+				c := b.dialProxy()
+				c.send("PUT " + target + " HTTP/1.1\r\nHost: x\r\n" + expect + framing)
+				a := c.answer(http.MethodPut)
+				if a.StatusCode == http.StatusContinue { // an upstream that takes more than a second is not waited for
+					a = c.answer(http.MethodPut)
+				}
+				if a.StatusCode != 403 || !strings.Contains(a.body, body) || !a.Close {
+					t.Errorf("%s%s to %s: %s close %v %s", expect, framing, target, a.Status, a.Close, a.body)
+				}
+				wait.Go(func() {
+					if err := c.ended(); err != nil {
+						t.Errorf("%s%s to %s: %v", expect, framing, target, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestResetWhileUploading: an upstream that breaks off is reported while the upload still drips in, not behind it.
+func TestResetWhileUploading(t *testing.T) {
+	addr := tcpOrigin(t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 1024))
+		_ = c.SetLinger(0)
+	})
+	b := start(t, "proxy: {limits: {header_timeout: 300ms}}\ndefaults: {retry: off}")
+	c := b.dialProxy()
+	c.send("POST http://" + addr + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+	go c.drip(strings.Repeat("a", 50))
+	refused(t, c.answer(http.MethodPost), 502, "upstream_reset")
+	if err := c.ended(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBothWaysAtOnce: an upstream that answers while it is still being told is heard at once.
+func TestBothWaysAtOnce(t *testing.T) {
+	o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(200)
+		_ = http.NewResponseController(w).Flush()
+		in := bufio.NewReader(r.Body)
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(w, line)
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))
+	defer o.Close()
+	b := start(t, "")
+	c := b.dialProxy()
+	c.send("POST " + o.URL + "/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		said := fmt.Sprintf("word %d\n", i)
+		c.send(fmt.Sprintf("%x\r\n%s\r\n", len(said), said))
+		if heard, err := out.ReadString('\n'); heard != said {
+			t.Fatalf("%q, %v; want %q", heard, err, said)
+		}
+	}
+	c.send("0\r\n\r\n")
+	if rest, err := io.ReadAll(out); err != nil || len(rest) > 0 {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
