@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // gated is an upstream that holds every request until it is let go, or until its client leaves, and answers with who asked.

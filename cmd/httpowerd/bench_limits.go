@@ -124,7 +124,8 @@ func (b *resilienceBench) shared(ctx context.Context) error {
 	const host = "shared-noted-x.example.com"
 	var children []*benchChild
 	for range 2 {
-		child, err := launchBenchChild(ctx, b.dir, benchOptions{state: fmt.Sprintf(", backend: redis, url: \"redis://%s\", secret: the-same-in-all-daemons, timeout: 500ms, share: 2", address)}, "hosts:\n"+b.host(host, limitPolicy))
+		state := fmt.Sprintf(", backend: redis, url: \"redis://%s\", secret: the-same-in-all-daemons, timeout: 500ms, share: 2", address)
+		child, err := launchBenchChild(ctx, b.dir, benchOptions{state: state}, "hosts:\n"+b.host(host, limitPolicy))
 		if err != nil {
 			return err
 		}
@@ -138,23 +139,25 @@ func (b *resilienceBench) shared(ctx context.Context) error {
 	return nil
 }
 
+// farOff is more than goroutines that are woken in order overtake each other.
+const farOff = 100
+
+// releaseBurst lets a limit make up for timers that ring late.
+const releaseBurst = 20
+
 // waiters is what ten thousand requests in one queue cost.
 func (b *resilienceBench) waiters(ctx context.Context) error {
 	const waiters, batch = 10_000, 100
 	const host, open = "queue-noted-x.example.com", "open-noted-x.example.com"
-	policy := func(perSecond int) string { // at 3/s the last one would wait for just under an hour, which is the longest that may be written
+	policy := func(perSecond, burst int) string { // at 3/s the last one would wait for just under an hour, which is the longest that may be written
 		return "hosts:\n" + b.host(open, "breaker: off") +
-			b.host(host, fmt.Sprintf("timeout: {total: 2h}, rate_limit: {requests: %d, per: 1s, burst: 1, wait: 1h, queue: %d, learn: false}", perSecond, waiters))
+			b.host(host, fmt.Sprintf("timeout: {total: 2h}, rate_limit: {requests: %d, per: 1s, burst: %d, wait: 1h, queue: %d, learn: false}", perSecond, burst, waiters))
 	}
-	b.row("One queue", "waiting", "heap and stacks before", "then", "each", "served at 2000/s in", "out of order")
+	b.row("One queue", "waiting", "heap and stacks before", "then", "each", "served at 2000/s in", "out of order by over 100")
 	if err := b.queueAlone(ctx, waiters); err != nil {
 		return err
 	}
-	if err := files(waiters + 1000); err != nil {
-		b.row(fmt.Sprintf("in a daemon: not measured, %v", err))
-		return nil
-	}
-	child, err := launchBenchChild(ctx, b.dir, benchOptions{environment: []string{"GOGC=25"}}, policy(3)) // little garbage
+	child, err := launchBenchChild(ctx, b.dir, benchOptions{environment: []string{"GOGC=25"}}, policy(3, 1)) // with little garbage
 	if err != nil {
 		return err
 	}
@@ -163,8 +166,9 @@ func (b *resilienceBench) waiters(ctx context.Context) error {
 	conns := make([]net.Conn, 0, waiters+1)
 	for range waiters + 1 {
 		c, err := net.Dial("tcp", child.address)
-		if err != nil {
-			return err
+		if err != nil { // there are not as many files for a process
+			b.row(fmt.Sprintf("in a daemon: not measured, %v", err))
+			return nil
 		}
 		defer c.Close()
 		conns = append(conns, c)
@@ -190,7 +194,7 @@ func (b *resilienceBench) waiters(ctx context.Context) error {
 	}
 	waiting := child.memory(ctx)
 	start := time.Now()
-	if err := child.configure(policy(2000)); err != nil {
+	if err := child.configure(policy(2000, releaseBurst)); err != nil {
 		return err
 	}
 	if err := child.cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -236,11 +240,11 @@ func (b *resilienceBench) queueAlone(ctx context.Context, waiters int) error {
 	}
 	waiting := inUse()
 	start := time.Now()
-	l.SetRate(memory.Rate{Requests: 2000, Per: time.Second, Burst: 1})
+	l.SetRate(memory.Rate{Requests: 2000, Per: time.Second, Burst: releaseBurst})
 	late := 0
 	for i, last := 0, -1; i < waiters; i++ {
 		n := <-served
-		if n < last {
+		if last-n > farOff {
 			late++
 		}
 		last = max(last, n)
@@ -256,15 +260,6 @@ func inUse() float64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapInuse + m.StackInuse)
-}
-
-// files makes sure that this process, and those that it starts, may open so many.
-func files(n uint64) error {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Max < n {
-		return fmt.Errorf("a process may open %d files only", limit.Max)
-	}
-	return nil
 }
 
 // exchange sends a request on a connection of one's own and reads the answer.

@@ -147,6 +147,7 @@ func (b *resilienceBench) success(ctx context.Context) error {
 	for _, c := range []struct{ what, host, policy string }{
 		{"503; four attempts, the default; breaker: off", "four-busy-x.example.com", "breaker: off"},
 		{"503; three attempts; breaker: off", "three-busy-x.example.com", "breaker: off, retry: {attempts: 3}"},
+		{"503 and resets; breaker: {consecutive: 0}", "ratio-flaky-x.example.com", "breaker: {consecutive: 0}"},
 		{"503 and resets; all defaults", "all-flaky-x.example.com", "breaker: {}"},
 	} {
 		host := c.host

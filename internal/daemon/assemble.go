@@ -55,6 +55,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	}
 	d.rooms.Breaker.OnChange(d.breakerChanged)
 	d.rooms.RateLimit.Log(d.log)
+	d.rooms.RateLimit.OnGate(d.gateChanged)
 	d.ca = &lazyCA{config: CAConfig(s)}
 	d.holder = policy.NewHolder(o.Source, d.rooms, d.metrics, d.log)
 	d.holder.OnReload(d.reloaded)

@@ -10,6 +10,7 @@ import (
 	"httpowerd/internal/notify"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/ratelimit"
 )
 
 // breakerChanged tells the audit trail, and whom the policy names. The targets first: the trail may make one wait.
@@ -18,6 +19,18 @@ func (d *Daemon) breakerChanged(c breaker.Change) {
 		From: c.From, To: c.To, Reason: c.Reason, RetryAfter: c.RetryAfter}, c.Notify...)
 	d.audit.Event("breaker", slog.String("policy", c.Policy), slog.String("authority", c.Authority), slog.String("tenant", c.Tenant),
 		slog.String("from", c.From), slog.String("to", c.To), slog.String("reason", c.Reason))
+}
+
+// gateChanged tells that an upstream's quota is used up, or that there is more again. The trail has it in the records of the requests.
+func (d *Daemon) gateChanged(c ratelimit.GateChange) {
+	e := notify.Event{Type: notify.GateOpened, Time: c.Time, Policy: c.Policy, Tenant: c.Tenant, Host: c.Host, Authority: c.Authority,
+		From: "closed", To: "open", Reason: c.Reason, RetryAfter: c.After}
+	if c.Closed {
+		e.Type, e.From, e.To = notify.GateClosed, "open", "closed"
+	}
+	d.notify.TellAll(e)
+	d.log.Info("gate "+e.To, "authority", c.Authority, "policy", c.Policy, "tenant", c.Tenant, "reason", c.Reason,
+		"retry_after", c.After.Round(time.Millisecond).String())
 }
 
 // auditFailed tells that the trail's output takes nothing.

@@ -94,6 +94,34 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
+// TestGateNotifications: every target hears of a quota that is used up, and of a later answer that says that there is more.
+func TestGateNotifications(t *testing.T) {
+	ops, other := newReceiver(t), newReceiver(t)
+	o := newRawOrigin(t, "HTTP/1.1 200 OK\r\nX-RateLimit-Limit: 60\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 60\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX-RateLimit-Limit: 60\r\nX-RateLimit-Remaining: 59\r\nX-RateLimit-Reset: 300\r\nContent-Length: 0\r\n\r\n")
+	b := start(t, fmt.Sprintf("notify: {ops: {url: %q}, other: {url: %q, events: [gate.opened]}}\n"+
+		"hosts: {127.0.0.1: {rate_limit: {learn: true, mode: observe}}}\n", ops.URL, other.URL))
+	get(t, b.client(), o.url("/"))
+	if n := ops.next(t); n["type"] != "gate.closed" || n["from"] != "open" || n["to"] != "closed" || n["host"] != "127.0.0.1" || n["authority"] != o.addr ||
+		n["reason"] != "an announced quota is used up" || n["retry_after_seconds"].(float64) < 55 || n["policy"] != "127.0.0.1" {
+		t.Errorf("%v", n)
+	}
+	get(t, b.client(), o.url("/"))
+	for _, r := range []*receiver{ops, other} {
+		if n := r.next(t); n["type"] != "gate.opened" || n["from"] != "closed" || n["to"] != "open" || n["authority"] != o.addr ||
+			n["reason"] != "the upstream says that there is more" {
+			t.Errorf("%v", n)
+		}
+	}
+	b.stop()
+	if log := b.log.String(); !strings.Contains(log, `"gate closed"`) || !strings.Contains(log, `"gate open"`) {
+		t.Errorf("%s", log)
+	}
+	if audit, err := os.ReadFile(b.audit); err != nil || strings.Contains(string(audit), `"gate`) || strings.Count(string(audit), `"kind":"request"`) != 2 {
+		t.Errorf("%v, the trail: %s", err, audit)
+	}
+}
+
 // TestNotificationsAtTheEnd: what happened last is told before the daemon is gone.
 func TestNotificationsAtTheEnd(t *testing.T) {
 	ops := newReceiver(t)

@@ -42,3 +42,7 @@ func (r *Recent) List() []Event {
 	defer r.mu.Unlock()
 	return slices.Clone(r.events)
 }
+
+// WholeSecond is a time that is saved: near enough, at most a tenth of a second early, and the same when it is reckoned anew from another reading of
+// the clock.
+func WholeSecond(t time.Time) time.Time { return t.Add(400 * time.Millisecond).Round(time.Second) }

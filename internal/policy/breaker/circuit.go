@@ -40,6 +40,7 @@ type circuit struct {
 	start     time.Time
 	counts    *gobreaker.TwoStepCircuitBreaker[struct{}]
 	gate      atomic.Int64 // closed, half open, or open until so many nanoseconds after start
+	ended     atomic.Int64 // what gate held before it was half open
 	forced    atomic.Int32
 	ramp      atomic.Int64 // when the ramp ends, in nanoseconds after start; 0: there is none
 	flying    atomic.Int64 // attempts that were admitted during a ramp and are not over yet
@@ -258,6 +259,7 @@ func (c *circuit) admit() (*report, *exchange.Refusal) {
 			if gate > now {
 				return nil, c.refuseOpen(gate - now)
 			}
+			c.ended.Store(gate)
 			if !c.gate.CompareAndSwap(gate, gateHalfOpen) {
 				continue
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 // What Export writes and Import takes.
 const (
 	exportVersion = 1
-	maxExport     = 8 << 20
-	maxName       = 1024 // of a policy or tenant
+	maxExport     = 3 << 19 // 1.5 MiB: the file that holds it, and what others export, has 4
+	maxName       = 1024    // of a policy or tenant
 )
 
 // place is where a breaker belongs.
@@ -58,56 +59,70 @@ type exportedBreaker struct {
 	Opened    int       `json:"opened"`
 }
 
-// Export is what should survive the process: breakers that are open or half open, and forced states. It is JSON, and bounded.
+// Export is what should survive the process: breakers that are open or half open, and forced states. It is JSON, bounded, and the same as long as nothing
+// changes. Where it is too much, forced states come first, then the breakers that are open the longest.
 func (r *Room) Export() []byte {
 	now := time.Now()
-	out := exported{Version: exportVersion, Breakers: []exportedBreaker{}, Forced: map[string]string{}}
+	var breakers []exportedBreaker
 	for _, c := range r.all() {
 		if b, ok := c.export(now); ok {
-			out.Breakers = append(out.Breakers, b)
+			breakers = append(breakers, b)
 		}
 	}
 	r.mu.Lock()
 	for at, l := range r.left {
 		if l.until.After(now) {
-			out.Breakers = append(out.Breakers, exportedBreaker{at.policy, at.key.Tenant, at.key.Authority.String(), l.state, l.until.UTC(), l.opened})
+			breakers = append(breakers, exportedBreaker{at.policy, at.key.Tenant, at.key.Authority.String(), l.state, l.until.UTC(), l.opened})
 		}
 	}
-	for authority, to := range r.forced {
-		if len(out.Forced) < state.MaxEntries {
-			out.Forced[authority] = to
-		}
-	}
+	forced := maps.Clone(r.forced)
 	r.mu.Unlock()
-	slices.SortFunc(out.Breakers, func(a, b exportedBreaker) int {
+	slices.SortFunc(breakers, func(a, b exportedBreaker) int {
 		return cmp.Or(b.Until.Compare(a.Until), cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Tenant, b.Tenant))
 	})
-	out.Breakers = out.Breakers[:min(len(out.Breakers), state.MaxEntries)]
-	for {
-		text, err := json.Marshal(out)
-		if err == nil && len(text) <= maxExport || len(out.Breakers) == 0 {
-			return text
+	out := exported{Version: exportVersion, Breakers: []exportedBreaker{}, Forced: map[string]string{}}
+	left := maxExport - frame
+	for _, authority := range slices.Sorted(maps.Keys(forced)) {
+		if left -= len(authority) + len(forced[authority]) + len(`"":"",`); left < 0 || len(out.Forced) == state.MaxEntries {
+			break
 		}
-		out.Breakers = out.Breakers[:len(out.Breakers)/2] // very long names: those that are open longest count most
+		out.Forced[authority] = forced[authority]
 	}
+	for _, b := range breakers {
+		text, err := json.Marshal(b)
+		if left -= len(text) + 1; left < 0 || len(out.Breakers) == state.MaxEntries || err != nil {
+			break
+		}
+		out.Breakers = append(out.Breakers, b)
+	}
+	text, _ := json.Marshal(out) // of texts, numbers and times that were marshaled above
+	return text
 }
 
-// export is the breaker's own state, whatever is forced; ok is false where it is closed.
+// frame is more than what stands around the entries.
+const frame = 64
+
+// export is the breaker's own state, whatever is forced; ok is false where it is closed. One that is half open is believed for as long after its open
+// time as it could be open: then nobody has asked for so long that nothing is known of the upstream any more.
 func (c *circuit) export(now time.Time) (b exportedBreaker, ok bool) {
 	c.mu.Lock()
 	opened := c.opened
 	c.mu.Unlock()
 	b = exportedBreaker{Policy: c.group.policy, Tenant: c.key.Tenant, Authority: c.authority, State: Open, Opened: opened}
 	gate := c.gate.Load()
-	left := time.Duration(gate - c.now())
 	if gate == gateClosed || len(b.Policy) > maxName || len(b.Tenant) > maxName {
 		return b, false
 	}
-	if left <= 0 {
-		b.State, left = HalfOpen, c.config.Open.D()
+	if gate == gateHalfOpen {
+		gate = c.ended.Load()
 	}
-	b.Until = now.Add(left).UTC().Round(0)
-	return b, true
+	left := time.Duration(gate - c.now())
+	if left <= 0 {
+		b.State = HalfOpen
+		left += c.config.OpenMax.D()
+	}
+	b.Until = state.WholeSecond(now.Add(left)).UTC()
+	return b, b.Until.After(now)
 }
 
 // Import takes what Export of an earlier process gave. What is over is dropped; the others are open for the time that is left, at most open_max,

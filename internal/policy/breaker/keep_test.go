@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/state"
 )
 
 // fresh is a rig as after a restart.
@@ -24,7 +27,7 @@ func TestRestart(t *testing.T) {
 		old := newRig(t, nil)
 		old.fail(errReset)
 		old.get(5)
-		left := old.room.Status()[0].RetryAfter
+		left := time.Until(state.WholeSecond(time.Now().Add(old.room.Status()[0].RetryAfter)))
 		data := old.room.Export()
 		time.Sleep(10 * time.Second) // the daemon is away
 		r := old.fresh(nil, data)
@@ -80,12 +83,73 @@ func TestRestartWhileProbing(t *testing.T) {
 			t.Error("no probe is let through")
 		}
 		r.is(HalfOpen)
-		time.Sleep(time.Minute)
+		time.Sleep(5 * time.Minute)
 		r = old.fresh(nil, data) // a long time after: nothing is known of the upstream any more
 		r.get(0)
 		if s := r.room.Status(); len(s) != 0 {
 			t.Errorf("%+v", s)
 		}
+	})
+}
+
+// While nothing happens, an export stays the same, until what it tells is over.
+func TestExportIsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.fail(errReset)
+		r.get(5)
+		time.Sleep(300 * time.Millisecond)
+		open := string(r.room.Export())
+		time.Sleep(20*time.Second + 7*time.Millisecond)
+		if again := string(r.room.Export()); again != open {
+			t.Errorf("%s became %s", open, again)
+		}
+		r.wait()
+		over := string(r.room.Export()) // nobody has asked for it yet
+		if !strings.Contains(over, HalfOpen) {
+			t.Fatal(over)
+		}
+		r.status(200)
+		r.get(1)
+		time.Sleep(20*time.Second + 7*time.Millisecond)
+		r.is(HalfOpen)
+		if again := string(r.room.Export()); again != over {
+			t.Errorf("%s became %s", over, again)
+		}
+		time.Sleep(5 * time.Minute)
+		if again := string(r.room.Export()); strings.Contains(again, HalfOpen) {
+			t.Errorf("nothing is known of the upstream any more: %s", again)
+		}
+	})
+}
+
+// An export fits into its file: what was forced comes first, then what is open the longest, and what it is can be imported.
+func TestExportIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		many := map[place]*restored{}
+		for i := range state.MaxEntries {
+			a := exchange.Authority{Host: fmt.Sprintf("h%d.example.com", i), Port: 443}
+			many[place{strings.Repeat("p", 500), state.Key{Authority: a}}] = &restored{until: time.Now().Add(time.Duration(i+1) * time.Second), state: Open, opened: 1}
+		}
+		r.room.adopt(many, map[string]string{"z.example.com:443": Open})
+		data := r.room.Export()
+		var out exported
+		if err := json.Unmarshal(data, &out); err != nil || len(data) > maxExport || len(data) < maxExport-1024 {
+			t.Fatalf("%v, %d bytes", err, len(data))
+		}
+		if out.Forced["z.example.com:443"] != Open || out.Breakers[0].Authority != fmt.Sprintf("h%d.example.com:443", state.MaxEntries-1) {
+			t.Errorf("%v %+v", out.Forced, out.Breakers[0])
+		}
+		forced := map[string]string{}
+		for i := range state.MaxEntries {
+			forced[fmt.Sprintf("h%d.%sexample.com:443", i, strings.Repeat("a.", 100))] = Closed
+		}
+		r.room.adopt(nil, forced)
+		if data = r.room.Export(); len(data) > maxExport {
+			t.Errorf("%d bytes", len(data))
+		}
+		r.fresh(nil, data)
 	})
 }
 

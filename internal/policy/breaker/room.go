@@ -129,9 +129,9 @@ func (r *Room) all() []*circuit {
 // Status lists every breaker, in no order.
 func (r *Room) Status() []Status {
 	all := r.all()
-	out := make([]Status, len(all))
-	for i, c := range all {
-		out[i] = c.status()
+	out := make([]Status, 0, len(all))
+	for _, c := range all {
+		out = append(out, c.status())
 	}
 	return append(out, r.waiting()...)
 }

@@ -113,7 +113,7 @@ func FuzzKey(f *testing.F) {
 	f.Add("\x01", "", "", "", "X-A", "\x00\x01", "", "", "\x01", "", "", "X-A", "\x00", "\x01")
 	room := New(nil)
 	f.Fuzz(func(t *testing.T, path1, query1, tenant1, policy1, name1, value1, more1, path2, query2, tenant2, policy2, name2, value2, more2 string) {
-		make := func(path, query, tenant, policy, name, value, more string) wish {
+		wishes := func(path, query, tenant, policy, name, value, more string) wish {
 			w := base()
 			w.path, w.rawPath, w.query, w.tenant, w.policy = path, "", query, tenant, policy
 			w.header = http.Header{name: {value}}
@@ -122,7 +122,7 @@ func FuzzKey(f *testing.F) {
 			}
 			return w
 		}
-		a, b := make(path1, query1, tenant1, policy1, name1, value1, more1), make(path2, query2, tenant2, policy2, name2, value2, more2)
+		a, b := wishes(path1, query1, tenant1, policy1, name1, value1, more1), wishes(path2, query2, tenant2, policy2, name2, value2, more2)
 		ka, whyA := a.key(room)
 		kb, whyB := b.key(room)
 		if whyA != "" || whyB != "" {

@@ -155,13 +155,13 @@ func (r *rig) do(req *http.Request, x *exchange.Exchange) (out result) {
 func (r *rig) get(fields ...string) result { return r.do(ask(r.Context(), "GET", "", fields...)) }
 
 // crowd sends n requests at once and waits for all.
-func (r *rig) crowd(n int, make func(i int) (*http.Request, *exchange.Exchange)) []result {
+func (r *rig) crowd(n int, request func(i int) (*http.Request, *exchange.Exchange)) []result {
 	out := []result{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			req, x := make(i)
+			req, x := request(i)
 			got := r.safely(func() result { return r.do(req, x) })
 			mu.Lock()
 			out = append(out, got)

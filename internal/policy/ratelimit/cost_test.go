@@ -172,12 +172,10 @@ func TestCostOfAnswer(t *testing.T) {
 			if got := 1000 - r.left(); got != c.spent {
 				t.Errorf("%s: %v; want %v", name, got, c.spent)
 			}
-			want := 0.0
 			for _, fault := range []string{costFailed, costClamped, costUnseen} {
+				want := -1.0
 				if fault == c.fault {
 					want = 1
-				} else {
-					want = -1
 				}
 				if got := r.metric("rate_limit_cost_faults_total", fault, api); got != want {
 					t.Errorf("%s: %s %v times; want %v", name, fault, got, want)

@@ -21,13 +21,12 @@ const exportVersion = 1
 // Bounds of an export.
 const (
 	maxExported     = state.MaxEntries
-	maxExportedSize = 16 << 20
+	maxExportedSize = 3 << 19 // 1.5 MiB: the file that holds it, and what others export, has 4
 )
 
 // exported is what gates know, for the next process.
 type exported struct {
 	Version int            `json:"version"`
-	Saved   time.Time      `json:"saved"`
 	Secret  []byte         `json:"secret"` // of the credentials' fingerprints
 	Gates   []exportedGate `json:"gates"`
 }
@@ -39,48 +38,78 @@ type exportedGate struct {
 	Port       uint16         `json:"port"`
 	Credential []byte         `json:"credential,omitempty"`
 	Options    quota.Options  `json:"options"`
-	State      quota.Snapshot `json:"state"`
-
-	closed time.Duration
+	State      quota.Snapshot `json:"state"` // Absolute: the same as long as nothing but the clock moves
 }
 
 func (e *exportedGate) key() state.Key {
 	return state.Key{Tenant: e.Tenant, Authority: exchange.Authority{Host: e.Host, Port: e.Port}, Credential: string(e.Credential)}
 }
 
-// Export is what all gates know and still holds: a text of JSON that belongs into a file which nobody else can read, or nil where that is nothing.
-// Where it is too much, gates that are closed the longest come first.
+// exportGate makes an entry of a snapshot that is absolute.
+func exportGate(policy string, o quota.Options, k state.Key, s quota.Snapshot) exportedGate {
+	return exportedGate{Policy: policy, Tenant: k.Tenant, Host: k.Authority.Host, Port: k.Authority.Port, Credential: []byte(k.Credential), Options: o, State: s}
+}
+
+// Export is what all gates know and still holds, also what an earlier process left and nobody has asked for yet: a text of JSON that belongs into a
+// file which nobody else can read, or nil where that is nothing. Where it is too much, gates that are closed the longest come first.
 func (r *Room) Export() []byte {
-	var all []exportedGate
+	now := time.Now()
+	all := r.pending.list(now)
 	_, gates := r.everything()
 	for _, g := range gates {
 		g.table.Each(func(k state.Key, a *account) {
-			if s, ok := a.Snapshot(); ok {
-				all = append(all, exportedGate{Policy: g.policy, Tenant: k.Tenant, Host: k.Authority.Host, Port: k.Authority.Port,
-					Credential: []byte(k.Credential), Options: g.options, State: s, closed: longestClosed(a)})
+			if s, ok := a.Snapshot(now); ok {
+				all = append(all, exportGate(g.policy, g.options, k, s.Absolute(now)))
 			}
 		})
 	}
 	if len(all) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(all, func(a, b exportedGate) int { return cmp.Compare(b.closed, a.closed) })
-	out := exported{Version: exportVersion, Saved: time.Now(), Secret: r.secret.Load()[:]}
-	head, _ := json.Marshal(out)
+	slices.SortFunc(all, dearest)
+	head, _ := json.Marshal(exported{Version: exportVersion, Secret: r.secret.Load()[:]})
 	b := bytes.NewBuffer(bytes.TrimSuffix(head, []byte("null}")))
+	const end = "]}\n"
+	begin := b.Len() + 1
 	b.WriteByte('[')
 	for i := range all[:min(len(all), maxExported)] {
-		text, err := json.Marshal(all[i])
-		if err != nil || b.Len()+len(text) > maxExportedSize {
+		if b.Len() > maxExportedSize-leastExported {
 			break
 		}
-		if i > 0 {
+		text, err := json.Marshal(all[i])
+		if err != nil || b.Len()+len(text)+len(end)+1 > maxExportedSize {
+			continue // a smaller one may fit
+		}
+		if b.Len() > begin {
 			b.WriteByte(',')
 		}
 		b.Write(text)
 	}
-	b.WriteString("]}\n")
+	b.WriteString(end)
 	return b.Bytes()
+}
+
+// leastExported is less than any entry takes.
+const leastExported = 64
+
+// dearest puts what is closed the longest first, then what is known the longest; the rest of the order is there to be the same each time.
+func dearest(a, b exportedGate) int {
+	aClosed, aKnown := last(a.State)
+	bClosed, bKnown := last(b.State)
+	return cmp.Or(cmp.Compare(bClosed, aClosed), cmp.Compare(bKnown, aKnown), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port),
+		cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Tenant, b.Tenant), bytes.Compare(a.Credential, b.Credential),
+		cmp.Compare(fmt.Sprint(a.Options), fmt.Sprint(b.Options)))
+}
+
+// last is when an absolute snapshot closes and tells nothing any more.
+func last(s quota.Snapshot) (closed, known time.Duration) {
+	for _, in := range s.Groups {
+		closed = max(closed, in.Closed)
+		for _, q := range in.Quotas {
+			closed, known = max(closed, q.Closes), max(known, q.Reset)
+		}
+	}
+	return closed, known
 }
 
 // Import takes in what Export gave, before there is traffic. What is over is left out; of what makes no sense nothing is taken, and the error says so.
@@ -95,7 +124,7 @@ func (r *Room) Import(data []byte) error {
 	switch {
 	case in.Version != exportVersion:
 		return fmt.Errorf("the saved quotas have the form %d, want %d", in.Version, exportVersion)
-	case len(in.Secret) != secretSize || len(in.Gates) > maxExported || in.Saved.IsZero():
+	case len(in.Secret) != secretSize || len(in.Gates) > maxExported:
 		return errors.New("the saved quotas are damaged")
 	}
 	for i := range in.Gates {
@@ -109,7 +138,12 @@ func (r *Room) Import(data []byte) error {
 	} else if secret != *r.secret.Load() {
 		in.Gates = slices.DeleteFunc(in.Gates, func(g exportedGate) bool { return len(g.Credential) > 0 }) // nobody could be told apart
 	}
-	r.pending.set(in.Gates, in.Saved)
+	r.pending.set(in.Gates)
+	for _, g := range in.Gates {
+		if closed, _ := g.State.Relative(time.Now()).Holds(); closed > 0 {
+			r.watch.expect(subject{g.Policy, g.Tenant, g.key().Authority}, string(g.Credential), g.State.Label, closed)
+		}
+	}
 	_, gates := r.everything()
 	for _, g := range gates {
 		for _, k := range r.pending.keys(g) {
@@ -122,8 +156,7 @@ func (r *Room) Import(data []byte) error {
 // pending is what was imported and not asked for yet.
 type pending struct {
 	mu    sync.Mutex
-	saved time.Time
-	gates map[pendingKey]quota.Snapshot
+	gates map[pendingKey]quota.Snapshot // absolute
 }
 
 type pendingKey struct {
@@ -132,17 +165,32 @@ type pendingKey struct {
 	key     state.Key
 }
 
-func (p *pending) set(gates []exportedGate, saved time.Time) {
+func (p *pending) set(gates []exportedGate) {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.saved, p.gates = saved, make(map[pendingKey]quota.Snapshot, len(gates))
+	p.gates = make(map[pendingKey]quota.Snapshot, len(gates))
 	for _, g := range gates {
-		p.gates[pendingKey{g.Policy, g.Options, g.key()}] = g.State
+		s := g.State.Relative(now)
+		if closed, known := s.Holds(); closed > 0 || known > 0 {
+			p.gates[pendingKey{g.Policy, g.Options, g.key()}] = s.Absolute(now)
+		}
 	}
 }
 
-// age is how long ago it was saved. A clock that went back makes it no younger.
-func (p *pending) age() time.Duration { return max(0, time.Since(p.saved)) }
+// list is what still holds, to be saved again. What does not is forgotten.
+func (p *pending) list(now time.Time) (out []exportedGate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, s := range p.gates {
+		if closed, known := s.Relative(now).Holds(); closed <= 0 && known <= 0 {
+			delete(p.gates, k)
+			continue
+		}
+		out = append(out, exportGate(k.policy, k.options, k.key, s))
+	}
+	return out
+}
 
 // keys are the accounts of a policy that something is known of.
 func (p *pending) keys(g *gates) (out []state.Key) {
@@ -162,12 +210,11 @@ func (p *pending) restore(g *gates, a *account) {
 	p.mu.Lock()
 	s, ok := p.gates[k]
 	delete(p.gates, k)
-	age := p.age()
 	p.mu.Unlock()
 	if !ok {
 		return
 	}
-	a.Restore(s, age)
+	a.Restore(s.Relative(time.Now()), 0)
 	g.reckon(a)
 	if d := longestClosed(a); d > 0 {
 		a.recent.Add("", "closed for "+d.Round(time.Second).String(), "it was when the daemon stopped")
@@ -176,24 +223,19 @@ func (p *pending) restore(g *gates, a *account) {
 
 // announce makes requests look for their gates while something may be known of them.
 func (p *pending) announce(g *gates) {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	age := p.age()
 	for k, s := range p.gates {
 		if k.policy != g.policy || k.options != g.options {
 			continue
 		}
-		for _, in := range s.Groups {
-			until := in.Closed
-			for _, q := range in.Quotas {
-				until = max(until, q.Closes)
-				if left := min(q.Reset, 366*24*time.Hour) - age; left > 0 {
-					extend(&g.known, left)
-				}
-			}
-			if left := min(until, time.Hour) - age; left > 0 {
-				extend(&g.horizon, left)
-			}
+		closed, known := s.Relative(now).Holds()
+		if closed > 0 {
+			extend(&g.horizon, closed)
+		}
+		if known > 0 {
+			extend(&g.known, known)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -117,9 +118,63 @@ func TestExportIsBounded(t *testing.T) {
 			r.replies(429, "Retry-After: "+strconv.Itoa(100+i))
 			r.pass(chain, "h"+strconv.Itoa(i)+".example.com")
 		}
+		data := r.room.Export()
 		var out exported
-		if err := json.Unmarshal(r.room.Export(), &out); err != nil || len(out.Gates) != 300 || out.Gates[0].Host != "h299.example.com" {
+		if err := json.Unmarshal(data, &out); err != nil || len(out.Gates) != 300 || out.Gates[0].Host != "h299.example.com" {
 			t.Errorf("%v, %d gates, %+v", err, len(out.Gates), out.Gates[0])
+		}
+		for i := range out.Gates {
+			out.Gates[i].Tenant = strings.Repeat("t", 10_000)
+		}
+		after := newRig(t)
+		after.room.pending.set(out.Gates)
+		if data = after.room.Export(); len(data) > maxExportedSize || len(data) < maxExportedSize-12_000 {
+			t.Errorf("%d bytes", len(data))
+		}
+		if err := json.Unmarshal(data, &out); err != nil || len(out.Gates) > 160 || out.Gates[0].Host != "h299.example.com" {
+			t.Errorf("%v, %d gates, %+v", err, len(out.Gates), out.Gates[0])
+		}
+	})
+}
+
+// What an earlier process left is saved again, also where nobody has asked for it, and stays the same as long as nothing but the clock moves.
+func TestExportOfWhatNobodyAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := newRig(t)
+		chain := first.load(learner(nil))
+		first.replies(429, "retry-after-ms: 600123")
+		first.pass(chain, api)
+		first.replies(200, "X-RateLimit-Limit: 60", "X-RateLimit-Remaining: 7", "X-RateLimit-Reset: 900")
+		first.pass(chain, "known.example.com")
+		data := first.room.Export()
+		time.Sleep(70*time.Second + 7*time.Millisecond)
+		if again := first.room.Export(); string(again) != string(data) {
+			t.Errorf("%s became %s", data, again)
+		}
+		second := newRig(t)
+		second.load(learner(nil))
+		third := newRig(t)
+		if err := errors.Join(second.room.Import(data), third.room.Import(data)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			for name, r := range map[string]*rig{"with": second, "without its policy": third} {
+				if again := r.room.Export(); string(again) != string(data) {
+					t.Errorf("%s: %s became %s", name, data, again)
+				}
+			}
+			time.Sleep(29*time.Second + 3*time.Millisecond)
+		}
+		fourth := newRig(t)
+		if err := fourth.room.Import(third.room.Export()); err != nil {
+			t.Fatal(err)
+		}
+		if got := fourth.refused(fourth.load(learner(nil)), usedUp, api); got < 470*time.Second || got > 473*time.Second {
+			t.Errorf("Retry-After %v", got)
+		}
+		time.Sleep(15 * time.Minute)
+		if got := third.room.Export(); got != nil {
+			t.Errorf("what is over is saved: %s", got)
 		}
 	})
 }
@@ -143,9 +198,9 @@ func TestImportWhereSecretsAreShared(t *testing.T) {
 }
 
 func FuzzImport(f *testing.F) {
-	f.Add(`{"version":1,"saved":"2000-01-01T00:00:00Z","secret":"` + strings.Repeat("A", 43) + `=","gates":[{"policy":"*.example.com#0","host":"api.example.com",` +
-		`"port":443,"options":{"Dialect":"auto","Reset":"auto"},"state":{"groups":[{"closed":5000000000,"quotas":[{"name":"a","unit":"requests","limit":-1,` +
-		`"remaining":0,"reset":60000000000,"closes":1}]}],"paths":{"1":"a"}}}]}`)
+	f.Add(`{"version":1,"secret":"` + strings.Repeat("A", 43) + `=","gates":[{"policy":"*.example.com#0","host":"api.example.com",` +
+		`"port":443,"options":{"Dialect":"auto","Reset":"auto"},"state":{"groups":[{"closed":4102444800000000000,"quotas":[{"name":"a","unit":"requests","limit":-1,` +
+		`"remaining":0,"reset":4102444800000000000,"closes":1}]}],"paths":{"1":"a"}}}]}`)
 	f.Add(`{"version":1}`)
 	f.Fuzz(func(t *testing.T, data string) {
 		r := New(nil)
@@ -159,8 +214,8 @@ func FuzzImport(f *testing.F) {
 		g.Commit()
 		chain := exchange.Chain(exchange.RoundTripperFunc((&rig{T: t}).upstream), look)
 		_, err := chain.RoundTrip(request(t.Context(), api))
-		refusal, _ := err.(*exchange.Refusal)
-		if err != nil && (refusal == nil || refusal.RetryAfter > time.Hour) {
+		var refusal *exchange.Refusal
+		if err != nil && (!errors.As(err, &refusal) || refusal.RetryAfter > time.Hour) {
 			t.Errorf("%v", err)
 		}
 		if again := r.Export(); again != nil && !json.Valid(again) {

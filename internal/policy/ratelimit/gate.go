@@ -206,9 +206,10 @@ func (p *passage) learn(resp *http.Response) {
 		if d := a.Closed(p.request); d > 0 {
 			extend(&g.horizon, d)
 			if d > before+noticeable {
-				g.closed(a, before, d, resp.StatusCode)
+				g.closed(a, before, d, resp.StatusCode, p.x.Label())
 			}
 		}
+		g.room.watch.heard(g.gates, a)
 		if announced {
 			standing = a.Standing(p.request)
 			for i := range standing {
@@ -234,7 +235,7 @@ func (p *passage) learn(resp *http.Response) {
 }
 
 // closed notes that a gate closed, or stays closed for longer, and tells others.
-func (g *gates) closed(a *account, before, d time.Duration, status int) {
+func (g *gates) closed(a *account, before, d time.Duration, status int, host string) {
 	from, reason := "open", "an announced quota is used up"
 	if before > 0 {
 		from = "closed for " + d.Round(time.Second).String()
@@ -243,6 +244,7 @@ func (g *gates) closed(a *account, before, d time.Duration, status int) {
 		reason = "the upstream refused a request (" + http.StatusText(status) + ")"
 	}
 	a.recent.Add(from, "closed for "+d.Round(time.Second).String(), reason)
+	g.room.watch.closed(g, a, host, reason)
 	if s := g.room.shared; s != nil {
 		s.publish(g, a, d)
 	}

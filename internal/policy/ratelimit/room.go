@@ -41,6 +41,7 @@ type Room struct {
 	spread    float64                          // of wake-ups
 	shared    *sharing                         // nil: everything is this process's own
 	pending   pending
+	watch     watch
 
 	mu     sync.Mutex
 	limits map[*limits]struct{}

@@ -168,7 +168,7 @@ type shownGate struct {
 func (s *sharing) publish(g *gates, a *account, d time.Duration) {
 	shown := shownGate{From: s.self, Holds: d}
 	var ok bool
-	if shown.State, ok = a.Snapshot(); !ok {
+	if shown.State, ok = a.Snapshot(time.Now()); !ok {
 		return
 	}
 	value, err := json.Marshal(shown)

@@ -52,7 +52,7 @@ func TestBudgets(t *testing.T) {
 		got["a"].Authority != "api.example.com:443" || got["a"].TTL != 10 {
 		t.Errorf("%+v", got)
 	}
-	stages = load(map[string]Budget{"a": small})
+	load(map[string]Budget{"a": small})
 	if got := listed(); len(got) != 1 || got["a"].Retries != 1 {
 		t.Errorf("after a reload that drops b: %+v", got)
 	}

@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"httpowerd/internal/state"
 )
 
-// Snapshot is what a gate knows, for another process. Times are spans from the moment it was taken, so that clocks need not agree.
+// Snapshot is what a gate knows, for another process. Times are spans from the moment it was taken, so that clocks need not agree; Absolute and
+// Relative convert them where they must not change while nothing happens.
 type Snapshot struct {
 	Dialect string            `json:"dialect,omitempty"`
 	Label   string            `json:"label,omitempty"`
@@ -36,10 +39,9 @@ type QuotaSnapshot struct {
 }
 
 // Snapshot is what still holds; ok is false where that is nothing. What has no end, such as a quota that says nothing of a reset, is left out.
-func (g *Gate) Snapshot() (s Snapshot, ok bool) {
+func (g *Gate) Snapshot(now time.Time) (s Snapshot, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
 	s = Snapshot{Dialect: g.dialect, Label: g.label}
 	for _, name := range slices.Sorted(maps.Keys(g.groups)) {
 		in := g.groups[name]
@@ -62,6 +64,51 @@ func (g *Gate) Snapshot() (s Snapshot, ok bool) {
 		}
 	}
 	return s, len(s.Groups) > 0
+}
+
+// spans is the snapshot with other spans, where there are any.
+func (s Snapshot) spans(change func(d, most time.Duration) time.Duration) Snapshot {
+	span := func(d *time.Duration, most time.Duration) {
+		if *d > 0 {
+			*d = max(0, change(*d, most))
+		}
+	}
+	s.Groups = slices.Clone(s.Groups)
+	for i := range s.Groups {
+		in := &s.Groups[i]
+		span(&in.Closed, maxHold)
+		in.Quotas = slices.Clone(in.Quotas)
+		for j := range in.Quotas {
+			span(&in.Quotas[j].Reset, longest)
+			span(&in.Quotas[j].Closes, maxHold)
+		}
+	}
+	return s
+}
+
+// Absolute is a snapshot of that moment with nanoseconds since 1970 in place of spans. They are whole seconds, so that a later snapshot of what has not
+// changed says the same, although two readings of a clock are never quite as far apart as two of another.
+func (s Snapshot) Absolute(taken time.Time) Snapshot {
+	return s.spans(func(d, _ time.Duration) time.Duration {
+		return time.Duration(state.WholeSecond(taken.Add(d)).UnixNano())
+	})
+}
+
+// Relative takes Absolute back: it has spans from a later moment on, and nothing beyond reason. What is over by then is 0.
+func (s Snapshot) Relative(now time.Time) Snapshot {
+	since := time.Duration(now.UnixNano())
+	return s.spans(func(d, most time.Duration) time.Duration { return min(d-since, most) })
+}
+
+// Holds tells for how long the snapshot closes something, and for how long it tells of a quota.
+func (s Snapshot) Holds() (closed, known time.Duration) {
+	for _, in := range s.Groups {
+		closed = max(closed, min(in.Closed, maxHold))
+		for _, q := range in.Quotas {
+			closed, known = max(closed, min(q.Closes, maxHold)), max(known, min(q.Reset, longest))
+		}
+	}
+	return closed, known
 }
 
 // known are the units that are believed.

@@ -33,7 +33,7 @@ func says(status int, lines ...string) *http.Response {
 func TestSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Gate
-		if _, ok := g.Snapshot(); ok {
+		if _, ok := g.Snapshot(time.Now()); ok {
 			t.Error("a gate that knows nothing says something")
 		}
 		for path, lines := range map[string][]string{
@@ -44,7 +44,7 @@ func TestSnapshot(t *testing.T) {
 		} {
 			g.Learn(asked(path), says(200, lines...), Options{}, "api")
 		}
-		s, ok := g.Snapshot()
+		s, ok := g.Snapshot(time.Now())
 		text, err := json.Marshal(s)
 		if !ok || err != nil || len(s.Groups) != 3 {
 			t.Fatalf("%v %v %s", ok, err, text)
@@ -129,7 +129,7 @@ func FuzzRestore(f *testing.F) {
 			t.Errorf("%d groups, %d paths", len(g.groups), len(g.paths))
 		}
 		g.Scarce(asked("/a"))
-		g.Snapshot()
+		g.Snapshot(time.Now())
 	})
 }
 

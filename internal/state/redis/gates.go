@@ -216,7 +216,7 @@ func (g *Gates) subscribe() {
 		if c.done.Err() != nil {
 			return
 		}
-		c.fault(opSubscribe, err)
+		_ = c.fault(opSubscribe, err) // counted; it is tried again
 		select {
 		case <-time.After(pause):
 		case <-c.done.Done():
@@ -260,7 +260,7 @@ func (g *Gates) listen() (err error) {
 			g.alive(m.Kind == "subscribe")
 		case *goredis.Message:
 			if !g.heard(m.Payload) {
-				c.fault(opSubscribe, &Error{Value})
+				_ = c.fault(opSubscribe, &Error{Value}) // counted, and otherwise ignored
 			}
 		}
 	}
