@@ -3,14 +3,16 @@
 GO       ?= go
 BIN      ?= bin/httpowerd
 FUZZTIME ?= 3s
+STAGES   := ^Benchmark(TotalAndAttempt|Success|Closed|Stage|Nothing|AtOnce|NotHedgeable|Leader)$$
+STAGE_PACKAGES := $(addprefix ./internal/policy/,timeout retry breaker ratelimit concurrency hedge dedup)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln bench bench-peers soak pgo clean
+.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln bench bench-resilience bench-peers soak pgo clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
 
 run: ## start the proxy on its defaults
 	$(GO) run ./cmd/httpowerd
@@ -52,6 +54,10 @@ bench: bench-peers ## the proxy's CPU beside others, what it adds to direct requ
 
 bench-peers: build ## CPU of each request beside a bare ReverseProxy, and squid where it is installed (a minute)
 	$(GO) run ./test/bench -httpowerd $(BIN)
+
+bench-resilience: build ## what retries, budgets, breakers and limits come to, and what each stage costs
+	$(BIN) bench --resilience
+	$(GO) test -run '^$$' -bench '$(STAGES)' -benchmem $(STAGE_PACKAGES)
 
 soak: build ## ten minutes of mixed load with reloads; by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags soak -timeout 30m -run Soak ./test/...

@@ -57,7 +57,10 @@ func start(t testing.TB, config string) *daemon {
 // write replaces the configuration file in one step, so that no reload sees half of it.
 func (d *daemon) write(config string) {
 	d.t.Helper()
-	text := "version: 1\nstate: {dir: " + filepath.Join(d.dir, "state") + "}\n" + config
+	text := "version: 1\n" + config
+	if !strings.Contains(config, "state:") {
+		text += "\nstate: {dir: " + filepath.Join(d.dir, "state") + "}\n"
+	}
 	if !strings.Contains(config, "audit: {output") {
 		text += "\naudit: {output: " + d.audit + "}\n"
 	}
@@ -171,7 +174,18 @@ type record struct {
 	Status                                 int
 	StatusBy                               string  `json:"status_by"`
 	ResponseBytes                          float64 `json:"response_bytes"`
+	Breaker, Dedup                         string
+	NotRetried                             string  `json:"not_retried"`
+	LimitWait                              float64 `json:"limit_wait_ms"`
+	Attempts                               []attempt
 	line                                   string
+}
+
+// attempt is one of a record.
+type attempt struct {
+	N, Status     int
+	Error, Reason string
+	Wait          float64 `json:"wait_ms"`
 }
 
 // records reads the audit records of requests and tunnels that match.

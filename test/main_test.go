@@ -16,6 +16,9 @@ import (
 var binary, clientsDir string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(scriptedEnv) != "" {
+		os.Exit(runScripted())
+	}
 	os.Exit(run(m))
 }
 

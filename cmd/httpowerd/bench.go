@@ -45,15 +45,22 @@ var benchScenarios = []benchScenario{
 }
 
 func benchCommand(io stdio) *cobra.Command {
-	plan := benchPlan{}
+	plan, resilience := benchPlan{}, false
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the proxy's own overhead on this machine: direct against proxied",
 		Long: "Starts an origin and daemons with the default policy on loopback and sends requests over kept-alive connections.\n" +
-			"CPU is the daemon's alone, in microseconds for each request; it holds on a busy machine where latencies do not.",
+			"CPU is the daemon's alone, in microseconds for each request; it holds on a busy machine where latencies do not.\n\n" +
+			"--resilience measures instead what retries, budgets, breakers and limits come to against an upstream that fails, in about 90 seconds.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return plan.run(cmd.Context(), io) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if resilience {
+				return benchResilience(cmd.Context(), io)
+			}
+			return plan.run(cmd.Context(), io)
+		},
 	}
+	cmd.Flags().BoolVar(&resilience, "resilience", false, "measure retries, budgets, breakers and limits instead; the other flags mean nothing then")
 	cmd.Flags().DurationVar(&plan.duration, "duration", 3*time.Second, "for each scenario")
 	cmd.Flags().IntVar(&plan.clients, "clients", 8, "requests in flight")
 	cmd.Flags().IntVar(&plan.size, "size", 1024, "bytes of an answer's body")

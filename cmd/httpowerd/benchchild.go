@@ -17,45 +17,68 @@ import (
 // benchChild is a daemon in a process of its own, so that its CPU time is its own.
 type benchChild struct {
 	cmd     *exec.Cmd
-	address string
+	address string // of the proxy
+	admin   string
+	config  string // its file
+	dir     string
+	state   string // further keys of that block
 	ca      []byte
 }
 
 const benchConfig = `version: 1
 admin: {listen: %q}
-proxy: {listen: %q}
-state: {dir: %q}
+proxy: {listen: %q, limits: {connections: 20000}}
+state: {dir: %q%s}
 audit: {output: %q}
 log: {level: error}
-defaults:
-  tls: %s
-  upstream: {ca: %q}
-`
+%s`
 
 func startBenchChild(ctx context.Context, s benchScenario, caFile, dir string) (*benchChild, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	admin, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
 	mode := "tunnel"
 	if s.intercept {
 		mode = "intercept"
 	}
-	config := filepath.Join(dir, "bench.yaml")
-	text := fmt.Sprintf(benchConfig, admin, address, dir, filepath.Join(dir, "audit.jsonl"), mode, caFile)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	c, err := launchBenchChild(ctx, dir, benchOptions{}, fmt.Sprintf("defaults: {tls: %s, upstream: {ca: %q}}\n", mode, caFile))
+	if err != nil {
 		return nil, err
 	}
-	c := &benchChild{cmd: exec.CommandContext(ctx, self, "serve", "--config", config), address: address}
-	c.cmd.Stderr = os.Stderr
+	if s.intercept {
+		if c.ca, err = exec.CommandContext(ctx, c.cmd.Path, "ca", "show", "--config", c.config).Output(); err != nil {
+			c.stop()
+			return nil, fmt.Errorf("reading the CA: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// benchOptions are what few daemons need.
+type benchOptions struct {
+	state       string   // further keys of that block
+	environment []string // further variables
+}
+
+// launchBenchChild starts a daemon with a state of its own. policies are the blocks after the fixed ones.
+func launchBenchChild(ctx context.Context, dir string, o benchOptions, policies string) (*benchChild, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	own, err := os.MkdirTemp(dir, "daemon-")
+	if err != nil {
+		return nil, err
+	}
+	c := &benchChild{config: filepath.Join(own, "bench.yaml"), dir: own, state: o.state}
+	if c.address, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if c.admin, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if err := c.configure(policies); err != nil {
+		return nil, err
+	}
+	c.cmd = exec.CommandContext(ctx, self, "serve", "--config", c.config)
+	c.cmd.Stderr, c.cmd.Env = os.Stderr, append(os.Environ(), o.environment...)
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -63,13 +86,13 @@ func startBenchChild(ctx context.Context, s benchScenario, caFile, dir string) (
 		c.stop()
 		return nil, err
 	}
-	if s.intercept {
-		if c.ca, err = exec.CommandContext(ctx, self, "ca", "show", "--config", config).Output(); err != nil {
-			c.stop()
-			return nil, fmt.Errorf("reading the CA: %w", err)
-		}
-	}
 	return c, nil
+}
+
+// configure writes the configuration.
+func (c *benchChild) configure(policies string) error {
+	text := fmt.Sprintf(benchConfig, c.admin, c.address, c.dir, c.state, filepath.Join(c.dir, "audit.jsonl"), policies)
+	return os.WriteFile(c.config, []byte(text), 0o600)
 }
 
 // await waits until the daemon accepts.

@@ -48,7 +48,7 @@ func doctor(ctx context.Context, io stdio) error {
 		return err
 	}
 	defer probe.close()
-	d, err := daemon.Start(daemon.Options{Source: probe.source(dir), Version: version(), Log: devNull{}, NoAdmin: true, NoWatch: true})
+	d, err := daemon.Start(daemon.Options{Source: probe.source(dir), Version: version(), Log: devNull{}, NoAdmin: true, NoState: true, NoWatch: true})
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (f *runFlags) run(ctx context.Context, args []string, io stdio) (int, error
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	d, err := daemon.Start(daemon.Options{Source: f.source(), Version: version(), Log: f.log(io.err), Labels: privateHosts, NoAdmin: true})
+	d, err := daemon.Start(daemon.Options{Source: f.source(), Version: version(), Log: f.log(io.err), Labels: privateHosts, NoAdmin: true, NoState: true})
 	if err != nil {
 		return 0, err
 	}

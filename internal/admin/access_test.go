@@ -12,7 +12,7 @@ import (
 // guarded are requests that show or change something; open are those that everybody may send.
 var (
 	guarded = [][2]string{{"GET", "/"}, {"GET", "/api/v1/config"}, {"POST", "/api/v1/reload"}, {"GET", "/api/v1/hosts"}, {"GET", "/api/v1/hosts/a.example.com"},
-		{"GET", "/api/v1/breakers"}, {"POST", "/api/v1/breakers/a.example.com:443"}, {"GET", "/api/v1/limits"}, {"PUT", "/api/v1/log-level"},
+		{"GET", "/api/v1/breakers"}, {"POST", "/api/v1/breakers/a.example.com:443"}, {"GET", "/api/v1/limits"}, {"GET", "/api/v1/state"}, {"PUT", "/api/v1/log-level"},
 		{"GET", "/api/v1/log-level"}, {"GET", "/api/v1/traffic"}, {"GET", "/api/v1/explain"}, {"GET", "/nothing"}, {"DELETE", "/api/v1/cache"}}
 	openPages = [][2]string{{"GET", "/healthz"}, {"GET", "/readyz"}, {"GET", "/metrics"}, {"GET", "/ca.pem"}, {"HEAD", "/healthz"}, {"HEAD", "/ca.pem"}}
 )

@@ -21,7 +21,9 @@ import (
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/concurrency"
 	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/state"
 )
 
@@ -57,6 +59,9 @@ type Options struct {
 	Reload   func(ctx context.Context, why string) error
 	Breakers Breakers
 	Limits   func(func(ratelimit.LimitStatus))
+	Places   func(func(concurrency.Status))
+	Budgets  func(func(retry.BudgetStatus))
+	State    func() StateStatus
 	Metrics  prometheus.Gatherer
 	Traffic  func(context.Context) <-chan []byte // audit records as lines, until the context ends
 	Event    func(kind string, attrs ...slog.Attr)
@@ -134,6 +139,7 @@ func routes() map[string]route {
 		"/api/v1/breakers":  {methods: get((*Handler).breakers)},
 		"/api/v1/breakers/": {methods: map[string]endpoint{http.MethodPost: {"breaker", (*Handler).force}}},
 		"/api/v1/limits":    {methods: get((*Handler).limits)},
+		"/api/v1/state":     {methods: get((*Handler).state)},
 		"/api/v1/traffic":   {free: true, methods: get((*Handler).traffic)},
 		"/api/v1/explain":   {methods: get((*Handler).explain)},
 		"/api/v1/log-level": {methods: map[string]endpoint{http.MethodGet: {serve: (*Handler).level}, http.MethodPut: {"log_level", (*Handler).setLevel}}},

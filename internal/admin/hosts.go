@@ -1,13 +1,16 @@
 package admin
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/concurrency"
 	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/policy/retry"
 )
 
 // hostSummary is one host block in the list. Pattern is "" for what no block matches.
@@ -79,6 +82,8 @@ type hostView struct {
 	Counters *counters               `json:"counters"` // of the pattern; of the name where it matches none
 	Breakers []breakerStatus         `json:"breakers"`
 	Limits   []ratelimit.LimitStatus `json:"limits"`
+	Places   []concurrency.Status    `json:"concurrency"`
+	Budgets  []retry.BudgetStatus    `json:"retry_budgets"`
 }
 
 // host is all about a pattern as it is written, or about a name and the block that holds for it.
@@ -108,15 +113,47 @@ func (h *Handler) host(c *call) *problem {
 	v.Breakers = h.breakersOf(func(s breaker.Status) bool {
 		return patternOf(s.Policy) == found.Pattern && (name == "" || hostOf(s.Authority) == name)
 	})
-	v.Limits = h.limitsOf(func(s ratelimit.LimitStatus) bool { return under(snapshot, found, name, s) })
+	v.Limits = h.limitsOf(func(s ratelimit.LimitStatus) bool { return under(snapshot, found, name, s.Authority, s.Pattern) })
+	v.Places = h.placesOf(func(s concurrency.Status) bool { return under(snapshot, found, name, s.Authority, s.Pattern) })
+	v.Budgets = h.budgetsOf(func(s retry.BudgetStatus) bool {
+		return patternOf(s.Policy) == found.Pattern && (name == "" || hostOf(s.Authority) == name)
+	})
 	return c.json(v)
 }
 
-// under tells whether a limit holds for a host block, or for a name under it.
-func under(snapshot *policy.Snapshot, host *policy.Host, name string, s ratelimit.LimitStatus) bool {
-	if s.Authority == "" {
-		return s.Pattern == host.Pattern
+// budgetsOf lists the retry budgets that a test lets through, in a lasting order.
+func (h *Handler) budgetsOf(keep func(retry.BudgetStatus) bool) []retry.BudgetStatus {
+	out := []retry.BudgetStatus{}
+	h.Budgets(func(s retry.BudgetStatus) {
+		if keep(s) {
+			out = append(out, s)
+		}
+	})
+	slices.SortFunc(out, func(a, b retry.BudgetStatus) int {
+		return cmp.Or(cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Tenant, b.Tenant))
+	})
+	return out
+}
+
+// under tells whether a limit of that authority or pattern holds for a host block, or for a name under it.
+func under(snapshot *policy.Snapshot, host *policy.Host, name, authority, pattern string) bool {
+	if authority == "" {
+		return pattern == host.Pattern
 	}
-	a, err := exchange.ParseAuthority(s.Authority, 0)
+	a, err := exchange.ParseAuthority(authority, 0)
 	return err == nil && (name == "" || a.Host == name) && snapshot.Host(a).Pattern == host.Pattern
+}
+
+// placesOf lists the bulkheads that a test lets through, in a lasting order.
+func (h *Handler) placesOf(keep func(concurrency.Status) bool) []concurrency.Status {
+	out := []concurrency.Status{}
+	h.Places(func(s concurrency.Status) {
+		if keep(s) {
+			out = append(out, s)
+		}
+	})
+	slices.SortFunc(out, func(a, b concurrency.Status) int {
+		return cmp.Or(cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Pattern, b.Pattern), cmp.Compare(a.Level, b.Level))
+	})
+	return out
 }

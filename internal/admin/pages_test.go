@@ -19,7 +19,9 @@ import (
 
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/concurrency"
 	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/state"
 )
 
 func TestHealth(t *testing.T) {
@@ -177,7 +179,9 @@ func TestBreakersAndLimits(t *testing.T) {
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	r.breakers.known = []breaker.Status{
 		{Policy: "*.example.com", Authority: "b.example.com:443", State: breaker.Closed, Since: since},
-		{Policy: "a.example.com#x", Authority: "a.example.com:443", State: breaker.Open, Since: since, Reason: "5 failures in a row", RetryAfter: 1500 * time.Millisecond},
+		{Policy: "a.example.com#x", Authority: "a.example.com:443", State: breaker.Open, Since: since, Reason: "5 failures in a row", RetryAfter: 1500 * time.Millisecond,
+			Window: breaker.Window{FailuresLocal: 2, FailuresUpstream: 3}, Opened: 1,
+			Changes: []breaker.Transition{{Time: since, From: breaker.Closed, To: breaker.Open, Reason: "5 failures in a row"}}},
 		{Policy: "", Authority: "example.org:443", State: breaker.HalfOpen, Since: since},
 	}
 	r.limits = []ratelimit.LimitStatus{
@@ -185,10 +189,28 @@ func TestBreakersAndLimits(t *testing.T) {
 		{Kind: ratelimit.Configured, Level: `hosts["a.example.com"]`, Pattern: "a.example.com", Unit: "requests", Limit: 10, Per: 1, Remaining: 3},
 		{Kind: ratelimit.Announced, Policy: "a.example.com", Authority: "a.example.com:443", Unit: "requests", Limit: -1, Remaining: 0, Closed: 12},
 	}
+	r.places = []concurrency.Status{
+		{Level: "defaults", Authority: "b.example.com:443", Max: 100, Adaptive: "off", Limit: 100},
+		{Level: `hosts["a.example.com"]`, Pattern: "a.example.com", Max: 100, Adaptive: "on", Limit: 14, Held: 14, Waiting: 3,
+			Changes: []state.Event{{Time: since, From: "20", To: "14", Reason: "a request timed out"}}},
+	}
+	if page := r.ask("GET", "/api/v1/hosts/a.example.com", "").Body.String(); !strings.Contains(page, `"to": "14"`) && !strings.Contains(page, `"to":"14"`) ||
+		strings.Contains(page, "b.example.com") {
+		t.Errorf("the bulkheads of a host: %s", page)
+	}
 	list, _ := r.is(r.ask("GET", "/api/v1/breakers", ""), 200, "")["breakers"].([]any)
 	if len(list) != 3 || list[0].(map[string]any)["retry_after_seconds"] != 1.5 || list[0].(map[string]any)["authority"] != "a.example.com:443" ||
 		list[2].(map[string]any)["state"] != "half_open" || list[1].(map[string]any)["since"] != "2026-01-02T03:04:05Z" {
 		t.Errorf("%v", list)
+	}
+	for _, path := range []string{"/api/v1/breakers", "/api/v1/hosts/a.example.com"} {
+		page := r.ask("GET", path, "").Body.String()
+		for _, text := range []string{`"window":{"successes":0,"failures_local":2,"failures_upstream":3,"slow":0}`, `"streak":{"local":0,"upstream":0}`, `"opened":1`,
+			`"changes":[{"time":"2026-01-02T03:04:05Z","from":"closed","to":"open","reason":"5 failures in a row"}]`} {
+			if !strings.Contains(strings.NewReplacer(" ", "", "\n", "").Replace(page), strings.ReplaceAll(text, " ", "")) {
+				t.Errorf("%s does not show %s: %s", path, text, page)
+			}
+		}
 	}
 	limits, _ := r.is(r.ask("GET", "/api/v1/limits", ""), 200, "")["limits"].([]any)
 	if len(limits) != 3 || limits[0].(map[string]any)["pattern"] != "a.example.com" {

@@ -23,7 +23,9 @@ import (
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/dedup"
 	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
@@ -84,6 +86,8 @@ type rig struct {
 	breakers *fakeBreakers
 	level    *fakeLevel
 	limits   []ratelimit.LimitStatus
+	places   []concurrency.Status
+	budgets  []retry.BudgetStatus
 	registry *prometheus.Registry
 	reload   error // beside what the configuration says
 	caError  error
@@ -103,7 +107,7 @@ func newRig(t *testing.T, config string) *rig {
 	r.write(config)
 	log := slog.New(slog.NewJSONHandler(&locked{r: r}, nil))
 	reg := prometheus.NewRegistry()
-	r.holder = policy.NewHolder(policy.Source{Path: r.path}, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(reg), RateLimit: ratelimit.New(reg),
+	r.holder = policy.NewHolder(policy.Source{Path: r.path}, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(reg), Hedge: hedge.New(reg), Dedup: dedup.New(reg), RateLimit: ratelimit.New(reg),
 		Concurrency: concurrency.New(reg), Breaker: breaker.New(reg, log), Ends: ends{}}, reg, log)
 	t.Cleanup(r.holder.Close)
 	if err := r.holder.Reload(t.Context(), "start"); err != nil {
@@ -115,6 +119,19 @@ func newRig(t *testing.T, config string) *rig {
 		Limits: func(f func(ratelimit.LimitStatus)) {
 			for _, l := range r.limits {
 				f(l)
+			}
+		},
+		State: func() StateStatus {
+			return StateStatus{Backend: "redis", LastError: "timeout", OnFailure: "local", Share: 2}
+		},
+		Places: func(f func(concurrency.Status)) {
+			for _, p := range r.places {
+				f(p)
+			}
+		},
+		Budgets: func(f func(retry.BudgetStatus)) {
+			for _, b := range r.budgets {
+				f(b)
 			}
 		},
 		CA:    func() ([]byte, error) { return []byte("-----BEGIN CERTIFICATE-----\n"), r.caError },

@@ -17,7 +17,10 @@ func (d *Daemon) handler(o Options) http.Handler {
 	return admin.New(admin.Options{
 		Version: o.Version, Listen: d.AdminAddr(), Names: adminNames(d.settings.Admin), Started: time.Now(),
 		Policies: d.holder, OnReload: d.holder.OnReload, Reload: d.Reload, Breakers: d.rooms.Breaker, Limits: d.rooms.RateLimit.Limits,
+		Places:  d.rooms.Concurrency.Status,
+		Budgets: d.rooms.Retry.Budgets,
 		Metrics: d.metrics, Traffic: d.audit.Subscribe, Event: d.audit.Event, CA: d.CA, Leaving: d.leaving, Level: levels{d}, Log: d.log,
+		State: d.stateStatus,
 	})
 }
 

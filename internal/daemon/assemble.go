@@ -11,9 +11,12 @@ import (
 	"sync"
 
 	"httpowerd/internal/admin"
+	"httpowerd/internal/notify"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/dedup"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
@@ -36,16 +39,23 @@ func (d *Daemon) assemble(o Options) (err error) {
 	if d.audit, err = audit.Open(auditConfig(s.Audit), d.metrics, d.log); err != nil {
 		return err
 	}
+	d.ends = egress.New(egress.Options{Registerer: d.metrics, Logger: d.log, Own: d.own.Has, Reached: labels.Reached, Label: labels.For,
+		Resolver: o.Resolver})
+	d.notify = notify.New(d.metrics, d.log)
+	d.audit.OnFailure(d.auditFailed)
 	d.rooms = policy.Rooms{
 		Timeout:     timeout.New(),
 		Retry:       retry.New(d.metrics),
 		RateLimit:   ratelimit.New(d.metrics),
 		Concurrency: concurrency.New(d.metrics),
 		Breaker:     breaker.New(d.metrics, d.log),
-		Ends: egress.New(egress.Options{Registerer: d.metrics, Logger: d.log, Own: d.own.Has,
-			Reached: labels.Reached, Label: labels.For}),
+		Hedge:       hedge.New(d.metrics),
+		Dedup:       dedup.New(d.metrics),
+		Ends:        d.ends,
 	}
 	d.rooms.Breaker.OnChange(d.breakerChanged)
+	d.rooms.RateLimit.Log(d.log)
+	d.rooms.RateLimit.OnGate(d.gateChanged)
 	d.ca = &lazyCA{config: CAConfig(s)}
 	d.holder = policy.NewHolder(o.Source, d.rooms, d.metrics, d.log)
 	d.holder.OnReload(d.reloaded)
@@ -79,23 +89,6 @@ func newLog(w io.Writer, s policy.LogSettings) (*slog.Logger, *slog.LevelVar) {
 func logLevel(name string) (l slog.Level) {
 	_ = l.UnmarshalText([]byte(name))
 	return l
-}
-
-func (d *Daemon) breakerChanged(c breaker.Change) {
-	d.audit.Event("breaker", slog.String("policy", c.Policy), slog.String("authority", c.Authority), slog.String("tenant", c.Tenant),
-		slog.String("from", c.From), slog.String("to", c.To), slog.String("reason", c.Reason))
-}
-
-// reloaded hears of every reload, the failed ones too.
-func (d *Daemon) reloaded(snapshot *policy.Snapshot, err error, restart []string) {
-	if err != nil {
-		d.audit.Event("config", slog.String("event", "reload_failed"), slog.String("error", err.Error()))
-		return
-	}
-	d.audit.Event("config", slog.String("event", "loaded"), slog.String("config_hash", snapshot.Hash), slog.Any("restart_needed", restart))
-	if !d.levelForced.Load() {
-		d.level.Set(logLevel(snapshot.Settings.Log.Level))
-	}
 }
 
 // CAConfig is the interception CA's configuration.

@@ -18,9 +18,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"httpowerd/internal/admin"
+	"httpowerd/internal/notify"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/proxy"
 	"httpowerd/internal/proxy/audit"
+	"httpowerd/internal/proxy/egress"
+	"httpowerd/internal/state"
+	"httpowerd/internal/state/redis"
 )
 
 // Options are what a Daemon is started with.
@@ -34,6 +38,10 @@ type Options struct {
 	NoWatch bool
 	// NoAdmin opens no admin listener.
 	NoAdmin bool
+	// Resolver is what names are resolved with; nil: the system's.
+	Resolver egress.Resolver
+	// NoState takes nothing over from an earlier process, and leaves nothing to a later one.
+	NoState bool
 }
 
 // Daemon is a running proxy.
@@ -50,7 +58,11 @@ type Daemon struct {
 	admin       *http.Server
 	metrics     *prometheus.Registry
 	rooms       policy.Rooms
+	ends        *egress.Egress
+	notify      *notify.Sender
 	own         *proxy.Own
+	kept        *state.File   // nil: nothing outlives the process
+	shared      *redis.Client // nil: nothing is shared
 	proxyTLS    *tls.Config
 
 	proxies      []net.Listener
@@ -77,6 +89,9 @@ func Start(o Options) (_ *Daemon, err error) {
 	}()
 	d.log, d.level = newLog(o.Log, d.settings.Log)
 	if err := d.assemble(o); err != nil {
+		return nil, err
+	}
+	if err := d.openState(o); err != nil {
 		return nil, err
 	}
 	if err := d.holder.Reload(ctx, "start"); err != nil {
@@ -142,6 +157,9 @@ func (d *Daemon) serve(ctx context.Context, o Options) {
 	}
 	if !o.NoWatch {
 		d.wg.Go(func() { d.holder.Watch(ctx) })
+	}
+	if d.kept != nil {
+		d.wg.Go(func() { d.kept.Run(ctx) })
 	}
 }
 
@@ -210,7 +228,10 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, closeAdmin(d.admin))
 	}
 	d.wg.Wait()
+	d.closeState()
 	d.holder.Close()
+	d.leaveShared()
+	d.closeNotify(farewell)
 	d.audit.Event("lifecycle", slog.String("event", "stopped"))
 	last, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
@@ -246,8 +267,15 @@ func (d *Daemon) abandon() {
 		cancel()
 		_ = d.proxy.Shutdown(ctx)
 	}
+	if d.kept != nil {
+		_ = d.kept.Close() // as it was
+	}
 	if d.holder != nil {
 		d.holder.Close()
+	}
+	d.leaveShared()
+	if d.notify != nil {
+		d.closeNotify(0)
 	}
 	if d.audit != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -75,7 +75,7 @@ type Story struct {
 	Breaker    string        // its state when it was last asked
 	Dedup      string        // the role in a shared exchange: leader, follower, replayed, conflict, or bypass with its reason; "": none
 	Observed   []string      // what observe mode would have done
-	Unapplied  []string      // settings that could not act on a tunnel
+	Unapplied  []string      // settings that could not act: on a tunnel, or an expression on an answer
 	BytesIn    int64         // of the request's body, or from the client in a tunnel
 	BytesOut   int64         // of the answer's body, or to the client in a tunnel
 	NotRetried string        // why a failed exchange was not tried again: method, budget, body, deadline, attempts, retry_after, breaker, gate

@@ -75,8 +75,8 @@ func walk(t *testing.T, ending string, f func(path, text string)) {
 var layers = [][]string{
 	{"setting"},
 	{"exchange", "redact"},
-	{"state", "state/memory", "state/quota", "expr", "trust"},
-	{"policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
+	{"state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
+	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
 	{"policy"},
 	{"proxy/audit", "proxy/intercept", "proxy/egress"},
 	{"proxy", "admin"},
@@ -85,7 +85,7 @@ var layers = [][]string{
 
 // within are imports inside a layer that are wanted.
 var within = map[string][]string{
-	"state": {"state/memory", "state/quota"}, "state/quota": {"state"}, "proxy/audit": nil,
+	"state": {"state/memory", "state/quota"}, "state/redis": {"state/memory"}, "state/quota": {"state"}, "proxy/audit": nil,
 }
 
 func TestDirections(t *testing.T) {
@@ -121,6 +121,7 @@ var homes = map[string]func(pkg, file string) bool{
 	"github.com/sony/gobreaker":           func(p, _ string) bool { return p == "internal/policy/breaker" },
 	"golang.org/x/time/rate":              func(p, _ string) bool { return p == "internal/state/memory" },
 	"gopkg.in/yaml.v3":                    func(p, _ string) bool { return p == "internal/policy" },
+	"github.com/redis/go-redis":           func(p, _ string) bool { return p == "internal/state/redis" },
 	"cel.dev/cel-go":                      func(p, _ string) bool { return p == "internal/expr" },
 	"github.com/spf13/cobra":              func(p, _ string) bool { return p == "cmd/httpowerd" },
 	"github.com/fsnotify/fsnotify":        func(p, _ string) bool { return p == "internal/policy" },
@@ -138,10 +139,10 @@ func prometheusHome(p, f string) bool {
 // registerers only name prometheus.Registerer in the signature of their New.
 var registerers = map[string]bool{
 	"internal/proxy/server.go": true, "internal/proxy/egress/egress.go": true, "internal/proxy/egress/conn.go": true,
-	"internal/proxy/egress/tunnel.go": true, "internal/policy/holder.go": true, "internal/proxy/audit/audit.go": true,
+	"internal/proxy/egress/tunnel.go": true, "internal/notify/notify.go": true, "internal/policy/holder.go": true, "internal/proxy/audit/audit.go": true,
 	"internal/policy/retry/retry.go": true, "internal/policy/hedge/hedge.go": true, "internal/policy/dedup/room.go": true, "internal/policy/ratelimit/room.go": true, "internal/policy/ratelimit/ratelimit.go": true,
 	"internal/policy/breaker/room.go": true, "internal/policy/breaker/breaker.go": true, "internal/policy/concurrency/room.go": true,
-	"internal/policy/concurrency/concurrency.go": true,
+	"internal/policy/concurrency/concurrency.go": true, "internal/state/redis/redis.go": true,
 }
 
 func TestHomes(t *testing.T) {
@@ -168,7 +169,7 @@ func TestPackagesAreDescribed(t *testing.T) {
 			t.Errorf("%s has no package comment", p.ImportPath)
 		}
 		room, isRoom := strings.CutPrefix(p.ImportPath, "httpowerd/internal/policy/")
-		if !isRoom && !slices.Contains([]string{"redact", "proxy/audit", "proxy/intercept", "proxy/egress", "admin"}, strings.TrimPrefix(p.ImportPath, "httpowerd/internal/")) {
+		if !isRoom && !slices.Contains([]string{"redact", "proxy/audit", "proxy/intercept", "proxy/egress", "admin", "notify"}, strings.TrimPrefix(p.ImportPath, "httpowerd/internal/")) {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(p.Dir, "README.md"))

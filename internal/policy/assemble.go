@@ -2,6 +2,8 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -11,7 +13,6 @@ import (
 	"httpowerd/configs"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/match"
-	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/setting"
 )
 
@@ -144,6 +145,8 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 	case n.isOff() && b.name == "audit":
 		a.file.settings.Audit.Output = "off"
 		return n
+	case b.name == "notify" && (n.isOff() || n.kind == list && len(n.items) == 0):
+		return n
 	case n.kind != mapping:
 		a.faults.at(n, "must be a mapping, is %s", n.describe())
 		return nil
@@ -160,6 +163,7 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 		a.named(n, "cert", "key")
 	case "state":
 		a.absolute(n, "dir")
+		a.named(n, "ca")
 	case "audit":
 		if out := n.get("output"); out != nil && !slices.Contains([]string{"stdout", "stderr", "off"}, out.text) {
 			a.absolute(n, "output")
@@ -526,7 +530,7 @@ func (a *assembly) decode(b block, body *node) any {
 func (a *assembly) validate(b block, m *merged) {
 	check := func(body *node, c any) {
 		if v, ok := c.(interface{ Validate() []setting.Fault }); ok {
-			a.report(body, m.wrote, append(v.Validate(), unreleased(c)...))
+			a.report(body, m.wrote, append(v.Validate(), a.untold(c)...))
 		}
 	}
 	switch {
@@ -541,17 +545,21 @@ func (a *assembly) validate(b block, m *merged) {
 	}
 }
 
-// unreleased refuses values that a later release will give a meaning to.
-func unreleased(config any) []setting.Fault {
-	switch c := config.(type) {
-	case *breaker.Config:
-		if len(c.Notify) > 0 {
-			return []setting.Fault{setting.Faultf("notify", "`notify` is not available in this release: write []")}
-		}
-	case *ratelimit.Config:
-		if c.Cost != 1 {
-			return []setting.Fault{setting.Faultf("cost", "is not available in this release: write 1, is %d", c.Cost)}
+// untold returns a fault for each target that a block names and notify: does not.
+func (a *assembly) untold(config any) []setting.Fault {
+	c, ok := config.(*breaker.Config)
+	if !ok {
+		return nil
+	}
+	known := slices.Sorted(maps.Keys(a.file.settings.Notify))
+	var faults []setting.Fault
+	for i, name := range c.Notify {
+		switch {
+		case slices.Index(c.Notify, name) < i:
+			faults = append(faults, setting.Faultf(fmt.Sprintf("notify[%d]", i), "names %s twice", harmless(name)))
+		case !slices.Contains(known, name):
+			faults = append(faults, setting.Faultf(fmt.Sprintf("notify[%d]", i), "there is no target %q under notify%s", harmless(name), didYouMean(name, known)))
 		}
 	}
-	return nil
+	return faults
 }

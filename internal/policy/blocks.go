@@ -7,6 +7,8 @@ import (
 
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/dedup"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
@@ -44,10 +46,12 @@ func blocks() []block {
 			tunnels: []string{"ca", "client_cert", "client_key", "min_version", "http2", "max_idle", "max_connections", "idle", "warm", "insecure_skip_verify"}},
 		{name: "timeout", on: true, config: defaultOf(timeout.Default), tunnels: []string{"tls", "attempt", "body_idle"}},
 		{name: "retry", on: true, config: defaultOf(retry.Default),
-			tunnels: []string{"methods", "statuses", "retry_after", "buffer", "idempotency_key"}},
+			tunnels: []string{"methods", "statuses", "retry_after", "buffer", "failure_when", "signal", "idempotency_key"}},
 		{name: "rate_limit", adds: levels, config: defaultOf(ratelimit.Default), tunnels: []string{"learn", "dialect", "reset"}},
 		{name: "concurrency", adds: levels, config: defaultOf(concurrency.Default)},
 		{name: "breaker", on: true, config: defaultOf(breaker.Default), tunnels: []string{"count_429", "slow"}},
+		{name: "hedge", config: defaultOf(hedge.Default), tunnels: []string{""}},
+		{name: "dedup", config: defaultOf(dedup.Default), tunnels: []string{""}},
 		{name: "audit", on: true, always: true, config: defaultOf(defaultAudit), tunnels: []string{""}},
 		{name: "redact", on: true, always: true, adds: lists, config: func() any { return &redact.Config{} }, tunnels: []string{""}},
 	}
@@ -55,9 +59,9 @@ func blocks() []block {
 
 // later names what a configuration of this version may one day hold. Written off, these keys are accepted today.
 var (
-	laterBlocks = []string{"hedge", "dedup", "cache", "compression", "credential", "verify", "request", "response", "hooks", "validate",
+	laterBlocks = []string{"cache", "compression", "credential", "verify", "request", "response", "hooks", "validate",
 		"paginate", "batch", "sanitize"}
-	laterTops = []string{"tenants", "credentials", "webhooks", "test", "notify", "tracing"}
+	laterTops = []string{"tenants", "credentials", "webhooks", "test", "tracing"}
 )
 
 // choice is a policy's key with a few words to choose from; the first one holds where nothing is written.

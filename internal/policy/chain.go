@@ -7,6 +7,8 @@ import (
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/dedup"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
@@ -25,14 +27,26 @@ func requestOrder(c stageSettings) []link {
 	return on(
 		// The whole budget, waits included.
 		link{"timeout", c.hasTimeout, func(r Rooms, _ state.Scope) exchange.Stage { return r.Timeout.Total(c.timeout) }},
+		// Everything below runs once for requests that share an answer; whoever leads is detached from its client.
+		link{"dedup", c.hasDedup, func(r Rooms, s state.Scope) exchange.Stage {
+			k := c.retry.IdempotencyKey
+			return r.Dedup.Stage(s, c.dedup, dedup.Key{Header: k.Header, Quoted: k.Quoted})
+		}},
 		// Everything below runs once for each attempt.
 		link{"retry", c.hasRetry, func(r Rooms, s state.Scope) exchange.Stage { return r.Retry.Stage(s, c.retry) }},
+		link{"hedge", c.hasHedge, func(r Rooms, s state.Scope) exchange.Stage {
+			var budgets *state.Table[*state.Budget] // nil: one of its own
+			if b := c.retry.Budget; c.hasRetry {
+				budgets = state.Budgets(s, b.Ratio, b.Floor, b.TTL.D())
+			}
+			return r.Hedge.Stage(s, c.hedge, budgets, r.RateLimit.Scarce(s, c.limits))
+		}},
 		// Open, or announced quota used up: refused before a token is spent or a queue entered.
 		link{"breaker look", c.hasBreaker, func(r Rooms, s state.Scope) exchange.Stage { return r.Breaker.Look(s, c.breaker) }},
 		link{"gate", len(c.limits) > 0, func(r Rooms, s state.Scope) exchange.Stage { return r.RateLimit.Look(s, c.limits) }},
 		// Waits are outside the attempt's timeout.
 		link{"concurrency", len(c.places) > 0, func(r Rooms, s state.Scope) exchange.Stage { return r.Concurrency.Stage(s, c.places) }},
-		link{"rate_limit", len(c.limits) > 0, func(r Rooms, s state.Scope) exchange.Stage { return r.RateLimit.Stage(s, c.limits) }},
+		link{"rate_limit", len(c.limits) > 0, c.rateLimit},
 		// The probe slot is taken only when the attempt really starts.
 		link{"breaker", c.hasBreaker, func(r Rooms, s state.Scope) exchange.Stage { return r.Breaker.Admit(s, c.breaker) }},
 		// Released by the body's Close.
@@ -47,7 +61,7 @@ func tunnelOrder(c stageSettings) []link {
 		link{"retry", c.hasRetry, func(r Rooms, s state.Scope) exchange.Stage { return r.Retry.TunnelStage(s, c.retry) }},
 		link{"breaker look", c.hasBreaker, func(r Rooms, s state.Scope) exchange.Stage { return r.Breaker.Look(s, c.breaker) }},
 		link{"concurrency", len(c.places) > 0, func(r Rooms, s state.Scope) exchange.Stage { return r.Concurrency.Stage(s, c.places) }},
-		link{"rate_limit", len(c.limits) > 0, func(r Rooms, s state.Scope) exchange.Stage { return r.RateLimit.Stage(s, c.limits) }},
+		link{"rate_limit", len(c.limits) > 0, c.rateLimit},
 		link{"breaker", c.hasBreaker, func(r Rooms, s state.Scope) exchange.Stage { return r.Breaker.Admit(s, c.breaker) }},
 	)
 }
@@ -102,9 +116,21 @@ type stageSettings struct {
 	timeout                          timeout.Config
 	retry                            retry.Config
 	breaker                          breaker.Config
+	hedge                            hedge.Config
+	dedup                            dedup.Config
 	hasTimeout, hasRetry, hasBreaker bool
+	hasHedge, hasDedup               bool
 	limits                           []ratelimit.Level
 	places                           []concurrency.Level
+}
+
+// rateLimit makes the stage of the limits, whose rates follow the breaker where there is one.
+func (c stageSettings) rateLimit(r Rooms, s state.Scope) exchange.Stage {
+	var factor func(*exchange.Exchange) float64
+	if c.hasBreaker {
+		factor = r.Breaker.Factor(s, c.breaker)
+	}
+	return r.RateLimit.Stage(s, c.limits, factor)
 }
 
 func settingsOf(p *plan) stageSettings {
@@ -113,6 +139,8 @@ func settingsOf(p *plan) stageSettings {
 	c.retry, c.hasRetry = config[retry.Config](p, "retry")
 	c.breaker, c.hasBreaker = config[breaker.Config](p, "breaker")
 	c.breaker.Unit = c.retry.RetryAfter.Unit
+	c.hedge, c.hasHedge = config[hedge.Config](p, "hedge")
+	c.dedup, c.hasDedup = config[dedup.Config](p, "dedup")
 	for _, l := range p.blocks["rate_limit"].levels {
 		c.limits = append(c.limits, ratelimit.Level{Name: l.name, Config: *l.config.(*ratelimit.Config), Unit: c.retry.RetryAfter.Unit})
 	}

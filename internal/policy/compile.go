@@ -9,7 +9,9 @@ import (
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/dedup"
 	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/match"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
@@ -26,6 +28,8 @@ type Rooms struct {
 	RateLimit   *ratelimit.Room
 	Concurrency *concurrency.Room
 	Breaker     *breaker.Room
+	Hedge       *hedge.Room
+	Dedup       *dedup.Room
 	Ends        Ends
 }
 
@@ -132,6 +136,7 @@ func (c *compiler) policy(p *plan) (*Policy, error) {
 	return &Policy{
 		Name: p.name, Access: Access(p.wordOf("access")), Intercept: p.wordOf("tls") == "intercept", SNI: SNI(p.wordOf("sni")),
 		Upgrade: p.wordOf("upgrade") == "https", Timeout: limits, Audit: audit, Redactor: redactor, Unapplied: p.deaf,
+		Signal:   http.CanonicalHeaderKey(settings.retry.Signal),
 		Requests: exchange.Chain(whole{requests}, forge(order, c.rooms, scope)...),
 		Tunnels:  exchange.Chain(whole{tunnels}, forge(tunnelOrder(settings), c.rooms, scope)...),
 		Stages:   names(order),

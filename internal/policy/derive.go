@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"httpowerd/internal/policy/breaker"
+	"httpowerd/internal/policy/destination"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
@@ -42,6 +43,11 @@ func (a *assembly) derive(p *plan) {
 		spans := dependent(field(t, "attempt"), field(b, "window"))
 		a.report(b.body, b.wrote, b.config.(*breaker.Config).Derive(limits.Attempt.D(), breaker.Written{
 			Attempt: attemptWritten && spans[0], Window: spans[1], Open: w[0], OpenMax: w[1]}))
+		if c := b.config.(*breaker.Config); c.Slow.On && c.Ratio == 0 {
+			if n, rest := find(b.body, []string{"slow"}); n != nil && len(rest) == 0 {
+				a.warnings.at(n, "does nothing beside ratio: 0, the rule that it counts for")
+			}
+		}
 	}
 	for _, l := range p.blocks["rate_limit"].levels {
 		if c := l.config.(*ratelimit.Config); c.Burst == 0 {
@@ -136,9 +142,29 @@ func (a *assembly) checkSettings() {
 	if n := top("admin", "listen"); n != nil && s.Admin.Listen != "" && !loopback(s.Admin.Listen) && s.Admin.Token.IsZero() {
 		a.warnings.at(n, "is open to the network without a token: it serves health, metrics and the CA certificate only")
 	}
+	a.checkTargets(top)
+	a.checkState(top)
 	if s.Proxy.Open == OpenYes && !s.Proxy.LoopbackOnly() {
 		if n := top("proxy", "open"); n != nil {
 			a.warnings.at(n, "everybody who reaches the listener may use the proxy: private admits private networks alone")
+		}
+	}
+}
+
+// checkTargets warns of notifications that anybody can read, or that will not be sent.
+func (a *assembly) checkTargets(top func(block string, keys ...string) *node) {
+	s := &a.file.settings
+	rules, err := destination.Compile(s.Destinations, s.Proxy.LoopbackOnly())
+	for name, target := range s.Notify {
+		n := top("notify", name, "url")
+		if n == nil || target.URL.IsZero() {
+			continue
+		}
+		if addr, ok := target.URL.Authority().Addr(); !target.URL.Encrypted() && !(ok && addr.IsLoopback()) {
+			a.warnings.at(n, "is not encrypted: whoever is on the way reads it, and with it what it takes to post there; write https://")
+		}
+		if err == nil && rules.CheckHost(target.URL.Authority()) != nil {
+			a.warnings.at(n, "cannot be reached under destinations: what is posted there is lost; name its network in destinations.allow, its port in ports")
 		}
 	}
 }

@@ -20,7 +20,9 @@ import (
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/dedup"
 	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
@@ -50,7 +52,7 @@ func (e *ends) Tunnels(s state.Scope, u upstream.Config, t timeout.Config, d *de
 
 func rooms(e *ends) Rooms {
 	reg, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-	return Rooms{Timeout: timeout.New(), Retry: retry.New(reg), RateLimit: ratelimit.New(reg), Concurrency: concurrency.New(reg),
+	return Rooms{Timeout: timeout.New(), Retry: retry.New(reg), Hedge: hedge.New(reg), Dedup: dedup.New(reg), RateLimit: ratelimit.New(reg), Concurrency: concurrency.New(reg),
 		Breaker: breaker.New(reg, log), Ends: e}
 }
 

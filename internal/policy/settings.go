@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"httpowerd/internal/notify"
 	"httpowerd/internal/policy/destination"
 	"httpowerd/internal/redact"
 	"httpowerd/internal/setting"
@@ -28,6 +29,7 @@ type Settings struct {
 	CA           CASettings         `yaml:"ca"`
 	State        StateSettings      `yaml:"state"`
 	Metrics      MetricsSettings    `yaml:"metrics"`
+	Notify       notify.Config      `yaml:"notify"`
 	Destinations destination.Config `yaml:"destinations"`
 }
 
@@ -96,12 +98,6 @@ type CASettings struct {
 	LeafTTL setting.Duration `yaml:"leaf_ttl"`
 	Cert    string           `yaml:"cert"`
 	Key     string           `yaml:"key"`
-}
-
-// StateSettings say what outlives the process, and where.
-type StateSettings struct {
-	Dir     string `yaml:"dir"`
-	Backend string `yaml:"backend"` // memory
 }
 
 // MetricsSettings bound labels: Hosts is how many names that match no host block get a label of their own.
@@ -181,8 +177,9 @@ func defaultSettings() Settings {
 		Log:          LogSettings{Level: "info", Format: "json"},
 		Audit:        AuditSettings{Output: "stdout", Chain: true, MaxSize: 100 << 20, MaxFiles: 10},
 		CA:           CASettings{LeafTTL: setting.Duration(24 * time.Hour)},
-		State:        StateSettings{Backend: "memory"},
+		State:        defaultState(),
 		Metrics:      MetricsSettings{Hosts: 100},
+		Notify:       notify.Config{},
 		Destinations: destination.Default(),
 	}
 }
@@ -391,16 +388,6 @@ func (a CASettings) Validate() []setting.Fault {
 	var c checks
 	c.pair("cert", a.Cert, "key", a.Key)
 	c.span("leaf_ttl", a.LeafTTL, 10*time.Minute, 397*24*time.Hour) // clients of the large platforms refuse longer-lived ones
-	return c
-}
-
-// Validate returns every fault of the block.
-func (s StateSettings) Validate() []setting.Fault {
-	var c checks
-	if s.Backend == "redis" {
-		return append(c, setting.Faultf("backend", "`redis` is not available in this release: write memory"))
-	}
-	c.oneOf("backend", s.Backend, "memory")
 	return c
 }
 

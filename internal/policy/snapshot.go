@@ -49,6 +49,7 @@ type Policy struct {
 	Audit     AuditPolicy
 	Redactor  *redact.Redactor
 	Unapplied []string // blocks that cannot act on a tunnel of this host
+	Signal    string   // the vendor's own form of X-Should-Retry, in net/http's spelling; "": none
 
 	Requests http.RoundTripper // the chain of stages for requests
 	Tunnels  http.RoundTripper // the chain for CONNECT: answers 200 with the connection as an io.ReadWriteCloser body

@@ -27,6 +27,7 @@ func (v *visit) finish() {
 		v.conn.endBy(time.Now().Add(v.server.limits.headerTimeout))
 	}
 	if v.w.bodyErr != nil && v.w.wrote {
+		v.w.Flush() // a client that gets nothing at all may take its connection for a stale one, and send a write again by itself
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -28,7 +28,7 @@ func (v *visit) judge(err error) verdict {
 	var refusal *exchange.Refusal
 	if errors.As(err, &refusal) {
 		return verdict{code: refusal.Code, status: refusal.HTTPStatus(), detail: refusal.Detail, retryAfter: refusal.RetryAfter,
-			close: refusal.Close, final: refusal.Code.Info().Final}
+			close: refusal.Close, final: refusal.Code.Info().Final && refusal.RetryAfter == 0}
 	}
 	if errors.Is(v.in.ended(), errFraming) { // the server takes that for a client that left
 		return verdict{code: exchange.BadRequest, status: http.StatusBadRequest, detail: "the request's body is malformed", close: true, final: true}
@@ -39,11 +39,21 @@ func (v *visit) judge(err error) verdict {
 	var failure *exchange.Failure
 	if errors.As(err, &failure) {
 		retriedOut := false
-		v.Read(func(s *exchange.Story) { retriedOut = len(s.Attempts) > 1 })
+		v.Read(func(s *exchange.Story) { retriedOut = oneByOne(s.Attempts) > 1 })
 		return verdict{code: failure.Code, status: failure.Code.Info().Status, detail: failure.Detail, final: retriedOut}
 	}
 	v.server.log.Error("an error that no stage explains", "error", err, "id", v.ID)
 	return verdict{code: exchange.Internal, status: http.StatusInternalServerError, detail: internalDetail}
+}
+
+// oneByOne counts the attempts that were made after another one: a hedge was made beside one.
+func oneByOne(attempts []exchange.Attempt) (n int) {
+	for i := range attempts {
+		if attempts[i].Reason != exchange.ReasonHedge {
+			n++
+		}
+	}
+	return n
 }
 
 const internalDetail = "an internal error was logged under this request's id"
@@ -98,14 +108,17 @@ func (v *visit) problem(d verdict) (http.Header, []byte) {
 		"Httpowerd-Error": {string(d.code)},
 		"Proxy-Status":    {"httpowerd; error=" + info.ProxyStatus},
 	}
-	switch d.status {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	switch {
+	case d.retryAfter > 0, d.status == http.StatusTooManyRequests, d.status == http.StatusServiceUnavailable:
 		h["Retry-After"] = []string{strconv.FormatInt(int64(max(1, (d.retryAfter+time.Second-1)/time.Second)), 10)}
-	case http.StatusProxyAuthRequired:
+	case d.status == http.StatusProxyAuthRequired:
 		h["Proxy-Authenticate"] = []string{`Basic realm="httpowerd"`}
 	}
 	if d.final {
 		h["X-Should-Retry"] = []string{"false"}
+		if v.policy != nil && v.policy.Signal != "" {
+			h[v.policy.Signal] = []string{"false"}
+		}
 	}
 	if d.close {
 		h["Connection"] = []string{"close"}

@@ -23,7 +23,9 @@ import (
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/dedup"
 	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
@@ -112,7 +114,7 @@ func newRig(t *testing.T, config string, e ends, limits Limits) *rig {
 		e.real = egress.New(egress.Options{Registerer: registry, Own: own.Has})
 	}
 	keeper := &state.Keeper{}
-	snapshot, err := policy.Compile(file, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(registry), RateLimit: ratelimit.New(registry),
+	snapshot, err := policy.Compile(file, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(registry), Hedge: hedge.New(registry), Dedup: dedup.New(registry), RateLimit: ratelimit.New(registry),
 		Concurrency: concurrency.New(registry), Breaker: breaker.New(registry, log), Ends: e}, keeper)
 	if err != nil {
 		t.Fatal(err)

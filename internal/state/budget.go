@@ -1,6 +1,8 @@
 package state
 
 import (
+	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,11 +16,18 @@ type Budget struct {
 	step  time.Duration
 	start time.Time
 	mu    sync.Mutex // one reservation at a time
+	spent bool       // it refused, and has not had much left since
 	slots [budgetSlots]atomic.Uint64
+
+	recent Recent
 }
 
-// budgetSlots is how many parts of the ttl are counted apart: a count is forgotten after between nine and ten tenths of the ttl.
-const budgetSlots = 10
+// Counts are kept for each tenth of the ttl apart, and forgotten after between ten and eleven tenths: never early, or floor retries a second would
+// become more.
+const (
+	budgetParts = 10
+	budgetSlots = budgetParts + 1
+)
 
 // A slot is one word, so that it changes as a whole: the number of its part of time, the first attempts and the retries in it.
 const (
@@ -39,7 +48,7 @@ func unpack(w uint64) (tick, first, retry uint64) {
 
 // NewBudget makes a budget of ratio retries for each first attempt and floor retries a second, counted over ttl.
 func NewBudget(ratio, floor float64, ttl time.Duration) *Budget {
-	return &Budget{ratio: ratio, floor: floor * ttl.Seconds(), step: max(1, ttl/budgetSlots), start: time.Now()}
+	return &Budget{ratio: ratio, floor: floor * ttl.Seconds(), step: max(1, ttl/budgetParts), start: time.Now()}
 }
 
 // tick numbers the parts of time from 1, so that an untouched slot is never current.
@@ -53,7 +62,10 @@ func (b *Budget) add(tick, first, retry uint64) {
 	for {
 		old := s.Load()
 		t, f, r := unpack(old)
-		if t != tick {
+		switch {
+		case t > tick && t-tick < tickMask/2:
+			return // the slot has a later part of time by now, and this one is forgotten
+		case t != tick:
 			f, r = 0, 0
 		}
 		if s.CompareAndSwap(old, pack(tick, min(f+first, maxFirst), min(r+retry, maxRetry))) {
@@ -81,18 +93,67 @@ func (b *Budget) Reserve() (Reservation, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.tick()
-	var firsts, retries uint64
+	firsts, retries := b.counts(now)
+	allowed := b.allowed(firsts)
+	if float64(retries)+1 > allowed {
+		b.refuses(firsts, retries)
+		return Reservation{}, false
+	}
+	if b.spent && float64(retries)+1 < allowed*enough {
+		b.spent = false
+		b.recent.Add(Exhausted, Available, "")
+	}
+	b.add(now, 0, 1)
+	return Reservation{now}, true
+}
+
+// enough is the part of a budget that may be in use when it counts as available again.
+const enough = 0.9
+
+// What Changes calls a budget that has something left, and one that has not.
+const (
+	Available = "available"
+	Exhausted = "exhausted"
+)
+
+// refuses notes the first refusal. b.mu is held.
+func (b *Budget) refuses(firsts, retries uint64) {
+	if !b.spent {
+		b.spent = true
+		b.recent.Add(Available, Exhausted, fmt.Sprintf("%d retries for %d first attempts", retries, firsts))
+	}
+}
+
+// counts are those of the last ttl.
+func (b *Budget) counts(now uint64) (firsts, retries uint64) {
 	for i := range b.slots {
 		if t, f, r := unpack(b.slots[i].Load()); t+budgetSlots > now && t <= now {
 			firsts, retries = firsts+f, retries+r
 		}
 	}
-	// A hair more, because 0.2 × 5 need not be 1 in floating point.
-	if float64(retries)+1 > b.ratio*float64(firsts)+b.floor+1e-9 {
-		return Reservation{}, false
-	}
-	b.add(now, 0, 1)
-	return Reservation{now}, true
+	return firsts, retries
+}
+
+// allowed is how many retries there may be; a hair more, because 0.2 × 5 need not be 1 in floating point.
+func (b *Budget) allowed(firsts uint64) float64 { return b.ratio*float64(firsts) + b.floor + 1e-9 }
+
+// BudgetStatus is how a budget stands.
+type BudgetStatus struct {
+	Ratio   float64 `json:"ratio"`
+	Floor   float64 `json:"floor"` // over the whole ttl
+	TTL     float64 `json:"ttl_seconds"`
+	Firsts  uint64  `json:"firsts"` // within the ttl
+	Retries uint64  `json:"retries"`
+	Left    float64 `json:"left"` // retries that may be made now
+	Changes []Event `json:"changes,omitempty"`
+}
+
+// Status is how the budget stands now.
+func (b *Budget) Status() BudgetStatus {
+	firsts, retries := b.counts(b.tick())
+	left := math.Floor(max(0, b.allowed(firsts)-float64(retries)))
+	return BudgetStatus{Ratio: b.ratio, Floor: b.floor, TTL: (b.step * budgetParts).Seconds(), Firsts: firsts, Retries: retries, Left: left,
+		Changes: b.recent.List()}
 }
 
 // Return gives back a retry that was not made.

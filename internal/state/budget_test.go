@@ -51,16 +51,16 @@ func TestBudgetForgets(t *testing.T) {
 		if got := takes(b); got != 5 {
 			t.Errorf("after 8s: %d retries", got)
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(3 * time.Second)
 		for range 10 {
 			b.First() // the first ten are forgotten, the five retries are not
 		}
 		if got := takes(b); got != 0 {
-			t.Errorf("after 10s: %d retries", got)
+			t.Errorf("after 11s: %d retries", got)
 		}
 		time.Sleep(8 * time.Second)
 		if got := takes(b); got != 5 {
-			t.Errorf("after 18s: %d retries", got)
+			t.Errorf("after 19s: %d retries", got)
 		}
 		time.Sleep(time.Hour)
 		if got := takes(b); got != 0 {

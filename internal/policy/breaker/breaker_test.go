@@ -237,7 +237,7 @@ func TestRatio(t *testing.T) {
 		r.is(Closed)
 		r.get(1)
 		r.is(Open)
-		if why := r.room.Status()[0].Reason; !strings.Contains(why, "50 %") || !strings.Contains(why, "status 500") {
+		if why := r.room.Status()[0].Reason; !strings.Contains(why, "20 of 20 answers within 1m failed,") || !strings.Contains(why, "status 500") {
 			t.Errorf("reason %q", why)
 		}
 	})
@@ -502,7 +502,7 @@ func TestEndlessAnswerOfAProbeIsASuccess(t *testing.T) {
 		_ = writer.CloseWithError(io.ErrUnexpectedEOF)
 		_, _ = io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if c := r.circuit(); c.streak != 0 {
+		if c := r.circuit(); c.streak.all() != 0 {
 			t.Error("one attempt was reported twice")
 		}
 	})
@@ -670,6 +670,7 @@ func TestStoryMetricsAndLog(t *testing.T) {
 			"httpowerd_breaker_state host=api.example.com state=half_open":                 0,
 			"httpowerd_breaker_state host=api.example.com state=open":                      1,
 			"httpowerd_breaker_transitions_total from=closed host=api.example.com to=open": 1,
+			"httpowerd_breaker_refusals_total host=api.example.com mode=enforce":           1,
 		}
 		if got := gather(t, r.reg); !maps.Equal(got, want) {
 			t.Errorf("metrics: %v", got)

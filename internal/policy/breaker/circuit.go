@@ -28,56 +28,46 @@ const (
 	forcedClosed
 )
 
-// circuit is the breaker of one authority. gobreaker counts and decides when to trip and when to close; how long it stays open is decided here,
-// since gobreaker knows but one fixed time: its own is over at once, and nobody asks it before gate lets somebody through.
+// circuit is the breaker of one authority. gobreaker decides what belongs to the present state, how many probes there are, and when to close.
+// How long it stays open is decided here, since gobreaker knows but one fixed time: its own is over at once, and nobody asks it before gate lets
+// somebody through. So is when to trip: gobreaker files a result under the time at which its attempt began, and forgets what began before the
+// window.
 type circuit struct {
-	room      *Room
-	policy    string
+	group     *group
 	key       state.Key
 	authority string
 	config    *Config
 	start     time.Time
 	counts    *gobreaker.TwoStepCircuitBreaker[struct{}]
 	gate      atomic.Int64 // closed, half open, or open until so many nanoseconds after start
+	ended     atomic.Int64 // what gate held before it was half open
 	forced    atomic.Int32
 	ramp      atomic.Int64 // when the ramp ends, in nanoseconds after start; 0: there is none
 	flying    atomic.Int64 // attempts that were admitted during a ramp and are not over yet
 	host      atomic.Pointer[string]
+	restoring *restored // set while it is made of what an earlier process left
 
-	// Written only below gobreaker's lock, which its callbacks are called under.
-	streak int      // hard failures in a row
-	opened int      // times in a row that it opened
-	last   *verdict // what was reported last
-
-	mu      sync.Mutex // never held while anything else is called
+	mu      sync.Mutex // taken below gobreaker's lock too, so never held while anything else is called
+	tally   tally
+	streak  streak
+	asked   int64    // until when the upstream asked to be left alone, in nanoseconds after start
+	opened  int      // times in a row that it opened
+	last    *verdict // what was reported last
 	pending []moved
 	dirty   atomic.Bool
 	own     string // the state by its own decision
 	shown   string // the state as told
 	since   time.Time
 	reason  string
+	recent  []Transition // as told, the oldest first
 }
-
-// moved is a transition that has not been told yet.
-type moved struct {
-	to     string
-	at     time.Time
-	reason string
-	after  time.Duration
-}
-
-// windowSteps is how many parts the window rolls in.
-const windowSteps = 10
 
 func newCircuit(g *group, k state.Key) *circuit {
 	now := time.Now()
-	c := &circuit{room: g.room, policy: g.policy, key: k, authority: k.Authority.String(), config: &g.config,
-		start: now, own: Closed, shown: Closed, since: now}
-	window := g.config.Window.D()
+	c := &circuit{group: g, key: k, authority: k.Authority.String(), config: &g.config,
+		start: now, own: Closed, shown: Closed, since: now, tally: newTally(g.config.Window.D())}
 	c.counts = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   uint32(g.config.Probes),
-		Interval:      window,
-		BucketPeriod:  max(window/windowSteps, 1),
 		Timeout:       1,
 		ReadyToTrip:   c.trips,
 		OnStateChange: c.changed,
@@ -90,71 +80,95 @@ func newCircuit(g *group, k state.Key) *circuit {
 // now is nanoseconds after start, above 0.
 func (c *circuit) now() int64 { return int64(time.Since(c.start)) + 1 }
 
-// successful is gobreaker's question about a report of the current generation; older ones it drops. A hard failure is counted in a row here,
-// because gobreaker forgets those that leave the window.
+// successful is gobreaker's question about a report of the present state; those of earlier ones it drops.
 func (c *circuit) successful(err error) bool {
 	v := success
 	if err != nil {
 		v, _ = errors.AsType[*verdict](err)
 	}
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.last = v
+	c.tally.add(now, v)
 	switch v.kind {
 	case hard:
-		c.streak++
+		c.streak.add(v)
+		if v.after > 0 {
+			c.asked = max(c.asked, now+int64(v.after))
+		}
 		return false
 	case soft:
 		return c.config.Ratio == 0
 	}
-	c.streak = 0
+	c.streak, c.asked = streak{}, 0
 	return true
 }
 
 // trips is gobreaker's question after a failure. Attempts in flight are no part of the ratio: they have not succeeded yet.
-func (c *circuit) trips(n gobreaker.Counts) bool {
-	if c.config.Consecutive > 0 && c.streak >= c.config.Consecutive {
+func (c *circuit) trips(gobreaker.Counts) bool {
+	if c.restoring != nil {
 		return true
 	}
-	failed, all := float64(n.TotalFailures), float64(n.TotalFailures+n.TotalSuccesses)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inARow() {
+		return true
+	}
+	failed, all := float64(c.tally.sum.failures()), float64(c.tally.sum.all())
 	return c.config.Ratio > 0 && all >= float64(c.config.Minimum) && failed >= c.config.Ratio*all
+}
+
+func (c *circuit) inARow() bool {
+	return c.config.Consecutive > 0 && c.streak.all() >= c.config.Consecutive
 }
 
 // changed is gobreaker's word that it tripped or closed.
 func (c *circuit) changed(_ string, from, to gobreaker.State) {
-	now := time.Now()
-	switch to {
-	case gobreaker.StateOpen:
+	now, clock := time.Now(), c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case to == gobreaker.StateHalfOpen:
+		return // by gate alone
+	case c.restoring != nil:
+		c.begun(now, clock)
+	case to == gobreaker.StateOpen:
 		reason := "a probe failed: " + c.last.why()
 		if from == gobreaker.StateClosed {
 			reason = c.tripReason()
 		}
-		open := c.openTime()
+		open := c.openTime(clock)
 		c.opened++
 		c.ramp.Store(0)
-		c.gate.Store(c.now() + int64(open))
-		c.note(moved{to: Open, at: now, reason: reason, after: open})
-	case gobreaker.StateClosed:
+		c.gate.Store(clock + int64(open))
+		c.add(moved{to: Open, at: now, reason: reason, after: open})
+	default:
 		c.opened = 0
 		if c.config.Ramp > 0 {
-			c.ramp.Store(c.now() + int64(c.config.Ramp))
+			c.ramp.Store(clock + int64(c.config.Ramp))
 		}
 		c.gate.Store(gateClosed)
-		c.note(moved{to: Closed, at: now, reason: fmt.Sprintf("%d probes in a row succeeded", c.config.Probes)})
+		c.add(moved{to: Closed, at: now, reason: fmt.Sprintf("%d probes in a row succeeded", c.config.Probes)})
 	}
-	c.streak = 0
+	c.streak, c.asked = streak{}, 0
+	c.tally.clear()
 }
 
+// tripReason says why it opens. c.mu is held.
 func (c *circuit) tripReason() string {
-	if c.config.Consecutive > 0 && c.streak >= c.config.Consecutive {
-		return fmt.Sprintf("%d failures in a row, the last: %s", c.streak, c.last.why())
+	if c.inARow() {
+		return fmt.Sprintf("%d failures in a row%s, the last: %s", c.streak.all(), c.streak.split(), c.last.why())
 	}
-	return fmt.Sprintf("at least %d %% of the answers within %s failed, the last: %s", int(c.config.Ratio*100), c.config.Window, c.last.why())
+	n := c.tally.sum
+	return fmt.Sprintf("%d of %d answers within %s failed%s, the last: %s", n.failures(), n.all(), c.config.Window, n.split(), c.last.why())
 }
 
 // openTime is what the upstream asked for, else open, doubled each time that probes failed. Jitter keeps breakers that opened together apart;
-// it never takes from what the upstream asked for.
-func (c *circuit) openTime() time.Duration {
+// it never takes from what the upstream asked for. c.mu is held.
+func (c *circuit) openTime(now int64) time.Duration {
 	longest := float64(c.config.OpenMax)
-	if asked := float64(c.last.after); asked > 0 {
+	if asked := float64(c.asked - now); asked > 0 {
 		return time.Duration(min(asked*(1+rand.Float64()/10), longest))
 	}
 	open := min(float64(c.config.Open)*math.Pow(2, float64(min(c.opened, 62))), longest)
@@ -189,11 +203,33 @@ func (c *circuit) look() *exchange.Refusal {
 		c.ramp.CompareAndSwap(ramp, 0)
 		return nil
 	}
-	left := float64(ramp-now) / float64(c.config.Ramp)
-	if c.flying.Load() >= c.crowd() && rand.Float64() < left/2 {
+	if c.flying.Load() >= c.crowd() && rand.Float64() >= c.ramped(ramp, now) {
 		return c.refuse(rampAfter, "the upstream has just recovered, its load is raised gradually")
 	}
 	return nil
+}
+
+// ramped is the share of its load that the upstream gets at a time before the ramp ends: from a half to all.
+func (c *circuit) ramped(ramp, now int64) float64 {
+	return 1 - min(1, float64(ramp-now)/float64(c.config.Ramp))/2
+}
+
+// factor is the share of a configured rate that the upstream should get now. Of an open breaker it is that of the half open one that
+// will meet who waits for the limiter.
+func (c *circuit) factor() float64 {
+	gate, ramp := c.gate.Load(), c.ramp.Load()
+	switch forced := c.forced.Load(); {
+	case forced == forcedClosed:
+		return 1
+	case forced == forcedOpen, gate != gateClosed:
+		return 0.5
+	case ramp == 0:
+		return 1
+	}
+	if now := c.now(); now < ramp {
+		return c.ramped(ramp, now)
+	}
+	return 1
 }
 
 func (c *circuit) refuseForced() *exchange.Refusal {
@@ -223,6 +259,7 @@ func (c *circuit) admit() (*report, *exchange.Refusal) {
 			if gate > now {
 				return nil, c.refuseOpen(gate - now)
 			}
+			c.ended.Store(gate)
 			if !c.gate.CompareAndSwap(gate, gateHalfOpen) {
 				continue
 			}
@@ -230,10 +267,13 @@ func (c *circuit) admit() (*report, *exchange.Refusal) {
 		}
 		done, err := c.counts.Allow()
 		c.tell()
-		if err != nil {
-			if left := c.gate.Load() - c.now(); left > 0 { // it tripped just now
-				return nil, c.refuseOpen(left)
+		if c.gate.Load() > 0 { // it tripped just now, and gobreaker's own time may be over already
+			if err == nil {
+				done(neutral)
 			}
+			continue
+		}
+		if err != nil {
 			return nil, c.refuse(rampAfter, "the upstream is being probed")
 		}
 		p := &report{circuit: c, done: done, probe: c.gate.Load() == gateHalfOpen}
@@ -243,97 +283,4 @@ func (c *circuit) admit() (*report, *exchange.Refusal) {
 		}
 		return p, nil
 	}
-}
-
-// label keeps the metrics label of the exchange that came last.
-func (c *circuit) label(host string) {
-	if old := c.host.Load(); old == nil || *old != host {
-		kept := host // host itself may stay off the heap
-		c.host.Store(&kept)
-	}
-}
-
-func (c *circuit) hostLabel() string {
-	if h := c.host.Load(); h != nil {
-		return *h
-	}
-	return ""
-}
-
-// note keeps a transition until it can be told: it may be called below gobreaker's lock.
-func (c *circuit) note(m moved) {
-	c.mu.Lock()
-	c.pending = append(c.pending, m)
-	c.own = m.to
-	c.mu.Unlock()
-	c.dirty.Store(true)
-}
-
-// tell tells what has not been told. No lock of a breaker is held.
-func (c *circuit) tell() {
-	if !c.dirty.Load() {
-		return
-	}
-	c.room.telling.Lock()
-	defer c.room.telling.Unlock()
-	for {
-		c.mu.Lock()
-		if len(c.pending) == 0 {
-			c.dirty.Store(false)
-			c.mu.Unlock()
-			return
-		}
-		m := c.pending[0]
-		c.pending = c.pending[1:]
-		from := c.shown
-		silent := from == m.to || c.forced.Load() != byItself && m.reason != byOperator
-		if !silent {
-			c.shown, c.since, c.reason = m.to, m.at, m.reason
-		}
-		c.mu.Unlock()
-		if !silent {
-			c.room.tell(Change{Time: m.at, Policy: c.policy, Tenant: c.key.Tenant, Authority: c.authority, Host: c.hostLabel(),
-				From: from, To: m.to, Reason: m.reason, RetryAfter: m.after})
-		}
-	}
-}
-
-const byOperator = "an operator set it"
-
-// begin sets the state of a breaker that is new.
-func (c *circuit) begin(forced string) {
-	c.shown, c.reason = forced, byOperator
-	c.forced.Store(forcedOpen)
-	if forced == Closed {
-		c.forced.Store(forcedClosed)
-	}
-}
-
-// force sets the state, or lets the breaker decide again, from where it got to meanwhile.
-func (c *circuit) force(to string) {
-	c.mu.Lock()
-	switch to {
-	case Open:
-		c.forced.Store(forcedOpen)
-	case Closed:
-		c.forced.Store(forcedClosed)
-	default:
-		c.forced.Store(byItself)
-		to = c.own
-	}
-	c.pending = append(c.pending, moved{to: to, at: time.Now(), reason: byOperator})
-	c.mu.Unlock()
-	c.dirty.Store(true)
-	c.tell()
-}
-
-func (c *circuit) status() Status {
-	c.mu.Lock()
-	s := Status{Policy: c.policy, Tenant: c.key.Tenant, Authority: c.authority, State: c.shown, Since: c.since, Reason: c.reason}
-	c.mu.Unlock()
-	s.Forced = c.forced.Load() != byItself
-	if gate := c.gate.Load(); gate > 0 && !s.Forced {
-		s.RetryAfter = max(0, time.Duration(gate-c.now()))
-	}
-	return s
 }

@@ -33,6 +33,8 @@ type Config struct {
 	// Mode observe counts and notes, but lets everything pass.
 	Mode setting.Mode `yaml:"mode"`
 
+	// Attempt is the attempt's timeout, and with it the deadline of a probe; 0: half of Window. Derive sets it.
+	Attempt time.Duration `yaml:"-"`
 	// Unit of a bare number in Retry-After, s or ms ("" is s): the retry block says so.
 	Unit string `yaml:"-"`
 }
@@ -53,12 +55,14 @@ type Written struct{ Attempt, Window, Open, OpenMax bool }
 // attempt is the attempt's timeout of the same policy.
 func (c *Config) Derive(attempt time.Duration, w Written) []setting.Fault {
 	var faults []setting.Fault
+	c.Attempt = attempt
 	if c.Window.D() < 2*attempt {
 		switch {
 		case !w.Window:
 			c.Window = setting.Duration(min(2*attempt, maxWindow))
 		case w.Attempt:
-			faults = append(faults, setting.Faultf("window", "is %s, shorter than twice timeout.attempt (%s): slow failures would leave it before they are counted",
+			faults = append(faults, setting.Faultf("window",
+				"is %s, shorter than twice timeout.attempt (%s): failures that take so long would hardly meet in it",
 				c.Window, setting.Duration(attempt)))
 		}
 	}
@@ -73,6 +77,14 @@ func (c *Config) Derive(attempt time.Duration, w Written) []setting.Fault {
 		}
 	}
 	return faults
+}
+
+// probeDeadline is how long a probe may keep its place without an answer.
+func (c *Config) probeDeadline() time.Duration {
+	if c.Attempt > 0 {
+		return c.Attempt
+	}
+	return c.Window.D() / 2
 }
 
 const (

@@ -1,11 +1,17 @@
 package breaker
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/setting"
+)
 
 // metrics are what the block counts, and the states as they are when somebody asks.
 type metrics struct {
 	room        *Room
 	transitions *prometheus.CounterVec
+	refusals    *prometheus.CounterVec
 	state       *prometheus.Desc
 }
 
@@ -13,15 +19,21 @@ func newMetrics(reg prometheus.Registerer, room *Room) *metrics {
 	m := &metrics{room: room,
 		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_breaker_transitions_total",
 			Help: "Changes of a circuit breaker's state."}, []string{"host", "from", "to"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_breaker_refusals_total",
+			Help: "Attempts that a circuit breaker refused (mode enforce) or would have refused (mode observe)."}, []string{"host", "mode"}),
 		state: prometheus.NewDesc("httpowerd_breaker_state", "How many authorities' circuit breakers are in this state.", []string{"host", "state"}, nil),
 	}
 	if reg != nil {
-		reg.MustRegister(m.transitions, m)
+		reg.MustRegister(m.transitions, m.refusals, m)
 	}
 	return m
 }
 
 func (m *metrics) moved(c Change) { m.transitions.WithLabelValues(c.Host, c.From, c.To).Inc() }
+
+func (m *metrics) refused(x *exchange.Exchange, mode setting.Mode) {
+	m.refusals.WithLabelValues(x.Label(), string(mode)).Inc()
+}
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) { out <- m.state }

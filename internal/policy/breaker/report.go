@@ -73,8 +73,7 @@ func (p *report) send(next http.RoundTripper, r *http.Request) (*http.Response, 
 		}
 	}()
 	if p.probe {
-		// The window is at least twice the attempt's timeout.
-		p.timer = time.AfterFunc(c.config.Window.D()/2, p.expire)
+		p.timer = time.AfterFunc(c.config.probeDeadline(), p.expire)
 	}
 	var begin time.Time
 	if c.config.Slow.On {
@@ -125,6 +124,6 @@ func (p *report) Read(b []byte) (int, error) {
 
 // Close closes the answer's body. Whoever has read enough says nothing against the upstream.
 func (p *report) Close() error {
-	p.give(success)
+	p.give(ofBody(p.ctx, io.EOF))
 	return p.body.Close()
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,30 +28,6 @@ const (
 // Auto takes back a forced state.
 const Auto = "auto"
 
-// Change is one transition.
-type Change struct {
-	Time       time.Time
-	Policy     string
-	Tenant     string
-	Authority  string
-	Host       string // metrics label
-	From, To   string
-	Reason     string
-	RetryAfter time.Duration // until probes are let through; 0 unless To is Open by the breaker's own decision
-}
-
-// Status is how one breaker stands.
-type Status struct {
-	Policy     string        `json:"policy"`
-	Tenant     string        `json:"tenant,omitempty"`
-	Authority  string        `json:"authority"`
-	State      string        `json:"state"`
-	Forced     bool          `json:"forced,omitempty"`
-	Since      time.Time     `json:"since"`
-	Reason     string        `json:"reason,omitempty"`
-	RetryAfter time.Duration `json:"-"` // until probes are let through
-}
-
 // Room owns the metrics, and knows every breaker there is.
 type Room struct {
 	log     *slog.Logger
@@ -60,6 +37,7 @@ type Room struct {
 	mu     sync.Mutex
 	groups map[*group]struct{}
 	forced map[string]string // authority: Open or Closed
+	left   map[place]*restored
 
 	telling sync.Mutex // held while changes are told, so that they are told in order
 }
@@ -69,7 +47,7 @@ func New(reg prometheus.Registerer, log *slog.Logger) *Room {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	r := &Room{log: log, groups: map[*group]struct{}{}, forced: map[string]string{}}
+	r := &Room{log: log, groups: map[*group]struct{}{}, forced: map[string]string{}, left: map[place]*restored{}}
 	r.metrics = newMetrics(reg, r)
 	return r
 }
@@ -81,12 +59,16 @@ func (r *Room) OnChange(f func(Change)) { r.change = f }
 type group struct {
 	room   *Room
 	policy string
-	config Config
+	config Config // without Notify
 	table  *state.Table[*circuit]
+	notify atomic.Pointer[[]string]
 }
 
+// group is kept while the settings are, whoever is told.
 func (r *Room) group(scope state.Scope, c Config) *group {
-	return state.Keep(scope, "breaker", c, func() *group {
+	notify := c.Notify
+	c.Notify = nil
+	g := state.Keep(scope, "breaker", c, func() *group {
 		g := &group{room: r, policy: scope.Policy, config: c}
 		g.table = state.NewTable(state.MaxEntries, g.circuit)
 		r.mu.Lock()
@@ -94,12 +76,27 @@ func (r *Room) group(scope state.Scope, c Config) *group {
 		r.mu.Unlock()
 		return g
 	})
+	scope.Generation.OnCommit(func() { g.notify.Store(&notify) })
+	return g
+}
+
+// targets are the notify: targets that the configuration in use names.
+func (g *group) targets() []string {
+	if names := g.notify.Load(); names != nil {
+		return *names
+	}
+	return nil
 }
 
 func (g *group) circuit(k state.Key) *circuit {
 	c := newCircuit(g, k)
 	g.room.mu.Lock()
 	defer g.room.mu.Unlock()
+	at := place{g.policy, k}
+	if left := g.room.left[at]; left != nil {
+		delete(g.room.left, at)
+		c.restore(left)
+	}
 	if forced, ok := g.room.forced[c.authority]; ok {
 		c.begin(forced)
 	}
@@ -132,11 +129,11 @@ func (r *Room) all() []*circuit {
 // Status lists every breaker, in no order.
 func (r *Room) Status() []Status {
 	all := r.all()
-	out := make([]Status, len(all))
-	for i, c := range all {
-		out[i] = c.status()
+	out := make([]Status, 0, len(all))
+	for _, c := range all {
+		out = append(out, c.status())
 	}
-	return out
+	return append(out, r.waiting()...)
 }
 
 // ErrUnknown is the error of Force for an authority that no breaker was made for yet.
@@ -158,6 +155,9 @@ func (r *Room) Force(authority, to string) error {
 		known = known || c.authority == name
 	}
 	r.mu.Lock()
+	for at := range r.left {
+		known = known || at.key.Authority == a
+	}
 	_, was := r.forced[name]
 	switch {
 	case !known && !was:
@@ -202,6 +202,7 @@ func (r *Room) Look(scope state.Scope, c Config) exchange.Stage {
 			x := exchange.From(req.Context())
 			if refusal := g.table.Get(state.KeyOf(x)).look(); refusal != nil {
 				x.Update(noteOpen)
+				r.metrics.refused(x, c.Mode)
 				return nil, refusal
 			}
 			return next.RoundTrip(req)
@@ -217,6 +218,16 @@ func (r *Room) Admit(scope state.Scope, c Config) exchange.Stage {
 	}}
 }
 
+// Factor is the share of a configured rate that an exchange's upstream should get now: a half while it is probed, growing to all after the breaker
+// closed. It is 1 where the breaker only observes.
+func (r *Room) Factor(scope state.Scope, c Config) func(*exchange.Exchange) float64 {
+	if c.Mode != setting.Enforce {
+		return func(*exchange.Exchange) float64 { return 1 }
+	}
+	g := r.group(scope, c)
+	return func(x *exchange.Exchange) float64 { return g.table.Get(state.KeyOf(x)).factor() }
+}
+
 type admission struct {
 	group *group
 	next  http.RoundTripper
@@ -230,9 +241,11 @@ func (a *admission) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case refusal != nil && c.config.Mode == setting.Enforce:
 		x.Update(noteOpen)
+		a.group.room.metrics.refused(x, setting.Enforce)
 		return nil, refusal
 	case refusal != nil:
 		x.Update(noteOpen)
+		a.group.room.metrics.refused(x, setting.Observe)
 		x.Observe(string(exchange.BreakerOpen))
 		return a.next.RoundTrip(req)
 	case p == nil: // forced closed

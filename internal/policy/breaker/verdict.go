@@ -28,6 +28,7 @@ type verdict struct {
 	code   exchange.Code
 	status int
 	slow   bool
+	local  bool          // nothing was sent: no address, no connection, no TLS
 	after  time.Duration // what the upstream asked for
 }
 
@@ -61,7 +62,18 @@ func ofError(ctx context.Context, err error) *verdict {
 	if !errors.As(err, &failure) && !errors.As(context.Cause(ctx), &failure) {
 		return neutral // nobody below says that it was the upstream
 	}
-	return &verdict{kind: hard, code: failure.Code}
+	return &verdict{kind: hard, code: failure.Code, local: local(failure)}
+}
+
+// local tells a failure to come to the upstream from a failure of it.
+func local(f *exchange.Failure) bool {
+	switch f.Code {
+	case exchange.UpstreamDNS, exchange.UpstreamConnect:
+		return true
+	case exchange.UpstreamTLS, exchange.UpstreamTimeout:
+		return !f.Sent
+	}
+	return false
 }
 
 // clientLeft tells the client's leaving from a deadline, whose cause is a Failure.
@@ -97,6 +109,9 @@ func (c *Config) ofAnswer(resp *http.Response, took time.Duration) *verdict {
 
 // ofBody judges an error of reading an answer's body: the upstream broke off, unless the client left.
 func ofBody(ctx context.Context, err error) *verdict {
+	if errors.Is(context.Cause(ctx), exchange.ErrSuperseded) {
+		return neutral // cut off because another answer was there first
+	}
 	if err == io.EOF || clientLeft(ctx) {
 		return success // the head was fine
 	}

@@ -2,6 +2,7 @@ package concurrency
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"httpowerd/internal/setting"
@@ -17,7 +18,8 @@ type Config struct {
 	Wait setting.Duration `yaml:"wait"`
 	// Scope is authority (one bulkhead for each host and port) or pattern (one for all that the host pattern matches).
 	Scope string `yaml:"scope"`
-	// Adaptive may only be off: the limit is what Max says.
+	// Adaptive finds from latency how many places there should be, at most Max. Off, there are Max, but for a minute after the upstream refused
+	// a request because too many were in flight.
 	Adaptive Adaptive `yaml:"adaptive"`
 	// Mode observe counts and notes, but lets everything pass.
 	Mode setting.Mode `yaml:"mode"`
@@ -29,35 +31,76 @@ const (
 	ScopePattern   = "pattern"
 )
 
-// Adaptive is a switch, written on or off.
-type Adaptive bool
+// Adaptive is off (the zero value), on, or on within bounds of its own.
+type Adaptive struct {
+	On       bool
+	Min, Max int // 0: 1, and the block's Max
+}
 
-// DecodeSetting takes on, off, true and false.
+var errAdaptive = errors.New("must be on, off or {min: …, max: …}")
+
+// DecodeSetting takes on, off, true, false, and a mapping of min and max.
 func (a *Adaptive) DecodeSetting(v any) error {
-	switch v {
-	case true, "on":
-		*a = true
-	case false, "off":
-		*a = false
-	default:
-		return errors.New("must be on or off")
+	switch v := v.(type) {
+	case bool:
+		*a = Adaptive{On: v}
+		return nil
+	case string:
+		if v == "on" || v == "off" {
+			*a = Adaptive{On: v == "on"}
+			return nil
+		}
+	case map[string]any:
+		out := Adaptive{On: true}
+		for key, value := range v {
+			n, ok := value.(int64)
+			if !ok || n < 1 || n > maxMax {
+				return fmt.Errorf("%s must be a number from 1 to %d", key, maxMax)
+			}
+			switch key {
+			case "min":
+				out.Min = int(n)
+			case "max":
+				out.Max = int(n)
+			default:
+				return errAdaptive
+			}
+		}
+		*a = out
+		return nil
 	}
-	return nil
+	return errAdaptive
 }
 
 // SettingKind describes what may be written.
-func (Adaptive) SettingKind() string { return "on or off" }
+func (Adaptive) SettingKind() string { return "on, off or {min: …, max: …}" }
 
-// String is on or off.
+// String is as it is written.
 func (a Adaptive) String() string {
-	if a {
+	switch {
+	case !a.On:
+		return "off"
+	case a.Min == 0 && a.Max == 0:
 		return "on"
+	case a.Max == 0:
+		return fmt.Sprintf("{min: %d}", a.Min)
+	case a.Min == 0:
+		return fmt.Sprintf("{max: %d}", a.Max)
 	}
-	return "off"
+	return fmt.Sprintf("{min: %d, max: %d}", a.Min, a.Max)
 }
 
 // MarshalText is String.
 func (a Adaptive) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// bounds are between how many places an adaptive limit moves.
+func (c Config) bounds() (least, most int) {
+	least, most = max(1, c.Adaptive.Min), c.Max
+	if c.Adaptive.Max > 0 {
+		most = min(most, c.Adaptive.Max)
+	}
+	return min(least, most), most
+}
 
 // Default is the block with nothing written in it.
 func Default() Config {
@@ -85,8 +128,11 @@ func (c Config) Validate() []setting.Fault {
 	if c.Scope != ScopeAuthority && c.Scope != ScopePattern {
 		faults = append(faults, setting.Faultf("scope", "must be authority or pattern, is %q", c.Scope))
 	}
-	if c.Adaptive {
-		faults = append(faults, setting.Faultf("adaptive", "is not available: write off, and the limit under max"))
+	switch a := c.Adaptive; {
+	case a.Max > c.Max:
+		faults = append(faults, setting.Faultf("adaptive", "its max (%d) must not be above max beside it (%d)", a.Max, c.Max))
+	case a.Max > 0 && a.Min > a.Max || a.Min > c.Max:
+		faults = append(faults, setting.Faultf("adaptive", "its min (%d) must not be above its max", a.Min))
 	}
 	if c.Mode != setting.Enforce && c.Mode != setting.Observe {
 		faults = append(faults, setting.Faultf("mode", "must be enforce or observe, is %q", c.Mode))

@@ -5,10 +5,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"httpowerd/internal/state"
 )
 
 // metrics are what the block counts. What a host's exchanges update is looked up once and kept; labels are bounded by whoever makes them.
 type metrics struct {
+	room      *Room
+	limit     *prometheus.Desc
 	decisions *prometheus.CounterVec
 	wait      *prometheus.HistogramVec
 	active    *prometheus.GaugeVec
@@ -21,8 +25,9 @@ type hostMetrics struct {
 	active                              prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
-	m := &metrics{
+func newMetrics(reg prometheus.Registerer, room *Room) *metrics {
+	m := &metrics{room: room,
+		limit: prometheus.NewDesc("httpowerd_concurrency_limit", "How many places the smallest bulkhead of a host has now.", []string{"host"}, nil),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_concurrency_decisions_total",
 			Help: "What bulkheads decided: allowed, delayed, refused, or observed to be over the bound."}, []string{"host", "decision"}),
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "httpowerd_concurrency_wait_seconds",
@@ -34,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Exchanges that hold a place at a bulkhead now."}, []string{"host"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.decisions, m.wait, m.active)
+		reg.MustRegister(m.decisions, m.wait, m.active, m)
 	}
 	return m
 }
@@ -47,4 +52,25 @@ func (m *metrics) host(label string) *hostMetrics {
 	h, _ := m.hosts.LoadOrStore(label, &hostMetrics{allowed: decision("allowed"), delayed: decision("delayed"), refused: decision("refused"),
 		observed: decision("observed"), wait: m.wait.WithLabelValues(label), active: m.active.WithLabelValues(label)})
 	return h.(*hostMetrics)
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) { out <- m.limit }
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	least := map[string]int{}
+	m.room.each(func(_ *bulkheads, _ state.Key, h *bulkhead) {
+		label := h.label.Load()
+		if label == nil {
+			return
+		}
+		_, places, _ := h.Held()
+		if old, ok := least[*label]; !ok || places < old {
+			least[*label] = places
+		}
+	})
+	for label, places := range least {
+		out <- prometheus.MustNewConstMetric(m.limit, prometheus.GaugeValue, float64(places), label)
+	}
 }

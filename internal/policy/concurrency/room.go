@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,35 +26,98 @@ type Level struct {
 	Config Config
 }
 
-// Room owns the metrics.
-type Room struct{ metrics *metrics }
+// Room owns the metrics, and knows every bulkhead there is.
+type Room struct {
+	metrics *metrics
 
-// New makes a Room and registers its metrics.
-func New(reg prometheus.Registerer) *Room { return &Room{newMetrics(reg)} }
-
-// bulkheads are what one level keeps: a semaphore for each authority, or for each pattern.
-type bulkheads struct {
-	max   atomic.Int64 // for those that are made later
-	table *state.Table[*memory.Semaphore]
+	mu  sync.Mutex
+	all map[*bulkheads]struct{}
 }
 
-// kept is the part of a Config that bulkheads are kept by; another bound is given to those that are there.
+// New makes a Room and registers its metrics.
+func New(reg prometheus.Registerer) *Room {
+	r := &Room{all: map[*bulkheads]struct{}{}}
+	r.metrics = newMetrics(reg, r)
+	return r
+}
+
+// bulkhead is the places for one authority, or for one pattern.
+type bulkhead struct {
+	*memory.Semaphore
+	governor governor
+	label    atomic.Pointer[string] // of metrics
+	recent   state.Recent
+
+	changing sync.Mutex // from the governor's decision to the semaphore's bound
+	told     int        // places, as recent says
+}
+
+// bulkheads are what one level keeps.
+type bulkheads struct {
+	room   *Room
+	level  string
+	config atomic.Pointer[Config] // for those that are made later
+	table  *state.Table[*bulkhead]
+}
+
+// kept is the part of a Config that bulkheads are kept by; other numbers are given to those that are there.
 type kept struct{ scope string }
 
-func keep(scope state.Scope, l Level) *bulkheads {
+func (r *Room) keep(scope state.Scope, l Level) *bulkheads {
 	level := state.Scope{Generation: scope.Generation, Policy: l.Name}
 	b := state.Keep(level, "concurrency", kept{l.Config.Scope}, func() *bulkheads {
-		b := &bulkheads{}
-		b.max.Store(int64(l.Config.Max))
-		b.table = state.NewTable(state.MaxEntries, func(state.Key) *memory.Semaphore { return memory.NewSemaphore(int(b.max.Load())) })
+		b := &bulkheads{room: r, level: l.Name}
+		b.config.Store(&l.Config)
+		b.table = state.NewTable(state.MaxEntries, b.bulkhead)
+		r.mu.Lock()
+		r.all[b] = struct{}{}
+		r.mu.Unlock()
 		return b
 	})
 	scope.Generation.OnCommit(func() {
-		if b.max.Swap(int64(l.Config.Max)) != int64(l.Config.Max) {
-			b.table.Each(func(_ state.Key, s *memory.Semaphore) { s.SetMax(l.Config.Max) })
+		if old := b.config.Swap(&l.Config); old.Max == l.Config.Max && old.Adaptive == l.Config.Adaptive {
+			return
 		}
+		b.table.Each(func(_ state.Key, h *bulkhead) {
+			h.governor.configure(l.Config)
+			h.change("configuration")
+		})
 	})
 	return b
+}
+
+func (b *bulkheads) bulkhead(state.Key) *bulkhead {
+	h := &bulkhead{}
+	c := *b.config.Load()
+	h.governor.configure(c)
+	h.told = h.governor.places()
+	h.Semaphore = memory.NewSemaphore(h.told)
+	return h
+}
+
+// Close forgets the bulkheads; requests that still use them may go on doing so.
+func (b *bulkheads) Close() error {
+	b.room.mu.Lock()
+	delete(b.room.all, b)
+	b.room.mu.Unlock()
+	return nil
+}
+
+// latency is the reason of small steps, of which only those that add up to a tenth are told.
+const latency = "latency"
+
+// change gives the semaphore the number of places that the governor wants.
+func (h *bulkhead) change(reason string) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	to := h.governor.places()
+	h.SetMax(to)
+	step := max(to-h.told, h.told-to)
+	if step == 0 || reason == latency && 10*step < h.told {
+		return
+	}
+	h.recent.Add(strconv.Itoa(h.told), strconv.Itoa(to), reason)
+	h.told = to
 }
 
 // Stage holds an exchange until each level has a place for it, and its places until its answer's body is closed.
@@ -60,7 +125,7 @@ func (r *Room) Stage(scope state.Scope, levels []Level) exchange.Stage {
 	gates := make([]gate, len(levels))
 	for i, l := range levels {
 		gates[i] = gate{
-			bulkheads: keep(scope, l), pattern: l.Config.Scope == ScopePattern, observe: l.Config.Mode == setting.Observe,
+			bulkheads: r.keep(scope, l), pattern: l.Config.Scope == ScopePattern, observe: l.Config.Mode == setting.Observe,
 			bounds: memory.Bounds{Wait: l.Config.Wait.D(), Queue: l.Config.Queue},
 		}
 	}
@@ -80,12 +145,17 @@ type gate struct {
 	bounds  memory.Bounds
 }
 
-func (g *gate) semaphore(x *exchange.Exchange) *memory.Semaphore {
+func (g *gate) of(x *exchange.Exchange, label string) *bulkhead {
+	k := state.Key{Authority: x.Target}
 	if g.pattern {
 		pattern, _, _ := strings.Cut(x.Policy, "#")
-		return g.table.Get(state.Key{Authority: exchange.Authority{Host: pattern}})
+		k.Authority = exchange.Authority{Host: pattern}
 	}
-	return g.table.Get(state.Key{Authority: x.Target})
+	h := g.table.Get(k)
+	if h.label.Load() == nil {
+		h.label.CompareAndSwap(nil, &label)
+	}
+	return h
 }
 
 type stage struct {
@@ -96,7 +166,8 @@ type stage struct {
 
 func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := exchange.From(r.Context())
-	m := s.metrics.host(x.Label())
+	label := x.Label()
+	m := s.metrics.host(label)
 	p := &places{metrics: m}
 	p.held = p.first[:0]
 	defer func() {
@@ -104,12 +175,16 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 			p.release()
 		}
 	}()
-	if err := s.acquire(r.Context(), x, m, p); err != nil {
+	if err := s.acquire(r.Context(), x, label, m, p); err != nil {
 		return nil, err
 	}
 	p.counted = true
 	m.active.Inc()
+	w := p.watch(x)
 	resp, err := s.next.RoundTrip(r)
+	if w.on || err == nil && refuses(resp.StatusCode) {
+		w.report(p, x, resp, err)
+	}
 	if err != nil || resp.Body == nil || resp.Body == http.NoBody {
 		return resp, err
 	}
@@ -119,20 +194,22 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // acquire takes a place at every level, or none.
-func (s *stage) acquire(ctx context.Context, x *exchange.Exchange, m *hostMetrics, p *places) error {
+func (s *stage) acquire(ctx context.Context, x *exchange.Exchange, label string, m *hostMetrics, p *places) error {
 	decision := m.allowed
 	for i := range s.gates {
 		g := &s.gates[i]
-		semaphore := g.semaphore(x)
+		h := g.of(x, label)
 		if g.observe {
-			if !semaphore.Enter() {
+			if !h.Enter() {
 				x.Observe(string(exchange.ConcurrencyLimited))
 				decision = m.observed
 			}
-			p.held = append(p.held, semaphore)
+			p.held = append(p.held, h)
 			continue
 		}
-		waited, err := semaphore.Acquire(ctx, g.bounds)
+		bounds := g.bounds
+		bounds.Tenant = x.Tenant
+		waited, err := h.Acquire(ctx, bounds)
 		if waited > 0 {
 			x.Waited(waited)
 			m.wait.Observe(waited.Seconds())
@@ -145,7 +222,7 @@ func (s *stage) acquire(ctx context.Context, x *exchange.Exchange, m *hostMetric
 			}
 			return err
 		}
-		p.held = append(p.held, semaphore)
+		p.held = append(p.held, h)
 	}
 	decision.Inc()
 	return nil
@@ -172,8 +249,8 @@ func refusal(ctx context.Context, err error) error {
 
 // places are what one exchange holds.
 type places struct {
-	first    [2]*memory.Semaphore
-	held     []*memory.Semaphore
+	first    [2]*bulkhead
+	held     []*bulkhead
 	metrics  *hostMetrics
 	counted  bool
 	handed   bool // to the answer's body

@@ -1,7 +1,9 @@
 package ratelimit
 
 import (
+	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,13 +29,28 @@ func TestRateLimitFields(t *testing.T) {
 		"two levels":                   {two, 1, nil, `"defaults";r=99;t=1, "hosts[\"*.example.com\"]";r=1;t=1`, `"defaults";q=100;w=60, "hosts[\"*.example.com\"]";q=2`},
 		"a name of other letters":      {[]Level{level("größe\n", 10, 10*second, nil)}, 1, nil, `"gr??e?";r=9;t=1`, `"gr??e?";q=10;w=10`},
 		"nothing limits":               {[]Level{learner(nil)}, 1, nil, "", ""},
-		"the upstream's own":           {two, 1, []string{`RateLimit: "u";r=1;t=9`, `RateLimit-Policy: "u";q=5;w=10`}, `"u";r=1;t=9`, `"u";q=5;w=10`},
-		"the upstream's policy alone":  {two, 1, []string{`RateLimit-Policy: "u";q=5;w=10`}, "", `"u";q=5;w=10`},
-		"another dialect":              {two, 1, []string{"X-RateLimit-Remaining: 0"}, "", ""},
-		"an older draft":               {two, 1, []string{"RateLimit-Remaining: 5"}, "", ""},
-		"a vendor's":                   {two, 1, []string{"anthropic-ratelimit-tokens-remaining: 7"}, "", ""},
-		"another vendor's":             {two, 1, []string{"X-Shopify-Shop-Api-Call-Limit: 39/40"}, "", ""},
-		"one that cannot be read":      {two, 1, []string{"X-RateLimit-Remaining: many"}, "", ""},
+		"the upstream's own":           {two, 1, []string{`RateLimit: "u";r=0;t=9`, `RateLimit-Policy: "u";q=5;w=10`}, `"u";r=0;t=9`, `"u";q=5;w=10`},
+		"the upstream's own, tightened": {two, 1, []string{`RateLimit: "u";r=50;t=9`, `RateLimit-Policy: "u";q=99;w=10`},
+			`"u";r=50;t=9, "hosts[\"*.example.com\"]";r=1;t=1`, `"u";q=99;w=10, "hosts[\"*.example.com\"]";q=2`},
+		"the upstream's own, another draft": {two, 1, []string{`RateLimit: limit=100, remaining=50, reset=50`, `RateLimit-Policy: 100;w=60`},
+			`limit=100, remaining=50, reset=50`, `100;w=60`},
+		"the upstream's policy alone": {two, 1, []string{`RateLimit-Policy: "u";q=5;w=10`}, "", `"u";q=5;w=10`},
+		"another dialect, tighter": {two, 1, []string{"X-RateLimit-Remaining: 0", "X-RateLimit-Limit: 60", "X-RateLimit-Reset: 30"},
+			`"defaults";r=0;t=30, "hosts[\"*.example.com\"]";r=0;t=30, "upstream";r=0;t=30`,
+			`"defaults";q=100;w=60, "hosts[\"*.example.com\"]";q=2, "upstream";q=60`},
+		"another dialect, looser": {[]Level{level("defaults", 10, 10*second, nil)}, 1, []string{"X-RateLimit-Remaining: 50"},
+			`"defaults";r=9;t=1, "upstream";r=50`, `"defaults";q=10;w=10`},
+		"an older draft": {two[:1], 1, []string{"RateLimit-Remaining: 5", "RateLimit-Limit: 10;w=60", "RateLimit-Reset: 7"},
+			`"defaults";r=5;t=7, "upstream";r=5;t=7`, `"defaults";q=100;w=60, "upstream";q=10;w=60`},
+		"nothing limits, a vendor's": {[]Level{learner(nil)}, 1, []string{"X-RateLimit-Remaining: 50", "X-RateLimit-Resource: core", "X-RateLimit-Reset: 946684860"},
+			`"core";r=50;t=60`, ""},
+		"a vendor's, of another unit": {two[:1], 1, []string{"anthropic-ratelimit-tokens-remaining: 7", "anthropic-ratelimit-tokens-limit: 99"},
+			`"defaults";r=99;t=1, "tokens";r=7`, `"defaults";q=100;w=60, "tokens";q=99;qu="tokens"`},
+		"a unit that cannot be told": {two[:1], 1, []string{"anthropic-ratelimit-tokens-remaining: 7"}, `"defaults";r=99;t=1`, `"defaults";q=100;w=60`},
+		"another vendor's":           {two[:1], 1, []string{"X-Shopify-Shop-Api-Call-Limit: 39/40"}, `"defaults";r=1;t=1, "upstream";r=1`, `"defaults";q=100;w=60, "upstream";q=40`},
+		"a cost that is no request": {[]Level{level("defaults", 10, 10*second, func(l *Config) { l.Cost = Tokens(4) })}, 1,
+			[]string{"X-RateLimit-Remaining: 1"}, `"defaults";r=6;t=4, "upstream";r=1`, `"defaults";q=10;w=10;qu="cost"`},
+		"one that cannot be read": {two, 1, []string{"X-RateLimit-Remaining: many"}, "", ""},
 	} {
 		for _, learn := range []bool{true, false} {
 			synctest.Test(t, func(t *testing.T) {
@@ -47,6 +64,16 @@ func TestRateLimitFields(t *testing.T) {
 					r.pass(chain, api)
 				}
 				h := r.pass(chain, api).Header
+				if !c.levels[0].Config.Learn && len(c.answer) > 0 { // what is not understood is left alone
+					c.state, c.policy = "", ""
+					for _, line := range c.answer {
+						if name, value, _ := strings.Cut(line, ": "); name == "RateLimit" {
+							c.state = value
+						} else if name == "RateLimit-Policy" {
+							c.policy = value
+						}
+					}
+				}
 				if state, policy := h.Get("RateLimit"), h.Get("RateLimit-Policy"); state != c.state || policy != c.policy {
 					t.Errorf("%s: %s and %s; want %s and %s", name, state, policy, c.state, c.policy)
 				}
@@ -128,7 +155,7 @@ func TestLimits(t *testing.T) {
 				Limit: 60, Remaining: 42, Reset: time.Now().Add(time.Minute)},
 		}
 		for kind, w := range want {
-			if got[kind] != w {
+			if !reflect.DeepEqual(got[kind], w) {
 				t.Errorf("%s:\n got %+v\nwant %+v", kind, got[kind], w)
 			}
 		}
@@ -161,6 +188,27 @@ func TestNothingToDo(t *testing.T) {
 		g.Commit()
 		if _, same := chain.(exchange.RoundTripperFunc); !same {
 			t.Errorf("a stage that does nothing: %T around %T", chain, end)
+		}
+	})
+}
+
+// What an answer said holds for those after it that say nothing: the limit's own item is not looser.
+func TestToldQuotaIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(level("defaults", 100, 100*second, nil))
+		r.replies(200, "X-RateLimit-Limit: 60", "X-RateLimit-Remaining: 3", "X-RateLimit-Reset: 60")
+		r.pass(chain, api)
+		r.replies(200)
+		if got := r.pass(chain, api).Header.Get("RateLimit"); got != `"defaults";r=3;t=60, "upstream";r=3;t=60` {
+			t.Error(got)
+		}
+		if got := r.pass(chain, api, header("Authorization", "another")).Header.Get("RateLimit"); got != `"defaults";r=97;t=3` {
+			t.Error(got)
+		}
+		time.Sleep(61 * second)
+		if got := r.pass(chain, api).Header.Get("RateLimit"); got != `"defaults";r=99;t=1` {
+			t.Error(got)
 		}
 	})
 }

@@ -37,7 +37,7 @@ func BenchmarkStage(b *testing.B) {
 				delete(resp.Header, "Ratelimit-Policy")
 				return resp, nil
 			})
-			chain := exchange.Chain(next, room.Look(scope, c.levels), room.Stage(scope, c.levels))
+			chain := exchange.Chain(next, room.Look(scope, c.levels), room.Stage(scope, c.levels, nil))
 			g.Commit()
 			req := request(context.Background(), api, header("Authorization", "Bearer abc"), path("/v1/things"))
 			b.ReportAllocs()

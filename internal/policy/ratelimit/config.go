@@ -28,8 +28,12 @@ type Config struct {
 	Scope string `yaml:"scope"`
 	// Charge says what costs a token: each attempt, as upstreams count, or each exchange, so that retries are free.
 	Charge string `yaml:"charge"`
-	// Cost is how many tokens one charge takes; at most Burst.
-	Cost int `yaml:"cost"`
+	// Cost is how many tokens one charge takes: a number, at most Burst, or a CEL expression over request and response. One that names response is
+	// charged after the answer; what it exceeds Estimate by is owed, and those who come next wait for it.
+	Cost Cost `yaml:"cost"`
+	// Estimate is what is taken before an answer that Cost is found in: a number or a CEL expression over request. A low one lets a crowd through
+	// before the first answers tell what it costs.
+	Estimate Cost `yaml:"estimate"`
 	// Learn reads the upstream's own announcements, and holds or refuses requests while an announced quota is used up.
 	Learn bool `yaml:"learn"`
 	// Dialect names the upstream's rate-limit fields; auto recognises them by their names.
@@ -51,8 +55,8 @@ const (
 // Default is the block with nothing written in it.
 func Default() Config {
 	return Config{
-		Wait: setting.Duration(5 * time.Second), Queue: 100, Scope: ScopeAuthority, Charge: ChargeAttempt, Cost: 1,
-		Learn: true, Dialect: quota.Auto, Reset: quota.Auto, Mode: setting.Enforce,
+		Wait: setting.Duration(5 * time.Second), Queue: 100, Scope: ScopeAuthority, Charge: ChargeAttempt,
+		Cost: Tokens(1), Estimate: Tokens(1), Learn: true, Dialect: quota.Auto, Reset: quota.Auto, Mode: setting.Enforce,
 	}
 }
 
@@ -104,7 +108,8 @@ func (c Config) validateLimit() []setting.Fault {
 			key     string
 			written bool
 		}{
-			{"burst", c.Burst != 0}, {"key", len(c.Key) > 0}, {"scope", c.Scope == ScopePattern}, {"charge", c.Charge == ChargeExchange}, {"cost", c.Cost != 1},
+			{"burst", c.Burst != 0}, {"key", len(c.Key) > 0}, {"scope", c.Scope == ScopePattern}, {"charge", c.Charge == ChargeExchange}, {"cost", c.Cost != Tokens(1)},
+			{"estimate", c.Estimate != Tokens(1)},
 		} {
 			if alone.written {
 				faults = append(faults, setting.Faultf(alone.key, "needs requests and per beside it"))
@@ -125,8 +130,21 @@ func (c Config) validateLimit() []setting.Fault {
 	if c.Burst < 0 || c.Burst > maxRequests {
 		faults = append(faults, setting.Faultf("burst", "must be from 1 to %d, is %d", maxRequests, c.Burst))
 	}
-	if c.Cost < 1 || c.Cost > max(1, c.burst()) {
-		faults = append(faults, setting.Faultf("cost", "must be from 1 to burst (%d), is %d: a dearer request could never go", c.burst(), c.Cost))
+	return append(faults, c.validateCost()...)
+}
+
+func (c Config) validateCost() []setting.Fault {
+	var faults []setting.Fault
+	if !c.Cost.isExpression() && (c.Cost.tokens < 1 || c.Cost.tokens > max(1, c.burst())) {
+		faults = append(faults, setting.Faultf("cost", "must be from 1 to burst (%d), is %d: a dearer request could never go", c.burst(), c.Cost.tokens))
+	}
+	switch e := c.Estimate; {
+	case e.after:
+		faults = append(faults, setting.Faultf("estimate", "is taken before there is an answer: name request only"))
+	case !e.isExpression() && (e.tokens < 0 || e.tokens > max(1, c.burst())):
+		faults = append(faults, setting.Faultf("estimate", "must be from 0 to burst (%d), is %d", c.burst(), e.tokens))
+	case e != Tokens(1) && !c.Cost.after:
+		faults = append(faults, setting.Faultf("estimate", "does nothing: cost names no response, so it is known before the answer"))
 	}
 	return faults
 }

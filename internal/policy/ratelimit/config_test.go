@@ -39,10 +39,10 @@ func TestValidate(t *testing.T) {
 		"burst of 1":             {func(c *Config) { c.Burst = 1 }, nil},
 		"burst below 0":          {func(c *Config) { c.Burst = -1 }, []string{"burst: must be from 1 to 1000000000, is -1"}},
 		"burst beyond":           {func(c *Config) { c.Burst = maxRequests + 1 }, []string{"burst: must be"}},
-		"cost of nothing":        {func(c *Config) { c.Cost = 0 }, []string{"cost: must be from 1 to burst (10), is 0"}},
-		"cost of all":            {func(c *Config) { c.Cost = 10 }, nil},
-		"cost of more":           {func(c *Config) { c.Cost = 11 }, []string{"cost: must be from 1 to burst (10), is 11"}},
-		"cost of more than goes": {func(c *Config) { c.Burst, c.Cost = 3, 4 }, []string{"cost: must be from 1 to burst (3), is 4"}},
+		"cost of nothing":        {func(c *Config) { c.Cost = Tokens(0) }, []string{"cost: must be from 1 to burst (10), is 0"}},
+		"cost of all":            {func(c *Config) { c.Cost = Tokens(10) }, nil},
+		"cost of more":           {func(c *Config) { c.Cost = Tokens(11) }, []string{"cost: must be from 1 to burst (10), is 11"}},
+		"cost of more than goes": {func(c *Config) { c.Burst, c.Cost = 3, Tokens(4) }, []string{"cost: must be from 1 to burst (3), is 4"}},
 		"wait of nothing":        {func(c *Config) { c.Wait = 0 }, nil},
 		"wait, the most":         {func(c *Config) { c.Wait = setting.Duration(time.Hour) }, nil},
 		"wait beyond":            {func(c *Config) { c.Wait = setting.Duration(time.Hour + 1) }, []string{"wait: must be from 0s to 1h"}},
@@ -67,7 +67,7 @@ func TestValidate(t *testing.T) {
 		"nothing at all":         {func(c *Config) { *c = Default(); c.Learn = false }, []string{"does nothing: write requests and per, or learn: true, or off"}},
 		"a limit's keys without one": {func(c *Config) {
 			*c = Default()
-			c.Burst, c.Key, c.Scope, c.Charge, c.Cost = 5, []string{"path"}, ScopePattern, ChargeExchange, 2
+			c.Burst, c.Key, c.Scope, c.Charge, c.Cost = 5, []string{"path"}, ScopePattern, ChargeExchange, Tokens(2)
 		}, []string{"burst: needs requests", "key: needs requests", "scope: needs requests", "charge: needs requests", "cost: needs requests"}},
 		"all at once": {func(c *Config) { c.Requests, c.Wait, c.Queue, c.Scope = -5, -1, -1, "x" }, []string{"requests:", "wait:", "queue:", "scope:"}},
 	} {

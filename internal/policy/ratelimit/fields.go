@@ -3,59 +3,173 @@ package ratelimit
 import (
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"httpowerd/internal/state/memory"
+	"httpowerd/internal/state/quota"
 )
 
 // quote is a structured-field string (RFC 9651 section 3.3.3), which holds printable ASCII only.
-func quote(s string) string {
-	printable := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
+func quote(s string) string { return string(appendQuoted(nil, s)) }
+
+func appendQuoted(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for _, r := range s {
+		switch {
+		case r < ' ' || r > '~':
+			dst = append(dst, '?')
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		default:
+			dst = append(dst, byte(r))
 		}
-		return r
-	}, s)
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(printable) + `"`
+	}
+	return append(dst, '"')
 }
 
 // policyItem is the level's item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers). A window is a whole number of seconds, or is left out.
-func policyItem(name string, c Config) string {
-	item := name + ";q=" + strconv.Itoa(c.Requests)
-	if per := c.Per.D(); per%time.Second == 0 {
-		item += ";w=" + strconv.FormatInt(int64(per/time.Second), 10)
+func policyItem(name string, c Config, requests bool) string {
+	item := string(appendPolicy([]byte(name), int64(c.Requests), c.Per.D(), quota.Requests))
+	if !requests {
+		item += `;qu="cost"`
 	}
 	return item
 }
 
-// announce adds RateLimit and RateLimit-Policy for the configured limits.
-func (p *passage) announce(resp *http.Response) {
-	var space [128]byte
-	state := space[:0]
-	for i, t := range p.taken {
-		if i > 0 {
-			state = append(state, ", "...)
+// appendPolicy writes what follows an item's name.
+func appendPolicy(dst []byte, limit int64, window time.Duration, unit string) []byte {
+	dst = append(dst, ";q="...)
+	dst = strconv.AppendInt(dst, limit, 10)
+	if window > 0 && window%time.Second == 0 {
+		dst = strconv.AppendInt(append(dst, ";w="...), int64(window/time.Second), 10)
+	}
+	switch unit {
+	case quota.Requests:
+		return dst
+	case quota.Bytes:
+		unit = "content-bytes"
+	case quota.Concurrency:
+		unit = "concurrent-requests"
+	}
+	return append(append(append(dst, ";qu=\""...), unit...), '"')
+}
+
+// tell adds RateLimit and RateLimit-Policy to an answer: an item for each limit that was passed, and for each quota that the upstream announced in
+// another dialect. Whatever counts requests is never told looser than the tightest of what the upstream said. Standard fields of the upstream stay as
+// they are; an item is added to them only where it is tighter.
+func (p *passage) tell(resp *http.Response, standing []quota.Learnt) {
+	tight := tightest(standing)
+	if own := len(resp.Header["Ratelimit"]) + len(resp.Header["Ratelimit-Policy"]); own > 0 {
+		if len(resp.Header["Ratelimit"]) > 0 && len(resp.Header["Ratelimit-Policy"]) > 0 && quota.Lists(resp.Header) {
+			p.tighten(resp, tight)
 		}
-		state = appendItem(state, t.limit, t.limiter.Status())
+		return
+	}
+	if len(p.taken) == 0 && len(standing) == 0 {
+		return
+	}
+	var space [192]byte
+	state := space[:0]
+	for i := range p.taken {
+		state = appendItem(separated(state), &p.taken[i], tight)
+	}
+	policies := p.policies
+	if len(standing) > 0 {
+		var space [192]byte
+		var text []byte
+		state, text = appendLearnt(state, append(space[:0], policies...), standing)
+		policies = string(text)
 	}
 	if resp.Header == nil {
 		resp.Header = http.Header{}
 	}
-	values := []string{string(state), p.policies}
-	resp.Header["Ratelimit"], resp.Header["Ratelimit-Policy"] = values[:1:1], values[1:2:2]
+	values := []string{string(state), policies}
+	if values[0] != "" {
+		resp.Header["Ratelimit"] = values[:1:1]
+	}
+	if values[1] != "" {
+		resp.Header["Ratelimit-Policy"] = values[1:2:2]
+	}
+}
+
+// tighten adds the items of those limits that leave less than the upstream does.
+func (p *passage) tighten(resp *http.Response, tight *quota.Learnt) {
+	for i := range p.taken {
+		t := &p.taken[i]
+		if left := t.limiter.Status().Tokens; !t.limit.price.ordinary() || tight != nil && math.Floor(left) >= float64(tight.Remaining) {
+			continue
+		}
+		for name, item := range map[string]string{"Ratelimit": string(appendItem(nil, t, nil)), "Ratelimit-Policy": t.limit.policy} {
+			lines := slices.Clone(resp.Header[name])
+			lines[len(lines)-1] += ", " + item
+			resp.Header[name] = lines
+		}
+	}
+}
+
+// tightest is the quota of requests that leaves least, nil where none is known.
+func tightest(standing []quota.Learnt) (t *quota.Learnt) {
+	for i := range standing {
+		if q := &standing[i]; q.Unit == quota.Requests && (t == nil || q.Remaining < t.Remaining || q.Remaining == t.Remaining && q.Reset.After(t.Reset)) {
+			t = q
+		}
+	}
+	return t
+}
+
+func separated(list []byte) []byte {
+	if len(list) > 0 {
+		return append(list, ", "...)
+	}
+	return list
 }
 
 // appendItem writes what is left, and the seconds until there is more: the next token where none is left, else all of them.
-func appendItem(dst []byte, l *limit, s memory.Status) []byte {
+func appendItem(dst []byte, t *taken, tight *quota.Learnt) []byte {
+	s := t.limiter.Status()
 	left := max(0, math.Floor(s.Tokens))
 	missing := float64(s.Rate.Burst) - s.Tokens
 	if left == 0 {
 		missing = 1 - s.Tokens
 	}
-	wait := math.Ceil(max(0, missing) * s.Rate.Per.Seconds() / float64(s.Rate.Requests))
-	dst = append(dst, l.name...)
+	// A millisecond less, because 0.6 of a token need not be 0.6 in floating point.
+	wait := math.Ceil(max(0, missing)*s.Rate.Per.Seconds()/float64(s.Rate.Requests) - 1e-3)
+	if tight != nil && float64(tight.Remaining) < left && t.limit.price.ordinary() {
+		left = float64(tight.Remaining)
+		wait = max(wait, untilReset(tight))
+	}
+	dst = append(dst, t.limit.name...)
 	dst = strconv.AppendInt(append(dst, ";r="...), int64(left), 10)
 	return strconv.AppendInt(append(dst, ";t="...), int64(wait), 10)
+}
+
+func untilReset(q *quota.Learnt) float64 {
+	if q.Reset.IsZero() {
+		return 0
+	}
+	return math.Ceil(max(0, time.Until(q.Reset).Seconds()))
+}
+
+// appendLearnt writes the items of announced quotas. One that counts anything but requests is only understood beside its policy, which needs a limit.
+func appendLearnt(state, policies []byte, standing []quota.Learnt) ([]byte, []byte) {
+	for i := range standing {
+		q := &standing[i]
+		if q.Unit != quota.Requests && q.Limit < 0 {
+			continue
+		}
+		name := q.Name
+		if name == "" {
+			name = "upstream"
+		}
+		state = append(appendQuoted(separated(state), name), ";r="...)
+		state = strconv.AppendInt(state, q.Remaining, 10)
+		if !q.Reset.IsZero() {
+			state = strconv.AppendInt(append(state, ";t="...), int64(untilReset(q)), 10)
+		}
+		if q.Limit >= 0 {
+			policies = appendPolicy(appendQuoted(separated(policies), name), q.Limit, q.Window, q.Unit)
+		}
+	}
+	return state, policies
 }

@@ -13,12 +13,22 @@ import (
 	"httpowerd/internal/state/quota"
 )
 
+// account is the gate of one tenant, authority and credential, with what changed of it lately.
+type account struct {
+	quota.Gate
+	key    state.Key
+	recent state.Recent
+	asked  atomic.Int64 // when others were last asked what they know, in nanoseconds since 1970
+}
+
 // gates are what one policy learnt, for each tenant, authority and credential.
 type gates struct {
 	room    *Room
 	policy  string
-	table   *state.Table[*quota.Gate]
+	options quota.Options
+	table   *state.Table[*account]
 	horizon atomic.Int64 // none of them is closed after this, in nanoseconds since 1970
+	known   atomic.Int64 // none of them knows of a quota of requests after this
 	held    atomic.Int64 // how many requests are at one of them that was not open
 }
 
@@ -28,20 +38,44 @@ func (g *gates) open() bool {
 	return g.held.Load() == 0 && (h == 0 || time.Now().UnixNano() >= h)
 }
 
-// closed notes that one of them is closed for so long.
-func (g *gates) closed(d time.Duration) {
+// knows tells at no cost whether one of them may know of a quota of requests.
+func (g *gates) knows() bool {
+	h := g.known.Load()
+	return h != 0 && time.Now().UnixNano() < h
+}
+
+// extend moves a horizon to the time after d.
+func extend(horizon *atomic.Int64, d time.Duration) {
 	until := time.Now().Add(d).UnixNano()
 	for {
-		old := g.horizon.Load()
-		if until <= old || g.horizon.CompareAndSwap(old, until) {
+		old := horizon.Load()
+		if until <= old || horizon.CompareAndSwap(old, until) {
 			return
 		}
 	}
 }
 
+// reckon notes for how long somebody must look at a gate.
+func (g *gates) reckon(a *account) {
+	a.Each(func(l quota.Learnt, _ string, closed time.Duration) {
+		if closed > 0 {
+			extend(&g.horizon, closed)
+		}
+		if left := time.Until(l.Reset); left > 0 {
+			extend(&g.known, left)
+		}
+	})
+}
+
 func (r *Room) keepGates(scope state.Scope, o quota.Options) *gates {
 	return state.Keep(scope, "gate", o, func() *gates {
-		g := &gates{room: r, policy: scope.Policy, table: state.NewTable(state.MaxEntries, func(state.Key) *quota.Gate { return &quota.Gate{} })}
+		g := &gates{room: r, policy: scope.Policy, options: o}
+		g.table = state.NewTable(state.MaxEntries, func(k state.Key) *account {
+			a := &account{key: k}
+			r.pending.restore(g, a)
+			return a
+		})
+		r.pending.announce(g)
 		r.mu.Lock()
 		r.gates[g] = struct{}{}
 		r.mu.Unlock()
@@ -60,8 +94,7 @@ func (g *gates) Close() error {
 // gate is what a request must pass beside the limiters: the settings are those of the last level.
 type gate struct {
 	*gates
-	config  Config
-	options quota.Options
+	config Config
 }
 
 // gateOf is nil where nothing is learnt.
@@ -70,12 +103,20 @@ func (r *Room) gateOf(scope state.Scope, levels []Level) *gate {
 		return nil
 	}
 	last := levels[len(levels)-1]
-	return &gate{r.keepGates(scope, last.options()), last.Config, last.options()}
+	return &gate{r.keepGates(scope, last.options()), last.Config}
 }
 
-func (g *gate) of(x *exchange.Exchange, r *http.Request) *quota.Gate {
-	return g.table.Get(state.Key{Tenant: x.Tenant, Authority: x.Target, Credential: g.room.credential(r.Header)})
+// of is the gate of a request's account. What others learnt about it is asked for now and then.
+func (g *gate) of(x *exchange.Exchange, r *http.Request) *account {
+	a := g.table.Get(state.Key{Tenant: x.Tenant, Authority: x.Target, Credential: g.room.credential(r.Header)})
+	if s := g.room.shared; s != nil {
+		s.refresh(g.gates, a)
+	}
+	return a
 }
+
+// idle tells at no cost that a request need not look for its gate.
+func (g *gate) idle() bool { return g.room.shared == nil && g.open() }
 
 func (g *gate) observes() bool { return g.config.Mode == setting.Observe }
 
@@ -87,7 +128,7 @@ func (r *Room) Look(scope state.Scope, levels []Level) exchange.Stage {
 			return next
 		}
 		return exchange.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
-			if g.open() {
+			if g.idle() {
 				return next.RoundTrip(req)
 			}
 			x := exchange.From(req.Context())
@@ -110,7 +151,7 @@ func left(ctx context.Context) time.Duration {
 }
 
 // ownGate is the gate of this request's account, looked up on first use.
-func (p *passage) ownGate() *quota.Gate {
+func (p *passage) ownGate() *account {
 	if p.gate == nil {
 		p.gate = p.stage.gate.of(p.x, p.request)
 	}
@@ -119,7 +160,7 @@ func (p *passage) ownGate() *quota.Gate {
 
 // passGate waits until the gate is open, where there is one.
 func (p *passage) passGate() error {
-	if !p.learns || p.stage.gate.open() {
+	if !p.learns || p.stage.gate.idle() {
 		return nil
 	}
 	g, gate := p.stage.gate, p.ownGate()
@@ -147,4 +188,64 @@ func exhausted(e *quota.Exhausted) *exchange.Refusal {
 		detail = "the quota that the upstream announced is used up, and too many requests wait already"
 	}
 	return &exchange.Refusal{Code: exchange.QuotaExhausted, Detail: detail, RetryAfter: e.After}
+}
+
+// noticeable is by how much a closing must grow to be told as a change.
+const noticeable = 2 * time.Second
+
+// learn takes in what an answer says of quotas, and tells the client what holds. Beside an announcement that is not understood nothing is said: it
+// could only be taken for a looser word on the same quota.
+func (p *passage) learn(resp *http.Response) {
+	speaks := quota.Speaks(resp.Header)
+	var standing []quota.Learnt
+	announced := false
+	if p.learns && (speaks || quota.Refuses(resp)) {
+		a, g := p.ownGate(), p.stage.gate
+		before := a.Closed(p.request)
+		announced = a.Learn(p.request, resp, g.options, p.x.Label())
+		if d := a.Closed(p.request); d > 0 {
+			extend(&g.horizon, d)
+			if d > before+noticeable {
+				g.closed(a, before, d, resp.StatusCode, p.x.Label())
+			}
+		}
+		g.room.watch.heard(g.gates, a)
+		if announced {
+			standing = a.Standing(p.request)
+			for i := range standing {
+				if left := time.Until(standing[i].Reset); left > 0 {
+					extend(&g.known, left)
+				}
+			}
+		}
+	}
+	switch observes := p.learns && p.stage.gate.observes(); {
+	case announced && !observes:
+	case speaks && quota.Announces(resp.Header):
+		return
+	case p.learns && !observes && len(p.taken) > 0 && p.stage.gate.knows():
+		standing = p.ownGate().Standing(p.request)
+		if t := tightest(standing); t != nil {
+			standing = []quota.Learnt{*t}
+		} else {
+			standing = nil
+		}
+	}
+	p.tell(resp, standing)
+}
+
+// closed notes that a gate closed, or stays closed for longer, and tells others.
+func (g *gates) closed(a *account, before, d time.Duration, status int, host string) {
+	from, reason := "open", "an announced quota is used up"
+	if before > 0 {
+		from = "closed for " + d.Round(time.Second).String()
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusForbidden {
+		reason = "the upstream refused a request (" + http.StatusText(status) + ")"
+	}
+	a.recent.Add(from, "closed for "+d.Round(time.Second).String(), reason)
+	g.room.watch.closed(g, a, host, reason)
+	if s := g.room.shared; s != nil {
+		s.publish(g, a, d)
+	}
 }

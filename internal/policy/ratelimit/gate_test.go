@@ -213,7 +213,7 @@ func TestLook(t *testing.T) {
 		g := r.keeper.Begin()
 		scope := state.Scope{Generation: g, Policy: policy}
 		end := exchange.RoundTripperFunc(r.upstream)
-		look, stage := exchange.Chain(end, r.room.Look(scope, l)), exchange.Chain(end, r.room.Stage(scope, l))
+		look, stage := exchange.Chain(end, r.room.Look(scope, l)), exchange.Chain(end, r.room.Stage(scope, l, nil))
 		g.Commit()
 		r.pass(look, api)
 		r.replies(429, "Retry-After: 8")

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -13,12 +14,16 @@ import (
 // metrics are what the block counts, and the quotas as they are when somebody asks. What a host's exchanges update is looked up once and kept;
 // labels are bounded by whoever makes them.
 type metrics struct {
-	room      *Room
-	decisions *prometheus.CounterVec
-	wait      *prometheus.HistogramVec
-	remaining *prometheus.Desc
-	reset     *prometheus.Desc
-	hosts     sync.Map // host label: *hostMetrics
+	room       *Room
+	reg        prometheus.Registerer
+	decisions  *prometheus.CounterVec
+	costFaults *prometheus.CounterVec
+	conflicts  prometheus.Counter
+	fallbacks  *prometheus.CounterVec
+	wait       *prometheus.HistogramVec
+	remaining  *prometheus.Desc
+	reset      *prometheus.Desc
+	hosts      sync.Map // host label: *hostMetrics
 }
 
 type hostMetrics struct {
@@ -27,7 +32,7 @@ type hostMetrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, room *Room) *metrics {
-	m := &metrics{room: room,
+	m := &metrics{room: room, reg: reg,
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_rate_limit_decisions_total",
 			Help: "What configured limits and announced quotas decided: allowed, delayed, refused, or observed to be over the limit."}, []string{"host", "decision"}),
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "httpowerd_rate_limit_wait_seconds",
@@ -35,15 +40,35 @@ func newMetrics(reg prometheus.Registerer, room *Room) *metrics {
 			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"host"}),
+		costFaults: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_rate_limit_cost_faults_total",
+			Help: "Costs that were not what an expression said: it failed, was clamped, or the answer was not seen whole."}, []string{"host", "fault"}),
+		conflicts: prometheus.NewCounter(prometheus.CounterOpts{Name: "httpowerd_rate_limit_conflicts_total",
+			Help: "How often another daemon was found to go by other numbers for a limit that both share."}),
+		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_shared_state_fallbacks_total",
+			Help: "How often a daemon went on by itself because the shared state did not answer."}, []string{"what"}),
 		remaining: prometheus.NewDesc("httpowerd_quota_remaining",
 			"What is left of the tightest quota that the upstream announced.", []string{"host", "unit"}, nil),
 		reset: prometheus.NewDesc("httpowerd_quota_reset_timestamp_seconds",
 			"When the tightest quota that the upstream announced is restored, in seconds since 1970.", []string{"host", "unit"}, nil),
 	}
 	if reg != nil {
-		reg.MustRegister(m.decisions, m.wait, m)
+		reg.MustRegister(m.decisions, m.wait, m.costFaults, m)
 	}
 	return m
+}
+
+// share registers what there is only where limits are shared. Other rooms count their fallbacks in the same metric.
+func (m *metrics) share() {
+	if m.reg == nil {
+		return
+	}
+	m.reg.MustRegister(m.conflicts)
+	var there prometheus.AlreadyRegisteredError
+	if err := m.reg.Register(m.fallbacks); errors.As(err, &there) {
+		if v, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
+			m.fallbacks = v
+		}
+	}
 }
 
 func (m *metrics) host(label string) *hostMetrics {
@@ -78,8 +103,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	tightest := map[pair]quota.Learnt{}
 	_, gates := m.room.everything()
 	for _, g := range gates {
-		g.table.Each(func(_ state.Key, gate *quota.Gate) {
-			gate.Each(func(l quota.Learnt, label string, _ time.Duration) {
+		g.table.Each(func(_ state.Key, a *account) {
+			a.Each(func(l quota.Learnt, label string, _ time.Duration) {
 				key := pair{label, l.Unit}
 				old, ok := tightest[key]
 				tighter := l.Remaining < old.Remaining || l.Remaining == old.Remaining && l.Reset.After(old.Reset)

@@ -284,7 +284,7 @@ func TestCharge(t *testing.T) {
 func TestCost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		chain := r.load(level("defaults", 10, 10*second, func(c *Config) { c.Cost = 4 }))
+		chain := r.load(level("defaults", 10, 10*second, func(c *Config) { c.Cost = Tokens(4) }))
 		r.pass(chain, api)
 		r.pass(chain, api)
 		r.join(t.Context(), chain, "third", api) // two tokens are left

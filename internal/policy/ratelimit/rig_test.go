@@ -33,6 +33,7 @@ type rig struct {
 	reg    *prometheus.Registry
 	keeper state.Keeper
 	begin  time.Time
+	factor func(*exchange.Exchange) float64
 
 	mu     sync.Mutex
 	answer func(*http.Request) (*http.Response, error) // nil: 200
@@ -56,6 +57,7 @@ type ending struct {
 func newRig(t *testing.T) *rig {
 	r := &rig{T: t, reg: prometheus.NewPedanticRegistry(), begin: time.Now(), ended: map[string]*ending{}}
 	r.room = New(r.reg)
+	r.room.spread = 0
 	return r
 }
 
@@ -116,7 +118,7 @@ func (r *rig) link(g *state.Generation, name string, levels ...Level) http.Round
 		}
 	}
 	scope := state.Scope{Generation: g, Policy: name}
-	return exchange.Chain(exchange.RoundTripperFunc(r.upstream), r.room.Look(scope, levels), r.room.Stage(scope, levels))
+	return exchange.Chain(exchange.RoundTripperFunc(r.upstream), r.room.Look(scope, levels), r.room.Stage(scope, levels, r.factor))
 }
 
 // request is a GET of a host, changed as the test says.

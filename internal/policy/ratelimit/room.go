@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,8 +34,14 @@ func (l Level) options() quota.Options {
 
 // Room owns the metrics, and knows every limiter and gate there is.
 type Room struct {
-	metrics *metrics
-	secret  [secretSize]byte // of fingerprints, for as long as the process lives
+	metrics   *metrics
+	log       *slog.Logger
+	sometimes sometimes
+	secret    atomic.Pointer[[secretSize]byte] // of fingerprints; it outlives the process only in an export, or where daemons share it
+	spread    float64                          // of wake-ups
+	shared    *sharing                         // nil: everything is this process's own
+	pending   pending
+	watch     watch
 
 	mu     sync.Mutex
 	limits map[*limits]struct{}
@@ -42,21 +50,40 @@ type Room struct {
 
 // New makes a Room and registers its metrics.
 func New(reg prometheus.Registerer) *Room {
-	r := &Room{limits: map[*limits]struct{}{}, gates: map[*gates]struct{}{}}
-	_, _ = rand.Read(r.secret[:]) // never fails
+	r := &Room{limits: map[*limits]struct{}{}, gates: map[*gates]struct{}{}, log: slog.New(slog.DiscardHandler), spread: memory.Spread}
+	var secret [secretSize]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	r.secret.Store(&secret)
 	r.metrics = newMetrics(reg, r)
 	return r
 }
 
-// Stage holds a request until the gate is open and every level's limiter has a token for it, and learns from the answer.
-func (r *Room) Stage(scope state.Scope, levels []Level) exchange.Stage {
-	s := stage{room: r, gate: r.gateOf(scope, levels)}
+// Log makes the room write what operators should know to a log. It is called once, before traffic.
+func (r *Room) Log(log *slog.Logger) { r.log = log }
+
+// sometimes writes at most once a minute.
+type sometimes struct{ last atomic.Int64 }
+
+func (s *sometimes) warn(log *slog.Logger, message string, attributes ...any) {
+	now, last := time.Now().UnixNano(), s.last.Load()
+	if (last == 0 || now-last >= int64(time.Minute)) && s.last.CompareAndSwap(last, now) {
+		log.Warn(message, attributes...)
+	}
+}
+
+// Stage holds a request until the gate is open and every level's limiter has a token for it, and learns from the answer. factor is the share of the
+// configured rates that an exchange's upstream should get now; nil: all.
+func (r *Room) Stage(scope state.Scope, levels []Level, factor func(*exchange.Exchange) float64) exchange.Stage {
+	s := stage{room: r, gate: r.gateOf(scope, levels), factor: factor}
 	var policies []string
 	for _, l := range levels {
 		if l.Config.Limits() {
 			s.limits = append(s.limits, r.limitOf(scope, l))
+			own := &s.limits[len(s.limits)-1]
+			s.reads = s.reads || own.price.wantsResponse
+			s.settles = s.settles || own.price.after != nil
 			if l.Config.Mode != setting.Observe {
-				policies = append(policies, s.limits[len(s.limits)-1].policy)
+				policies = append(policies, own.policy)
 			}
 		}
 	}
@@ -74,8 +101,11 @@ func (r *Room) Stage(scope state.Scope, levels []Level) exchange.Stage {
 type stage struct {
 	room     *Room
 	gate     *gate
+	factor   func(*exchange.Exchange) float64
 	limits   []limit
 	policies string // the RateLimit-Policy of all that are enforced
+	reads    bool   // a cost is found in answers' bodies
+	settles  bool   // a cost is found in answers
 	next     http.RoundTripper
 }
 
@@ -86,18 +116,24 @@ type passage struct {
 	x        *exchange.Exchange
 	metrics  *hostMetrics
 	learns   bool
-	gate     *quota.Gate // nil: not looked up yet
-	taken    []taken
+	gate     *account // nil: not looked up yet
+	taken    []taken  // at limits that are enforced
 	first    [2]taken
+	billed   []taken // at those too that observe, where the answer corrects it
 	waited   time.Duration
 	observed bool
+
+	looked, whole bool // at the request's body
+	body          []byte
 }
 
 // taken is what a limiter gave.
 type taken struct {
-	limiter *memory.Limiter
-	limit   *limit
-	free    bool // nothing was charged
+	limiter  *counted
+	limit    *limit
+	charged  float64 // 0: nothing
+	estimate float64
+	factor   float64
 }
 
 func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -116,7 +152,10 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	p.metrics.decision(p.waited > 0, p.observed).Inc()
-	resp, err := s.next.RoundTrip(r)
+	if s.reads && !tunnel {
+		p.plain()
+	}
+	resp, err := s.next.RoundTrip(p.request)
 	if err != nil {
 		if isRefusal(err) {
 			p.giveBack() // by a stage below: nothing was sent
@@ -127,26 +166,21 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	p.learn(resp)
+	if s.settles {
+		p.settle(resp)
+	}
 	return resp, nil
 }
 
-// learn takes in what an answer says of quotas. Where it says nothing, in any dialect, what we have to say is added: beside the upstream's own
-// it could only be taken for a looser word on the same quota.
-func (p *passage) learn(resp *http.Response) {
-	speaks := quota.Speaks(resp.Header)
-	if p.learns && (speaks || quota.Refuses(resp)) {
-		gate := p.ownGate()
-		announced := gate.Learn(p.request, resp, p.stage.gate.options, p.x.Label())
-		if d := gate.Closed(p.request); d > 0 {
-			p.stage.gate.closed(d)
-		}
-		if announced {
-			return
-		}
+// plain asks for an answer that can be read.
+func (p *passage) plain() {
+	if len(p.request.Header["Accept-Encoding"]) == 0 {
+		return
 	}
-	if len(p.taken) > 0 && !(speaks && quota.Announces(resp.Header)) {
-		p.announce(resp)
-	}
+	clone := *p.request // the caller's is not ours to change
+	clone.Header = p.request.Header.Clone()
+	clone.Header["Accept-Encoding"] = []string{"identity"}
+	p.request = &clone
 }
 
 func isRefusal(err error) bool { return errors.As(err, new(*exchange.Refusal)) }
@@ -177,35 +211,52 @@ func (p *passage) pass() error {
 }
 
 func (p *passage) passLimit(l *limit) error {
-	t := taken{limiter: l.of(p.room, p.x, p.request), limit: l}
+	t := taken{limiter: l.of(p.stage.room, p.x, p.request), limit: l}
 	if l.config.Charge == ChargeExchange && retried(p.x) {
-		t.free = true
 		p.taken = append(p.taken, t)
 		return nil
 	}
+	t.estimate, t.factor = p.tokensBefore(l)
+	t.charged = t.estimate / t.factor
 	bounds := memory.Bounds{Wait: max(0, l.config.Wait.D()-p.waited), Queue: l.config.Queue}
+	if l.turns {
+		bounds.Tenant = p.x.Tenant
+	}
 	if l.config.Mode == setting.Observe {
-		if wait, ok := t.limiter.Pretend(l.config.Cost, bounds); !ok || wait > 0 {
+		wait, ok := t.limiter.Pretend(t.charged, bounds)
+		if !ok || wait > 0 {
 			p.x.Observe(observation(ok))
 			p.observed = true
 		}
-		return nil // nothing to give back, and nothing to announce: a limit that only watches is not on
+		if ok && l.price.after != nil {
+			p.billed = append(p.billed, t)
+		}
+		return nil // nothing to give back, and nothing to tell: a limit that only watches is not on
 	}
-	waited, err := t.limiter.Take(p.request.Context(), l.config.Cost, bounds)
+	waited, err := t.limiter.Take(p.request.Context(), t.charged, bounds)
 	p.waited += waited
 	var refused *memory.Refused
 	if errors.As(err, &refused) {
-		detail := "more requests than " + l.text + " allows, for longer than a request may wait"
-		if refused.Full {
-			detail = "more requests than " + l.text + " allows, and too many wait already"
-		}
-		return &exchange.Refusal{Code: exchange.RateLimited, Detail: detail, RetryAfter: refused.After}
+		return &exchange.Refusal{Code: exchange.RateLimited, Detail: l.detail(refused), RetryAfter: refused.After}
 	}
 	if err != nil {
 		return p.leaving(err, exchange.RateLimited)
 	}
 	p.taken = append(p.taken, t)
+	if l.price.after != nil {
+		p.billed = append(p.billed, t)
+	}
 	return nil
+}
+
+func (l *limit) detail(r *memory.Refused) string {
+	switch {
+	case r.Away:
+		return "whoever keeps " + l.text + " does not answer"
+	case r.Full:
+		return "more requests than " + l.text + " allows, and too many wait already"
+	}
+	return "more requests than " + l.text + " allows, for longer than a request may wait"
 }
 
 // observation is what an audit record says of a limit in observe mode.
@@ -214,12 +265,6 @@ func observation(delayedOnly bool) string {
 		return "rate_limit_delayed"
 	}
 	return string(exchange.RateLimited)
-}
-
-// retried tells whether an attempt was made already.
-func retried(x *exchange.Exchange) (yes bool) {
-	x.Read(func(s *exchange.Story) { yes = len(s.Attempts) > 0 })
-	return yes
 }
 
 // leaving names a deadline that passed while the request was held. A client that left stays what it is.
@@ -232,9 +277,9 @@ func (p *passage) leaving(err error, code exchange.Code) error {
 
 // giveBack returns the tokens of a request that is not sent.
 func (p *passage) giveBack() {
-	for _, t := range p.taken {
-		if !t.free {
-			t.limiter.Return(t.limit.config.Cost)
+	for i := range p.taken {
+		if t := &p.taken[i]; t.charged > 0 {
+			t.limiter.Charge(-t.charged)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"httpowerd/internal/state"
-	"httpowerd/internal/state/memory"
 	"httpowerd/internal/state/quota"
 )
 
@@ -23,10 +22,14 @@ type LimitStatus struct {
 	Limit     int64     `json:"limit"` // -1: not known
 	Per       float64   `json:"per_seconds,omitempty"`
 	Burst     int       `json:"burst,omitempty"`
-	Remaining float64   `json:"remaining"` // -1: not known
+	Remaining float64   `json:"remaining"`      // -1: not known
+	Debt      float64   `json:"debt,omitempty"` // tokens that were spent beyond what there was
 	Waiting   int       `json:"waiting,omitempty"`
+	Away      bool      `json:"on_its_own,omitempty"` // the shared state does not answer
 	Reset     time.Time `json:"reset,omitzero"`
 	Closed    float64   `json:"closed_seconds,omitempty"` // how long requests are held or refused
+
+	Changes []state.Event `json:"changes,omitempty"` // the last ones, oldest first; of an announced quota: those of its gate
 }
 
 // The kinds of limits.
@@ -39,11 +42,16 @@ const (
 func (r *Room) Limits(f func(LimitStatus)) {
 	all, gates := r.everything()
 	for _, l := range all {
-		l.table.Each(func(k state.Key, limiter *memory.Limiter) { f(l.status(k, limiter.Status())) })
+		l.table.Each(func(k state.Key, limiter *counted) { f(l.status(k, limiter)) })
 	}
 	for _, g := range gates {
-		g.table.Each(func(k state.Key, gate *quota.Gate) {
-			gate.Each(func(l quota.Learnt, _ string, closed time.Duration) { f(g.status(k, l, closed)) })
+		g.table.Each(func(k state.Key, a *account) {
+			changes := a.recent.List()
+			a.Each(func(l quota.Learnt, _ string, closed time.Duration) {
+				s := g.status(k, l, closed)
+				s.Changes = changes
+				f(s)
+			})
 		})
 	}
 }
@@ -60,9 +68,11 @@ func (r *Room) everything() (all []*limits, learnt []*gates) {
 	return all, learnt
 }
 
-func (l *limits) status(k state.Key, s memory.Status) LimitStatus {
+func (l *limits) status(k state.Key, c *counted) LimitStatus {
+	s := c.Status()
 	out := LimitStatus{Kind: Configured, Level: l.level, Tenant: k.Tenant, Key: hex.EncodeToString([]byte(k.Credential)), Unit: quota.Requests,
-		Limit: int64(s.Rate.Requests), Per: s.Rate.Per.Seconds(), Burst: s.Rate.Burst, Remaining: max(0, s.Tokens), Waiting: s.Waiting}
+		Limit: int64(s.Rate.Requests), Per: s.Rate.Per.Seconds(), Burst: s.Rate.Burst, Remaining: max(0, s.Tokens), Debt: max(0, -s.Tokens),
+		Waiting: s.Waiting, Away: s.Away, Changes: c.recent.List()}
 	if k.Authority.Port == 0 {
 		out.Pattern = k.Authority.Host
 	} else {

@@ -22,6 +22,24 @@ func BenchmarkSuccess(b *testing.B) {
 	}
 }
 
+// benchStage is a stage over an upstream that reads the request and answers 200, and a POST of eleven bytes for it.
+func benchStage(b *testing.B, c Config) (http.RoundTripper, *http.Request) {
+	resp := &http.Response{StatusCode: 200, Body: http.NoBody}
+	var keeper state.Keeper
+	buf := make([]byte, 4096)
+	stage := New(nil).Stage(state.Scope{Generation: keeper.Begin(), Policy: "p"}, c).Wrap(
+		exchange.RoundTripperFunc(func(r *http.Request) (*http.Response, error) {
+			for {
+				if _, err := r.Body.Read(buf); err != nil {
+					return resp, r.Body.Close()
+				}
+			}
+		}))
+	r := request(b.Context(), newExchange("POST"), nil)
+	r.ContentLength = 11
+	return stage, r
+}
+
 func BenchmarkSuccessWithBody(b *testing.B) {
 	resp := &http.Response{StatusCode: 200, Body: http.NoBody}
 	var keeper state.Keeper

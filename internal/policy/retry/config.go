@@ -1,11 +1,9 @@
 package retry
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"httpowerd/internal/setting"
@@ -28,17 +26,23 @@ type Config struct {
 	Budget Budget `yaml:"budget"`
 	// Buffer is how much of a request's body is kept for another attempt. A larger one streams and is sent once.
 	Buffer setting.Size `yaml:"buffer"`
-	// FailureWhen would make an answer a failure by an expression; this release has none.
+	// FailureWhen is a CEL expression over response that makes an answer a failure although its status is none; empty: none does. One that fails
+	// while it runs makes nothing a failure.
 	FailureWhen string `yaml:"failure_when"`
+	// Signal is a vendor's own form of X-Should-Retry: read from answers like it, and written as false beside it on what was retried out. Empty:
+	// there is none.
+	Signal string `yaml:"signal"`
 	// IdempotencyKey makes writes that carry a key repeatable, for an upstream that honours it.
 	IdempotencyKey IdempotencyKey `yaml:"idempotency_key"`
+	// Mode observe counts and notes what would be sent again; it sends nothing more and makes no keys.
+	Mode setting.Mode `yaml:"mode"`
 }
 
 // Backoff doubles with each attempt up to Max; what is waited is drawn evenly between nothing and that.
 type Backoff struct {
 	// Base is the bound of the first wait.
 	Base setting.Duration `yaml:"base"`
-	// Throttled is the bound of the first wait after 429 and 503.
+	// Throttled is the bound of the first wait after 429, 503 and 529.
 	Throttled setting.Duration `yaml:"throttled"`
 	// Max bounds every wait.
 	Max setting.Duration `yaml:"max"`
@@ -72,6 +76,7 @@ func Default() Config {
 		RetryAfter: RetryAfter{Max: setting.Duration(time.Minute), Unit: Seconds},
 		Budget:     Budget{Ratio: 0.2, Floor: 3, TTL: setting.Duration(10 * time.Second)},
 		Buffer:     1 << 20,
+		Mode:       setting.Enforce,
 	}
 }
 
@@ -80,181 +85,6 @@ const (
 	Seconds      = "s"
 	Milliseconds = "ms"
 )
-
-// Names of groups of methods (RFC 9110 section 9.2).
-const (
-	Safe       = "safe"
-	Idempotent = "idempotent"
-	All        = "all"
-)
-
-var (
-	safe       = []string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace}
-	idempotent = append(slices.Clone(safe), http.MethodPut, http.MethodDelete)
-)
-
-// Methods is a group's name or a list. Its zero value has none.
-type Methods struct {
-	name string
-	list []string
-}
-
-var errMethods = errors.New("must be safe, idempotent, all, or a list of methods such as [GET, PUT]")
-
-// DecodeSetting takes a group's name or a list.
-func (m *Methods) DecodeSetting(v any) error {
-	switch v := v.(type) {
-	case string:
-		if v != Safe && v != Idempotent && v != All {
-			return errMethods
-		}
-		*m = Methods{name: v}
-		return nil
-	case []any:
-		list, err := methodList(v)
-		*m = Methods{list: list}
-		return err
-	}
-	return errMethods
-}
-
-// methodList reads methods. They are case-sensitive, so one in lower case is a mistake that would never match.
-func methodList(items []any) ([]string, error) {
-	list := make([]string, 0, len(items))
-	for _, item := range items {
-		s, ok := item.(string)
-		switch {
-		case !ok || !token(s):
-			return nil, fmt.Errorf("has %v, which is not a method", item)
-		case s == http.MethodConnect:
-			return nil, errors.New("has CONNECT: a tunnel is only ever made again before anything went through it")
-		case s != strings.ToUpper(s):
-			return nil, fmt.Errorf("has %q: methods are case-sensitive, write %s", s, strings.ToUpper(s))
-		case slices.Contains(list, s):
-			return nil, fmt.Errorf("has %s twice", s)
-		}
-		list = append(list, s)
-	}
-	return list, nil
-}
-
-// SettingKind describes what may be written.
-func (Methods) SettingKind() string { return "safe, idempotent, all, or a list of methods" }
-
-// String is the group's name, or the list as it is written.
-func (m Methods) String() string {
-	if m.name != "" {
-		return m.name
-	}
-	return "[" + strings.Join(m.list, ", ") + "]"
-}
-
-// MarshalText is String.
-func (m Methods) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// has tells whether the method may be sent again. "" is GET, as in net/http.
-func (m Methods) has(method string) bool {
-	if method == "" {
-		method = http.MethodGet
-	}
-	switch m.name {
-	case All:
-		return method != http.MethodConnect
-	case Safe:
-		return slices.Contains(safe, method)
-	case Idempotent:
-		return slices.Contains(idempotent, method)
-	}
-	return slices.Contains(m.list, method)
-}
-
-// IdempotencyKey says which field makes a write repeatable. Its zero value is off.
-type IdempotencyKey struct {
-	On      bool
-	Header  string   // canonical
-	Inject  bool     // a key is made where the client sent none; all attempts of a request carry the same
-	Quoted  bool     // a made key is a structured-field string, in quotes
-	Methods []string // that the key makes repeatable
-}
-
-var errKey = errors.New("must be off, or a mapping such as {header: Idempotency-Key, inject: true, quoted: false, methods: [POST, PATCH]}")
-
-// DecodeSetting takes off, or a mapping of the values that differ from the usual ones.
-func (k *IdempotencyKey) DecodeSetting(v any) error {
-	fields, isMapping := v.(map[string]any)
-	switch {
-	case v == "off" || v == false:
-		*k = IdempotencyKey{}
-		return nil
-	case v == "on" || v == true:
-	case !isMapping:
-		return errKey
-	}
-	key := IdempotencyKey{On: true, Header: "Idempotency-Key", Inject: true, Methods: []string{http.MethodPost, http.MethodPatch}}
-	for name, value := range fields {
-		if err := key.field(name, value); err != nil {
-			return err
-		}
-	}
-	*k = key
-	return nil
-}
-
-func (k *IdempotencyKey) field(name string, value any) error {
-	switch name {
-	case "header":
-		s, ok := value.(string)
-		if !ok || !token(s) {
-			return errors.New("header must be the name of a field, such as Idempotency-Key")
-		}
-		if k.Header = http.CanonicalHeaderKey(s); slices.Contains(notKeys, k.Header) {
-			return fmt.Errorf("header must not be %s, which has another meaning", k.Header)
-		}
-	case "inject", "quoted":
-		b, ok := value.(bool)
-		if !ok {
-			return fmt.Errorf("%s must be true or false", name)
-		}
-		if name == "inject" {
-			k.Inject = b
-		} else {
-			k.Quoted = b
-		}
-	case "methods":
-		items, ok := value.([]any)
-		if !ok || len(items) == 0 {
-			return errors.New("methods must be a list such as [POST, PATCH]")
-		}
-		list, err := methodList(items)
-		if err != nil {
-			return fmt.Errorf("methods %w", err)
-		}
-		k.Methods = list
-	default:
-		return fmt.Errorf("%s is not one of its keys: header, inject, quoted, methods", name)
-	}
-	return nil
-}
-
-// notKeys are fields that a made key would break.
-var notKeys = []string{"Authorization", "Connection", "Content-Length", "Content-Type", "Cookie", "Expect", "Host", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade", "Via"}
-
-// SettingKind describes what may be written.
-func (IdempotencyKey) SettingKind() string {
-	return "off, or a mapping of header, inject, quoted and methods"
-}
-
-// String is off, or the mapping on one line.
-func (k IdempotencyKey) String() string {
-	if !k.On {
-		return "off"
-	}
-	return fmt.Sprintf("{header: %s, inject: %t, quoted: %t, methods: [%s]}", k.Header, k.Inject, k.Quoted, strings.Join(k.Methods, ", "))
-}
-
-// MarshalText is String.
-func (k IdempotencyKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // Written says which of the values that depend on each other somebody wrote; Total is timeout's.
 type Written struct{ Total, RetryAfterMax, BackoffBase, BackoffThrottled, BackoffMax bool }
@@ -320,6 +150,8 @@ func (c Config) Validate() []setting.Fault {
 		switch {
 		case s < 400 || s > 599:
 			fault(fmt.Sprintf("statuses[%d]", i), "must be from 400 to 599, is %d", s)
+		case s == http.StatusNotImplemented:
+			fault(fmt.Sprintf("statuses[%d]", i), "is 501, which no other attempt would change: remove it")
 		case slices.Contains(c.Statuses[:i], s):
 			fault(fmt.Sprintf("statuses[%d]", i), "has %d a second time", s)
 		}
@@ -342,19 +174,19 @@ func (c Config) Validate() []setting.Fault {
 		fault("buffer", "must be from 0 to 1GiB, is %s", c.Buffer)
 	}
 	if c.FailureWhen != "" {
-		fault("failure_when", "is not available in this release: remove it")
-	}
-	return faults
-}
-
-// token is the production of that name (RFC 9110 section 5.6.2).
-func token(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
+		if _, err := compile(c.FailureWhen); err != nil {
+			fault("failure_when", "%v", err)
 		}
 	}
-	return s != ""
+	switch {
+	case c.Signal == "":
+	case !token(c.Signal):
+		fault("signal", "must be the name of a field, such as Stripe-Should-Retry, is %q", c.Signal)
+	case slices.Contains(notKeys, http.CanonicalHeaderKey(c.Signal)):
+		fault("signal", "must not be %s, which has another meaning", http.CanonicalHeaderKey(c.Signal))
+	}
+	if c.Mode != setting.Enforce && c.Mode != setting.Observe {
+		fault("mode", "must be enforce or observe, is %q", c.Mode)
+	}
+	return faults
 }

@@ -1,6 +1,9 @@
 package retry
 
 import (
+	"context"
+	"crypto/sha256"
+	"hash"
 	"io"
 	"net/http"
 	"sync"
@@ -9,20 +12,27 @@ import (
 // journal keeps what attempts read of a request's body, up to a limit, so that another attempt can read it again. Nothing is read before an attempt
 // asks for it: the first byte goes upstream as soon as the client sends it, and a client that expects 100 (Continue) gets it when the upstream agrees.
 type journal struct {
-	source io.ReadCloser
-	limit  int
-	length int // announced; negative: unknown
+	source  io.ReadCloser
+	limit   int
+	length  int64 // announced; negative: unknown
+	account *account
 
 	mu      sync.Mutex
 	turn    sync.Cond // to read the source, and whatever else a waiting view wants to know
 	data    []byte
+	held    int       // taken from the account for data
+	read    int64     // of the source
+	sum     hash.Hash // of what was read; nil: nobody wants to know, or it is too long
+	whole   func([sha256.Size]byte)
 	err     error // how the source ended
-	over    bool  // it was longer than limit: data is not all of it
+	over    bool  // it could not be kept: data is not all of it
+	crowded bool  // because the account had nothing left
 	stopped bool  // no attempt follows: what is read now need not be kept
 	started bool  // something was read
 	reading bool  // somebody reads the source
 	closed  bool  // the source
 	view    *view // of the attempt that runs; nil between attempts
+	first   view  // most exchanges need no other
 }
 
 // view is one attempt's reading of the body. The transport may go on reading it after its attempt has ended; that disturbs no other view.
@@ -32,21 +42,90 @@ type view struct {
 	closed  bool
 }
 
-func newJournal(r *http.Request, c Config) *journal {
-	j := &journal{source: r.Body, limit: int(c.Buffer), length: -1}
-	if r.ContentLength > 0 && r.ContentLength <= int64(j.limit) {
-		j.length = int(r.ContentLength)
+func newJournal(r *http.Request, c *Config, a *account) *journal {
+	j := &journal{source: r.Body, limit: int(c.Buffer), length: -1, account: a}
+	if r.ContentLength > 0 {
+		j.length = r.ContentLength
 	}
-	j.over = r.ContentLength > int64(j.limit)
+	j.over = j.length > int64(j.limit)
 	j.turn.L = &j.mu
 	return j
+}
+
+// digest calls f once with the hash of the body, as soon as all of it has been read; never for one that could not be kept. It must be called before
+// anything is read, and f must not call the journal.
+func (j *journal) digest(f func([sha256.Size]byte)) {
+	if !j.over {
+		j.sum, j.whole = sha256.New(), f
+	}
+}
+
+// ahead reads the whole body before any of it is sent. It is false where the body cannot be kept, or broke off; what was read of it is kept all the
+// same. The error is the context's.
+func (j *journal) ahead(ctx context.Context) (bool, error) {
+	size := j.limit
+	if j.length >= 0 {
+		size = int(min(j.length, int64(j.limit)))
+	}
+	if j.over || !j.reserve(size) {
+		return false, nil
+	}
+	v, done := j.open(), make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.CopyN(io.Discard, v, int64(size)) // the journal knows how it ended
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	_ = v.Close()
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.ended(), nil
+}
+
+// ended tells whether all of the body was read. j.mu is held.
+func (j *journal) ended() bool { return j.err == io.EOF || j.length >= 0 && j.read == j.length }
+
+// partial tells whether there is more of the body than was read.
+func (j *journal) partial() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.over && !j.ended()
+}
+
+// reserve makes sure that size bytes can be kept.
+func (j *journal) reserve(size int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.have(size)
+}
+
+// have is reserve with j.mu held.
+func (j *journal) have(size int) bool {
+	if size <= j.held {
+		return true
+	}
+	if !j.account.take(size - j.held) {
+		return false
+	}
+	j.held = size
+	return true
 }
 
 // open begins an attempt's view.
 func (j *journal) open() *view {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.view = &view{journal: j}
+	j.view = &j.first
+	if j.first.journal != nil {
+		j.view = &view{}
+	}
+	j.view.journal = j
 	return j.view
 }
 
@@ -75,9 +154,15 @@ func (j *journal) replayable() bool {
 	return !j.started || (!j.over && (j.err == nil || j.err == io.EOF))
 }
 
-// stop ends the keeping. The source is closed with the last view.
-func (j *journal) stop() {
+// stop ends the keeping, and says why the body could not be kept ("": it could). The source is closed with the last view.
+func (j *journal) stop() (unkept string) {
 	j.mu.Lock()
+	switch {
+	case j.crowded:
+		unkept = unkeptMemory
+	case j.over:
+		unkept = unkeptSize
+	}
 	j.stopped = true
 	j.forget()
 	last := j.last()
@@ -85,6 +170,7 @@ func (j *journal) stop() {
 	if last {
 		_ = j.source.Close()
 	}
+	return unkept
 }
 
 // last tells, once, that nobody will read the source any more. j.mu is held.
@@ -99,10 +185,16 @@ func (j *journal) last() bool {
 // forget drops what nobody will read again. j.mu is held.
 func (j *journal) forget() {
 	if j.stopped && (j.view == nil || j.view.closed || j.view.off >= len(j.data)) {
-		j.data = nil
-		if j.view != nil {
-			j.view.off = 0
-		}
+		j.drop()
+	}
+}
+
+// drop gives the memory back. The view, if there is one, has read everything. j.mu is held.
+func (j *journal) drop() {
+	j.account.give(j.held)
+	j.data, j.held = nil, 0
+	if j.view != nil {
+		j.view.off = 0
 	}
 }
 
@@ -162,24 +254,84 @@ func (v *view) known(p []byte) (n int, done bool, err error) {
 
 // note records what reader read of the source. j.mu is held.
 func (j *journal) note(reader *view, p []byte, err error) {
-	j.err = err
+	j.err, j.read = err, j.read+int64(len(p))
 	if len(j.data)+len(p) > j.limit {
 		j.over = true
 	}
-	switch {
-	case reader == j.view && (j.over || j.stopped):
-		j.data, reader.off = nil, 0 // it has read everything, and nobody else will
-		return
-	case j.view == nil && j.stopped:
+	j.hash(p)
+	if j.view == nil && j.stopped {
 		return
 	}
-	if j.data == nil && j.length >= 0 && j.length <= 64<<10 {
-		j.data = make([]byte, 0, j.length)
+	mine := reader == j.view
+	lone := mine && (j.over || j.stopped) // it has read everything, and nobody else will
+	if !lone && !j.room(len(p)) {
+		j.over, j.crowded, lone = true, true, mine
+		if !mine { // an attempt that is over took it from the one that runs
+			j.force(len(p))
+		}
+	}
+	if lone {
+		j.drop()
+		return
 	}
 	j.data = append(j.data, p...)
-	if reader == j.view {
+	if mine {
 		reader.off += len(p)
 	}
+}
+
+// hash adds to the digest, and tells it when there is no more. j.mu is held.
+func (j *journal) hash(p []byte) {
+	if j.sum == nil {
+		return
+	}
+	if j.read > int64(j.limit) {
+		j.sum = nil
+		return
+	}
+	_, _ = j.sum.Write(p) // never fails
+	if j.ended() {
+		var sum [sha256.Size]byte
+		j.whole(([sha256.Size]byte)(j.sum.Sum(sum[:0])))
+		j.sum = nil
+	}
+}
+
+// room makes room for n more bytes, where the account has that much. j.mu is held.
+func (j *journal) room(n int) bool {
+	need := len(j.data) + n
+	if need <= cap(j.data) {
+		return true
+	}
+	size := max(need, 2*cap(j.data), 512)
+	switch {
+	case j.length >= 0 && j.length <= 64<<10:
+		size = max(need, int(j.length)) // a little at once; of what is announced beyond that, only what comes
+	case need <= j.limit:
+		size = min(size, j.limit)
+	}
+	if !j.have(size) {
+		return false
+	}
+	j.grow(size)
+	return true
+}
+
+// force makes room for n bytes that are there already, whatever the account says. j.mu is held.
+func (j *journal) force(n int) {
+	size := len(j.data) + n
+	if size > j.held {
+		j.account.force(size - j.held)
+		j.held = size
+	}
+	j.grow(size)
+}
+
+// grow gives data a capacity. j.mu is held.
+func (j *journal) grow(size int) {
+	grown := make([]byte, len(j.data), size)
+	copy(grown, j.data)
+	j.data = grown
 }
 
 // Close ends the view; it never waits for a read.

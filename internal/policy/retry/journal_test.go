@@ -314,6 +314,51 @@ func TestBrokenUpload(t *testing.T) {
 	})
 }
 
+// What there is no memory for is not kept.
+func TestUnkeptBodyIsNotHeld(t *testing.T) {
+	r := request(t.Context(), newExchange("PUT"), strings.NewReader("body"))
+	c, a := Default(), &account{limit: 3}
+	j := newJournal(r, &c, a)
+	v := j.open()
+	p := make([]byte, 10)
+	if n, err := v.Read(p); string(p[:n]) != "body" || err != nil {
+		t.Errorf("%q, %v", p[:n], err)
+	}
+	if j.data != nil || a.used.Load() != 0 || j.complete() || j.stop() != unkeptMemory {
+		t.Errorf("%d bytes are held, %d are taken", len(j.data), a.used.Load())
+	}
+}
+
+// Whoever refuses an attempt, or panics in it, need not close the body: what was kept of it is given back all the same.
+func TestUnclosedViews(t *testing.T) {
+	for name, last := range map[string]func() (*http.Response, error){
+		"refused":  func() (*http.Response, error) { return nil, exchange.Refuse(exchange.BreakerOpen, "no") },
+		"panicked": func() (*http.Response, error) { panic("a defect") },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStand(t, nil, step{status: 503, read: -1})
+			linked := *s.stage.(*plan)
+			n := 0
+			linked.next = exchange.RoundTripperFunc(func(r *http.Request) (*http.Response, error) {
+				if n++; n == 1 {
+					return s.upstream.RoundTrip(r)
+				}
+				return last()
+			})
+			func() {
+				defer func() { _ = recover() }()
+				r := request(t.Context(), newExchange("PUT"), strings.NewReader("body"))
+				if resp, err := linked.RoundTrip(r); err != nil || resp.StatusCode != 503 {
+					t.Errorf("%s: %v", name, err)
+				}
+			}()
+			if used := s.room.account.used.Load(); used != 0 || n != 2 {
+				t.Errorf("%s: %d bytes are still taken after %d attempts", name, used, n)
+			}
+		})
+	}
+}
+
 // Over real connections: an upstream that answers 503 before it has read a large upload, then takes it.
 func TestUploadOverHTTP(t *testing.T) {
 	want := bytes.Repeat([]byte("0123456789abcdef"), 50_000)

@@ -3,28 +3,38 @@ package retry
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/setting"
 	"httpowerd/internal/state"
 )
 
-// Room owns what the block counts.
-type Room struct{ metrics *metrics }
+// Room owns what the block counts, and what outlives a policy: the memory that bodies take, and the keys that were made.
+type Room struct {
+	metrics *metrics
+	account account
+	keys    keyring
+
+	mu    sync.Mutex
+	known map[*budgets]struct{}
+}
 
 // New makes a Room and registers its metrics.
-func New(reg prometheus.Registerer) *Room { return &Room{newMetrics(reg)} }
+func New(reg prometheus.Registerer) *Room {
+	r := &Room{account: account{limit: memory}}
+	r.metrics = newMetrics(reg, &r.account)
+	return r
+}
 
-// Stage makes one policy's stage: everything below it runs once for each attempt.
+// Stage makes one policy's stage: everything below it runs once for each attempt. It counts first attempts in the budget even where it makes no
+// others, because whatever else sends a request again draws on the same one (state.Budgets with the settings of Config.Budget).
 func (r *Room) Stage(scope state.Scope, c Config) exchange.Stage { return r.stage(scope, c, false) }
 
 // TunnelStage is for CONNECT: only connections that could not be made are tried again, on the same budget.
@@ -33,13 +43,17 @@ func (r *Room) TunnelStage(scope state.Scope, c Config) exchange.Stage {
 }
 
 func (r *Room) stage(scope state.Scope, c Config, tunnel bool) exchange.Stage {
-	budgets := state.Budgets(scope, c.Budget.Ratio, c.Budget.Floor, c.Budget.TTL.D())
-	p := plan{config: c, metrics: r.metrics, budgets: budgets, tunnel: tunnel}
+	c.Signal = http.CanonicalHeaderKey(c.Signal)
+	p := plan{config: c, room: r, metrics: r.metrics, tunnel: tunnel, idle: c.Attempts <= 1 && !c.IdempotencyKey.On,
+		budgets: r.budgets(scope, c.Budget)}
 	for _, s := range c.Statuses {
 		p.statuses[s-firstError] = true
 	}
+	if c.FailureWhen != "" && !tunnel {
+		p.when, _ = compile(c.FailureWhen) // Validate has tried
+	}
 	return exchange.Stage{Name: "retry", Wrap: func(next http.RoundTripper) http.RoundTripper {
-		if c.Attempts <= 1 && !c.IdempotencyKey.On {
+		if p.idle && tunnel {
 			return next
 		}
 		linked := p
@@ -54,113 +68,118 @@ const firstError = 400
 // plan is one policy's block.
 type plan struct {
 	config   Config
+	room     *Room
 	metrics  *metrics
 	budgets  *state.Table[*state.Budget]
 	statuses [200]bool
+	when     *predicate // nil: a status is all there is to judge by
 	tunnel   bool
+	idle     bool // nothing is sent again, only counted
 	next     http.RoundTripper
 }
+
+func (p *plan) observes() bool { return p.config.Mode == setting.Observe }
 
 // course is the way of one exchange through its attempts.
 type course struct {
 	*plan
 	request    *http.Request
+	edited     bool // request's header is ours
 	x          *exchange.Exchange
 	budget     *state.Budget
+	repeat     int               // how often the program has sent it before, by its own account
+	charge     state.Reservation // for that
+	charged    bool
 	repeatable bool // although the upstream may have acted on it
 	journal    *journal
+	made       *made // the idempotency key; nil: none was made
+	base       identity
+	unjudged   bool // noted
 }
 
 // RoundTrip makes the first attempt and, where it failed, those that may follow.
 func (p *plan) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := exchange.From(r.Context())
-	budget := p.budgets.Get(state.KeyOf(x))
-	budget.First()
-	r, repeatable := p.keyed(r)
-	if r.Body == nil || r.Body == http.NoBody || p.tunnel {
+	c := course{plan: p, request: r, x: x, budget: p.budgets.Get(state.KeyOf(x))}
+	c.enter()
+	if p.idle {
 		resp, err := p.next.RoundTrip(r)
-		if err == nil && !p.failed(resp) {
-			return resp, nil
-		}
-		c := course{plan: p, request: r, x: x, budget: budget, repeatable: repeatable}
-		return c.follow(resp, err)
+		c.refund(err)
+		return resp, err
 	}
-	c := course{plan: p, request: r, x: x, budget: budget, repeatable: repeatable, journal: newJournal(r, p.config)}
-	defer c.journal.stop()
+	if r.Body != nil && r.Body != http.NoBody && !p.tunnel {
+		c.journal = newJournal(r, &p.config, &p.room.account)
+		defer c.leave()
+	}
+	if err := c.prepare(); err != nil {
+		return nil, err
+	}
 	resp, err := c.send()
-	return c.follow(resp, err)
+	c.refund(err)
+	if err != nil || p.when != nil || p.failed(resp) {
+		resp, err = c.follow(resp, err)
+	}
+	if c.made != nil {
+		c.ended(resp, err)
+	}
+	return resp, err
 }
 
-// keyed tells whether the request may be sent again after the upstream may have acted on it, and gives it an idempotency key where that is wanted.
-func (p *plan) keyed(r *http.Request) (*http.Request, bool) {
-	if p.tunnel {
-		return r, false
+// enter counts the exchange in the budget: as a first attempt, or as the retry that the program says it is. There is at most one budget of retries,
+// whoever makes them.
+func (c *course) enter() {
+	if !c.tunnel {
+		c.repeat = repeats(c.request.Header)
 	}
-	repeatable := p.config.Methods.has(r.Method)
-	k := &p.config.IdempotencyKey
-	if !k.On || !slices.Contains(k.Methods, r.Method) {
-		return r, repeatable
+	if c.repeat == 0 {
+		c.budget.First()
+		return
 	}
-	if values, sent := r.Header[k.Header]; sent {
-		return r, repeatable || (len(values) > 0 && values[0] != "")
-	}
-	if !k.Inject {
-		return r, repeatable
-	}
-	keyed := *r
-	keyed.Header = maps.Clone(r.Header)
-	if keyed.Header == nil {
-		keyed.Header = http.Header{}
-	}
-	keyed.Header[k.Header] = []string{newKey(k.Quoted)}
-	return &keyed, true
+	c.charge, c.charged = c.budget.Reserve()
 }
 
-// newKey is a random UUID (RFC 9562 section 5.4), in quotes where the field is a structured one (RFC 8941 section 3.3.3).
-func newKey(quoted bool) string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	b := make([]byte, 0, 38)
-	if quoted {
-		b = append(b, '"')
+// refund gives back the charge for an attempt that was not made.
+func (c *course) refund(err error) {
+	if c.charged && notAdmitted(err) != "" {
+		c.budget.Return(c.charge)
 	}
-	for i, part := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
-		if i > 0 {
-			b = append(b, '-')
-		}
-		b = hex.AppendEncode(b, part)
-	}
-	if quoted {
-		b = append(b, '"')
-	}
-	return string(b)
 }
 
-// failed tells whether the answer is a failure. The upstream's own word beats the list of statuses.
+// leave frees what was kept of the body.
+func (c *course) leave() {
+	if why := c.journal.stop(); why != "" {
+		c.metrics.unkept.inc(c.x.Label(), why)
+	}
+}
+
+// failed tells whether the answer's head is a failure. The upstream's own word beats the list of statuses.
 func (p *plan) failed(resp *http.Response) bool {
 	s := resp.StatusCode - firstError
-	if p.tunnel || s < 0 || s >= len(p.statuses) {
+	if p.tunnel || s < 0 || s >= len(p.statuses) || resp.StatusCode == http.StatusNotImplemented {
 		return false
 	}
-	if v := resp.Header["X-Should-Retry"]; len(v) > 0 {
-		switch v[0] {
-		case "true":
-			return true
-		case "false":
-			return false
-		}
+	switch p.signal(resp.Header) {
+	case yes:
+		return true
+	case no:
+		return false
 	}
 	return p.statuses[s]
 }
 
 // send makes an attempt, with its own view of the body.
-func (c *course) send() (*http.Response, error) {
+func (c *course) send() (resp *http.Response, err error) {
 	if c.journal == nil {
 		return c.next.RoundTrip(c.request)
 	}
+	v := c.journal.open()
+	defer func() {
+		if resp == nil { // whoever refuses a request need not close it, and whoever panics does not
+			_ = v.Close()
+		}
+	}()
 	r := *c.request
-	r.Body = c.journal.open()
+	r.Body = v
 	r.GetBody = nil // whether a request is sent again is decided here alone
 	return c.next.RoundTrip(&r)
 }
@@ -173,13 +192,19 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 			mark(resp, n)
 			return resp, err
 		}
-		wait, why := c.when(resp, n, sent)
+		wait, why := c.plans(resp, n, sent)
 		if why != "" {
 			return c.giveUp(resp, err, n, why)
 		}
-		reservation, ok := c.budget.Reserve()
+		reservation, ok := c.reserve()
 		if !ok {
 			return c.giveUp(resp, err, n, whyBudget)
+		}
+		if c.observes() {
+			c.budget.Return(reservation)
+			c.x.Observe("retry:" + reason)
+			c.metrics.observed.inc(c.x.Label(), reason)
+			return resp, err
 		}
 		if c.journal != nil && !c.journal.seal() {
 			c.budget.Return(reservation)
@@ -188,10 +213,11 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 		last := keep(c.request.Method, resp, err)
 		if gone := sleep(c.request.Context(), wait); gone != nil {
 			c.budget.Return(reservation)
-			last.drop()
+			last.abandon()
 			return nil, gone
 		}
 		c.x.NextAttempt(reason, wait)
+		last.watch(c.request.Context(), c.x)
 		resp, err = c.send()
 		if why := notAdmitted(err); why != "" {
 			c.budget.Return(reservation)
@@ -199,17 +225,28 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 			return c.giveUp(resp, err, n, why)
 		}
 		last.drop()
-		c.metrics.retried(c.x.Label(), reason)
+		c.metrics.retries.inc(c.x.Label(), reason)
 	}
+}
+
+// reserve takes a retry from the budget. Where the program's own retry found nothing there, none of ours follows it.
+func (c *course) reserve() (state.Reservation, bool) {
+	if c.repeat > 0 && !c.charged {
+		return state.Reservation{}, false
+	}
+	return c.budget.Reserve()
 }
 
 // judge says of what the attempt failed ("": it did not, or another one would not help), and whether the upstream may have acted on it.
 func (c *course) judge(resp *http.Response, err error) (reason string, sent bool) {
 	if err == nil {
-		if !c.failed(resp) {
-			return "", true
+		switch {
+		case c.failed(resp):
+			return exchange.ReasonStatus, true
+		case c.when != nil:
+			return c.examine(resp), true
 		}
-		return exchange.ReasonStatus, true
+		return "", true
 	}
 	var refusal *exchange.Refusal
 	var failure *exchange.Failure
@@ -240,6 +277,9 @@ const (
 
 // notAdmitted tells whether the proxy itself kept an attempt from starting.
 func notAdmitted(err error) string {
+	if err == nil {
+		return ""
+	}
 	var refusal *exchange.Refusal
 	if !errors.As(err, &refusal) {
 		return ""
@@ -255,15 +295,27 @@ func notAdmitted(err error) string {
 
 func (c *course) refused(why string) {
 	c.x.Update(func(s *exchange.Story) { s.NotRetried = why })
-	c.metrics.refusal(c.x.Label(), why)
+	c.metrics.refused.inc(c.x.Label(), why)
 }
 
 // giveUp hands the last failure on, as it is but for a word to programs that would go on retrying by themselves.
 func (c *course) giveUp(resp *http.Response, err error, n int, why string) (*http.Response, error) {
+	if c.observes() {
+		return resp, err // nothing would have been sent
+	}
 	c.refused(why)
 	mark(resp, n)
-	if resp != nil && n > 1 && (why == whyAttempts || why == whyBudget || why == whyDeadline) {
-		resp.Header["X-Should-Retry"] = []string{"false"}
+	if resp == nil {
+		return resp, err
+	}
+	switch why {
+	case whyAttempts, whyBudget, whyDeadline:
+		if n > 1 || c.repeat > 0 {
+			if resp.Header == nil {
+				resp.Header = http.Header{}
+			}
+			c.forbid(resp.Header)
+		}
 	}
 	return resp, err
 }

@@ -233,6 +233,8 @@ func (r *result) count(name, reason string) float64 {
 
 func failure(code exchange.Code, sent bool) error { return &exchange.Failure{Code: code, Sent: sent} }
 
+func signal(c *Config) { c.Signal = "vendor-should-retry" }
+
 // TestWhatIsRetried (A35).
 func TestWhatIsRetried(t *testing.T) {
 	permanent := &exchange.Failure{Code: exchange.UpstreamTLS, Permanent: true}
@@ -270,10 +272,23 @@ func TestWhatIsRetried(t *testing.T) {
 		"the upstream says no":   {scene{steps: []step{{status: 503, header: map[string]string{"X-Should-Retry": "false"}}}}, 1, 503, "", ""},
 		"the upstream says yes":  {scene{steps: []step{{status: 409, header: map[string]string{"X-Should-Retry": "true"}}, {status: 200}}}, 2, 200, "", "status"},
 		"yes to a POST":          {scene{method: "POST", steps: []step{{status: 409, header: map[string]string{"X-Should-Retry": "true"}}}}, 1, 409, "method", ""},
-		"yes beside a success":   {scene{steps: []step{{status: 200, header: map[string]string{"X-Should-Retry": "true"}}}}, 1, 200, "", ""},
-		"tunnel not connected":   {scene{method: "CONNECT", tunnel: true, steps: []step{{err: failure(exchange.UpstreamConnect, false)}, {status: 200}}}, 2, 200, "", "connect"},
-		"tunnel's answer":        {scene{method: "CONNECT", tunnel: true, steps: []step{{status: 503}}}, 1, 503, "", ""},
-		"tunnel broken":          {scene{method: "CONNECT", tunnel: true, steps: []step{{err: failure(exchange.UpstreamReset, true)}}}, 1, 0, "method", ""},
+		"529 where listed":       {scene{config: func(c *Config) { c.Statuses = []int{529} }, steps: []step{{status: 529}, {status: 200}}}, 2, 200, "", "status"},
+		"529":                    {scene{steps: []step{{status: 529}}}, 1, 529, "", ""},
+		"408":                    {scene{steps: []step{{status: 408}, {status: 200}}}, 2, 200, "", "status"},
+		"425":                    {scene{method: "PUT", body: "b", steps: []step{{status: 425, read: -1}, {status: 200, read: -1}}}, 2, 200, "", "status"},
+		"429 to POST":            {scene{method: "POST", steps: []step{{status: 429}}}, 1, 429, "method", ""},
+		"yes beside a 501":       {scene{steps: []step{{status: 501, header: map[string]string{"X-Should-Retry": "true"}}}}, 1, 501, "", ""},
+		"the vendor says no":     {scene{config: signal, steps: []step{{status: 503, header: map[string]string{"Vendor-Should-Retry": "False"}}}}, 1, 503, "", ""},
+		"the vendor says yes":    {scene{config: signal, steps: []step{{status: 400, header: map[string]string{"Vendor-Should-Retry": " true "}}, {status: 200}}}, 2, 200, "", "status"},
+		"the vendor's yes to a POST": {scene{method: "POST", config: signal, steps: []step{{status: 400, header: map[string]string{"Vendor-Should-Retry": "true"}}}},
+			1, 400, "method", ""},
+		"yes and no": {scene{config: signal, steps: []step{{status: 503, header: map[string]string{"Vendor-Should-Retry": "true", "X-Should-Retry": "false"}}}},
+			1, 503, "", ""},
+		"another vendor's":     {scene{steps: []step{{status: 400, header: map[string]string{"Vendor-Should-Retry": "true"}}}}, 1, 400, "", ""},
+		"yes beside a success": {scene{steps: []step{{status: 200, header: map[string]string{"X-Should-Retry": "true"}}}}, 1, 200, "", ""},
+		"tunnel not connected": {scene{method: "CONNECT", tunnel: true, steps: []step{{err: failure(exchange.UpstreamConnect, false)}, {status: 200}}}, 2, 200, "", "connect"},
+		"tunnel's answer":      {scene{method: "CONNECT", tunnel: true, steps: []step{{status: 503}}}, 1, 503, "", ""},
+		"tunnel broken":        {scene{method: "CONNECT", tunnel: true, steps: []step{{err: failure(exchange.UpstreamReset, true)}}}, 1, 0, "method", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -304,6 +319,10 @@ func TestAnswersAfterRetries(t *testing.T) {
 		r = scene{steps: []step{{status: 500, body: "broken"}}}.play(t)
 		if r.text != "broken" || r.resp.Header.Get("X-Should-Retry") != "false" || r.resp.Header.Get("Proxy-Status") == "" {
 			t.Errorf("retried out: %q, %v", r.text, r.resp.Header)
+		}
+		r = scene{config: signal, steps: []step{{status: 500, header: map[string]string{"Vendor-Should-Retry": "true"}}}}.play(t)
+		if len(r.requests) != 4 || r.resp.Header.Get("X-Should-Retry") != "false" || r.resp.Header.Get("Vendor-Should-Retry") != "false" {
+			t.Errorf("retried out, with a vendor's signal: %v", r.resp.Header)
 		}
 		r = scene{method: "POST", steps: []step{{status: 500, body: "broken"}}}.play(t)
 		if len(r.resp.Header) != 0 {
@@ -345,6 +364,14 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
+func TestThrottled(t *testing.T) {
+	for code, want := range map[int]bool{429: true, 503: true, 529: true, 500: false, 408: false, 425: false} {
+		if got := throttled(status(code)); got != want {
+			t.Errorf("%d: %v", code, got)
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	for name, c := range map[string]struct {
 		header     map[string]string
@@ -382,7 +409,7 @@ func TestRetryAfter(t *testing.T) {
 						}
 						continue
 					}
-					if waited := r.at[1]; waited < c.least || c.least > 0 && waited > c.least*3/2 {
+					if waited := r.at[1]; waited < c.least || c.least > 0 && waited > c.least*3/2 || name == "nothing to wait" && waited != 0 {
 						t.Errorf("waited %v", waited)
 					}
 				}
@@ -561,7 +588,11 @@ func TestIdempotencyKey(t *testing.T) {
 		"not honoured here": {scene{method: "POST", header: map[string]string{"Idempotency-Key": "mine"}}, 1, "Idempotency-Key", regexp.MustCompile("^mine$")},
 		"another method":    {scene{method: "POST", config: key(map[string]any{"methods": []any{"PATCH"}})}, 1, "Idempotency-Key", regexp.MustCompile("^$")},
 		"not for GET":       {scene{config: key(true)}, 2, "Idempotency-Key", regexp.MustCompile("^$")},
-		"empty":             {scene{method: "POST", config: key(true), header: map[string]string{"Idempotency-Key": ""}}, 1, "Idempotency-Key", regexp.MustCompile("^$")},
+		"empty":             {scene{method: "POST", config: key(true), header: map[string]string{"Idempotency-Key": ""}}, 2, "Idempotency-Key", uuid},
+		"empty in quotes":   {scene{method: "POST", config: key(true), header: map[string]string{"Idempotency-Key": `""`}}, 2, "Idempotency-Key", uuid},
+		"empty, none made": {scene{method: "POST", config: key(map[string]any{"inject": false}), header: map[string]string{"Idempotency-Key": " "}},
+			1, "Idempotency-Key", regexp.MustCompile("^ $")},
+		"none is made in observe mode": {scene{method: "POST", config: func(c *Config) { key(true)(c); c.Mode = setting.Observe }}, 1, "Idempotency-Key", regexp.MustCompile("^$")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"httpowerd/internal/state/quota"
 )
 
-// when says after which wait attempt n+1 may be made, or why it may not.
-func (c *course) when(resp *http.Response, n int, sent bool) (wait time.Duration, why string) {
+// plans says after which wait attempt n+1 may be made, or why it may not.
+func (c *course) plans(resp *http.Response, n int, sent bool) (wait time.Duration, why string) {
 	switch {
 	case sent && !c.repeatable:
 		return 0, whyMethod
@@ -22,7 +22,9 @@ func (c *course) when(resp *http.Response, n int, sent bool) (wait time.Duration
 	if resp != nil {
 		asked, ok := quota.RetryAfter(resp.Header, time.Now(), c.config.RetryAfter.Unit)
 		switch {
-		case !ok || asked <= 0:
+		case !ok:
+		case asked <= 0:
+			return 0, ""
 		case asked > c.config.RetryAfter.Max.D():
 			return 0, whyRetryAfter
 		case bounded && asked >= left:
@@ -52,9 +54,19 @@ func (c *course) left() (time.Duration, bool) {
 // upTo draws a wait from nothing to d. Clients that failed together come back apart.
 func upTo(d time.Duration) time.Duration { return rand.N(d + 1) }
 
+// statusOverloaded is not registered; several vendors use it for an API that has too much to do.
+const statusOverloaded = 529
+
 // throttled tells whether the upstream said that it has too much to do.
 func throttled(resp *http.Response) bool {
-	return resp != nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable)
+	if resp == nil {
+		return false
+	}
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:
+		return true
+	}
+	return false
 }
 
 // bound is the longest wait after attempt n.

@@ -56,6 +56,7 @@ type Log struct {
 	builtin     *redact.Redactor
 	scratch     sync.Pool // *scratch
 	closing     atomic.Bool
+	failing     atomic.Pointer[func(error)]
 }
 
 // Open opens the trail where cfg says and writes its first record, which tells whether the hash chain goes on or begins. The Log registers its
@@ -180,6 +181,9 @@ func (l *Log) borrow(r *redact.Redactor) *scratch {
 // Subscribe returns the records from now on, each one line without its end, until ctx ends or the Log closes; then the channel is closed. A reader
 // that falls behind misses records. The lines are shared and must not be changed.
 func (l *Log) Subscribe(ctx context.Context) <-chan []byte { return l.subscribers.add(ctx) }
+
+// OnFailure calls f when the output begins to take nothing, with the error, once for each outage. It is set once; f must not wait.
+func (l *Log) OnFailure(f func(error)) { l.failing.Store(&f) }
 
 // Reopen opens the output's path again, after something else moved the file away. The chain goes on in the new file. It does nothing for
 // streams, or when the path still is the open file.

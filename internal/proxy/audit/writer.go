@@ -218,6 +218,9 @@ func (w *writer) failed(err error, progress bool) {
 	if o.since.IsZero() {
 		o.since, o.wait = time.Now(), firstRetry
 		w.log.Error("audit records cannot be written; they wait in memory, and when it is full exchanges wait for them", "error", err)
+		if f := w.owner.failing.Load(); f != nil {
+			(*f)(err)
+		}
 		return
 	}
 	o.wait = min(2*o.wait, lastRetry)

@@ -75,6 +75,11 @@ func TestWriterOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{fail: refuse}
 		tr := on(t, f, true, standard)
+		told := 0
+		tr.OnFailure(func(err error) {
+			told++
+			want(t, "told", errors.Is(err, errFull), true)
+		})
 		tr.events(3)
 		time.Sleep(time.Minute)
 		writes, _ := f.count()
@@ -99,6 +104,7 @@ func TestWriterOutage(t *testing.T) {
 		want(t, "errors in the log", strings.Count(tr.said.String(), "level=ERROR"), 2)
 		f.failing(nil)
 		tr.end()
+		want(t, "told of outages", told, 2)
 		chained(t, f.lines())
 	})
 }

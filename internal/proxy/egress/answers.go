@@ -102,6 +102,15 @@ func (a *answers) Write(p []byte) (int, error) {
 	return a.Conn.Write(p)
 }
 
+// spend keeps another request from being written.
+func (a *answers) spend() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended == nil {
+		a.ended = io.EOF
+	}
+}
+
 func (a *answers) spent() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

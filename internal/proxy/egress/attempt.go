@@ -28,11 +28,12 @@ type attempt struct {
 	trace httptrace.ClientTrace
 
 	method string
-	cancel context.CancelCauseFunc // nil: a second sending does no harm
+	cancel context.CancelCauseFunc // nil: the transport sends nothing again by itself
 	conn   *conn
 	reads  *answers // nil: HTTP/2
 	before int64    // written on conn before this attempt
-	resent bool     // a second sending was prevented
+	again  bool     // this is the second sending
+	resent bool     // one more sending was prevented
 
 	informational atomic.Int32
 	in            requestBody
@@ -41,8 +42,8 @@ type attempt struct {
 
 var errResend = errors.New("the transport was about to send the request again")
 
-// roundTrip sends the request once. Where the transport finds a kept connection dead it may, for safe methods alone, send it again; that is noted as an
-// attempt of its own where bytes had been written.
+// roundTrip sends the request once. Where the transport finds a kept connection dead it may, for safe methods alone, send it again, once; that is noted as
+// an attempt of its own where bytes had been written.
 func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	x := exchange.From(ctx)
@@ -135,7 +136,7 @@ func codeOf(err error) exchange.Code {
 // request is r as the transport gets it: with hooks, without leave to send anything twice, and no field that nobody wrote.
 func (a *attempt) request(ctx context.Context, r *http.Request) *http.Request {
 	safe := safeMethod(r.Method)
-	if !safe && a.pool.upstream.HTTP2 {
+	if safe || a.pool.upstream.HTTP2 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 	}
 	out := r.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
@@ -209,9 +210,15 @@ func (a *attempt) getConn(string) {
 	if a.conn == nil {
 		return
 	}
-	if a.sent() {
+	switch {
+	case !a.sent():
+	case a.again && a.cancel != nil: // two kept connections were dead: the transport would go on through all of them
+		a.resent = true
+		a.cancel(errResend)
+	default:
 		a.pool.ended(a.x, a.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
 		a.index = a.x.BeginAgain(exchange.ReasonReset, time.Now())
+		a.again = true
 	}
 	a.conn = nil
 }
@@ -222,14 +229,18 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.conn == nil {
 		return
 	}
-	if again && a.cancel != nil { // HTTP/2 looks for another connection without asking getConn
+	if again && !safeMethod(a.method) { // HTTP/2 looks for another connection without asking getConn
 		a.resent = true
 		a.cancel(errResend)
 	}
+	a.before = a.conn.written.Load()
 	if a.reads, _ = info.Conn.(*answers); a.reads != nil {
+		if a.resent {
+			a.reads.spend()
+			return
+		}
 		a.reads.expect(a.method)
 	}
-	a.before = a.conn.written.Load()
 	a.x.Connected(a.index, a.conn.address, info.Reused)
 }
 

@@ -60,7 +60,7 @@ func (j *journal) crowd(l *Limiter, n int, b Bounds) {
 func TestLimiterKeepsOrderAndRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
-		j.crowd(NewLimiter(perSecond), 4, Bounds{Wait: time.Minute, Queue: 9})
+		j.crowd(NewLimiter(perSecond, 0), 4, Bounds{Wait: time.Minute, Queue: 9})
 		time.Sleep(time.Minute)
 		j.want(t, turn{0, 0}, turn{1, time.Second}, turn{2, 2 * time.Second}, turn{3, 3 * time.Second})
 	})
@@ -69,7 +69,7 @@ func TestLimiterKeepsOrderAndRate(t *testing.T) {
 func TestLimiterBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
-		j.crowd(NewLimiter(Rate{Requests: 10, Per: time.Second, Burst: 3}), 5, Bounds{Wait: time.Minute, Queue: 9})
+		j.crowd(NewLimiter(Rate{Requests: 10, Per: time.Second, Burst: 3}, 0), 5, Bounds{Wait: time.Minute, Queue: 9})
 		time.Sleep(time.Second)
 		j.want(t, turn{0, 0}, turn{1, 0}, turn{2, 0}, turn{3, 100 * time.Millisecond}, turn{4, 200 * time.Millisecond})
 	})
@@ -77,7 +77,7 @@ func TestLimiterBurst(t *testing.T) {
 
 func TestLimiterRefusesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLimiter(perSecond)
+		l := NewLimiter(perSecond, 0)
 		start := time.Now()
 		take := func(ctx context.Context, b Bounds) *Refused {
 			t.Helper()
@@ -111,7 +111,7 @@ func TestLimiterRefusesAtOnce(t *testing.T) {
 
 func TestLimiterCancelGivesThePlaceBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLimiter(perSecond)
+		l := NewLimiter(perSecond, 0)
 		var j journal
 		b := Bounds{Wait: time.Minute, Queue: 9}
 		j.crowd(l, 2, b)
@@ -140,7 +140,7 @@ func TestLimiterCancelGivesThePlaceBack(t *testing.T) {
 func TestLimiterCancelAtTheTurnLosesNoToken(t *testing.T) {
 	for range 50 { // which of the two a request sees first is chance
 		synctest.Test(t, func(t *testing.T) {
-			l := NewLimiter(perSecond)
+			l := NewLimiter(perSecond, 0)
 			b := Bounds{Wait: time.Minute, Queue: 9}
 			_, _ = l.Take(t.Context(), 1, b)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -166,14 +166,14 @@ func TestLimiterCancelAtTheTurnLosesNoToken(t *testing.T) {
 
 func TestLimiterReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLimiter(perSecond)
+		l := NewLimiter(perSecond, 0)
 		var j journal
 		j.crowd(l, 2, Bounds{Wait: time.Minute, Queue: 9})
-		l.Return(1)
+		l.Charge(-1)
 		synctest.Wait()
 		j.want(t, turn{0, 0}, turn{1, 0})
-		l.Return(1)
-		l.Return(1)
+		l.Charge(-1)
+		l.Charge(-1)
 		if tokens := l.Status().Tokens; tokens > 1 {
 			t.Errorf("a bucket of one holds %v tokens", tokens)
 		}
@@ -182,7 +182,7 @@ func TestLimiterReturn(t *testing.T) {
 
 func TestSetRateReachesThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLimiter(Rate{Requests: 1, Per: time.Hour, Burst: 1})
+		l := NewLimiter(Rate{Requests: 1, Per: time.Hour, Burst: 1}, 0)
 		var j journal
 		j.crowd(l, 4, Bounds{Wait: 24 * time.Hour, Queue: 9})
 		time.Sleep(time.Minute)
@@ -195,7 +195,7 @@ func TestSetRateReachesThoseWhoWait(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLimiter(perSecond)
+		l := NewLimiter(perSecond, 0)
 		var mu sync.Mutex
 		var refusals []time.Duration
 		b := Bounds{Wait: 10 * time.Second, Queue: 9}
@@ -225,7 +225,7 @@ func TestSetRateReachesThoseWhoWait(t *testing.T) {
 
 func TestLoweredBurstStrandsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLimiter(Rate{Requests: 10, Per: time.Second, Burst: 10})
+		l := NewLimiter(Rate{Requests: 10, Per: time.Second, Burst: 10}, 0)
 		_, _ = l.Take(t.Context(), 10, Bounds{})
 		done := make(chan error, 1)
 		go func() {
@@ -260,7 +260,7 @@ func TestPretend(t *testing.T) {
 		"nobody may wait":      {Bounds{Wait: time.Minute}, []want{{0, true}, {time.Second, false}, {time.Second, false}}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := NewLimiter(perSecond)
+			l := NewLimiter(perSecond, 0)
 			for i, want := range c.want {
 				if wait, ok := l.Pretend(1, c.b); wait != want.wait || ok != want.ok {
 					t.Errorf("%s: request %d: %v, %v; want %v, %v", name, i, wait, ok, want.wait, want.ok)
@@ -362,7 +362,7 @@ func TestSemaphoreAfterItsHolders(t *testing.T) {
 }
 
 func BenchmarkLimiterTake(b *testing.B) {
-	l := NewLimiter(Rate{Requests: 1_000_000_000, Per: time.Second, Burst: 1_000_000_000})
+	l := NewLimiter(Rate{Requests: 1_000_000_000, Per: time.Second, Burst: 1_000_000_000}, 0)
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = l.Take(context.Background(), 1, Bounds{Wait: time.Second, Queue: 100})

@@ -47,7 +47,7 @@ func (m *model) forward(now time.Duration) {
 			break
 		}
 		m.fill(at)
-		m.tokens -= float64(w.cost)
+		m.tokens -= float64(w.tokens)
 		m.ends[w.id] = ending{"passed", at}
 		m.queue = m.queue[1:]
 	}
@@ -63,7 +63,7 @@ func (m *model) fill(now time.Duration) {
 
 func (m *model) queued() (cost int) {
 	for _, w := range m.queue {
-		cost += w.cost
+		cost += w.tokens
 	}
 	return cost
 }
@@ -74,7 +74,7 @@ func (m *model) take(now time.Duration, id, n int, b Bounds) {
 	wait := seconds(max(0, float64(m.queued()+cost)-m.tokens) / m.perSecond())
 	switch {
 	case len(m.queue) == 0 && m.tokens >= float64(cost):
-		m.tokens -= float64(cost)
+		m.tokens -= float64(n)
 		m.ends[id] = ending{"passed", now}
 	case len(m.queue) >= b.Queue:
 		m.ends[id] = ending{"full", now}
@@ -96,24 +96,43 @@ func (m *model) leave(now time.Duration, id int) {
 
 func (m *model) giveBack(now time.Duration, n int) {
 	m.forward(now)
-	m.tokens = min(float64(m.rate.Burst), m.tokens+float64(min(n, m.rate.Burst)))
+	m.tokens = min(float64(m.rate.Burst), m.tokens+float64(n))
+	m.forward(now)
+}
+
+// charge takes what was spent already. Nobody is refused for it unless the last would be.
+func (m *model) charge(now time.Duration, n int) {
+	m.forward(now)
+	m.tokens -= float64(n)
+	if len(m.queue) == 0 {
+		return
+	}
+	last := m.queue[len(m.queue)-1]
+	if now+seconds(max(0, float64(m.queued())-m.tokens)/m.perSecond()) > last.until {
+		m.thin(now)
+	}
 	m.forward(now)
 }
 
 func (m *model) setRate(now time.Duration, r Rate) {
 	m.forward(now)
 	m.rate, m.tokens = r, min(m.tokens, float64(r.Burst))
+	m.thin(now)
+	m.forward(now)
+}
+
+// thin refuses those whose turn comes too late now.
+func (m *model) thin(now time.Duration) {
 	all := m.queue
 	m.queue = nil
 	for _, w := range all {
-		w.cost = min(w.tokens, r.Burst)
+		w.cost = min(w.tokens, m.rate.Burst)
 		if now+seconds(max(0, float64(m.queued()+w.cost)-m.tokens)/m.perSecond()) > w.until {
 			m.ends[w.id] = ending{"refused", now}
 			continue
 		}
 		m.queue = append(m.queue, w)
 	}
-	m.forward(now)
 }
 
 // TestLimiterAgainstTheModel sends random crowds through both and compares everybody's fate.
@@ -130,7 +149,7 @@ func compare(t *testing.T, seed uint64) {
 	}
 	begin := time.Now()
 	first := anyRate()
-	limiter, reference := NewLimiter(first), newModel(first)
+	limiter, reference := NewLimiter(first, 0), newModel(first)
 	var mu sync.Mutex
 	ends := map[int]ending{}
 	type leaver struct {
@@ -141,13 +160,13 @@ func compare(t *testing.T, seed uint64) {
 	for id := range 80 {
 		time.Sleep(time.Duration(random.Int64N(int64(400 * time.Millisecond))))
 		now := time.Since(begin)
-		switch what := random.IntN(10); {
+		switch what := random.IntN(11); {
 		case what < 6:
 			n, b := 1+random.IntN(4), Bounds{Wait: time.Duration(random.Int64N(int64(3 * time.Second))), Queue: random.IntN(9)}
 			ctx, cancel := context.WithCancel(t.Context())
 			leavers = append(leavers, leaver{id, cancel})
 			go func() {
-				_, err := limiter.Take(ctx, n, b)
+				_, err := limiter.Take(ctx, float64(n), b)
 				mu.Lock()
 				defer mu.Unlock()
 				ends[id] = ending{fate(err), time.Since(begin)}
@@ -162,8 +181,12 @@ func compare(t *testing.T, seed uint64) {
 			}
 		case what < 9:
 			n := 1 + random.IntN(3)
-			limiter.Return(n)
+			limiter.Charge(float64(-n))
 			reference.giveBack(now, n)
+		case what < 10:
+			n := 1 + random.IntN(5)
+			limiter.Charge(float64(n))
+			reference.charge(now, n)
 		default:
 			r := anyRate()
 			limiter.SetRate(r)

@@ -6,15 +6,13 @@ import (
 	"time"
 )
 
-// Semaphore bounds how many hold a place at once. Those who find none wait in the order in which they came. A changed bound holds for those
-// who wait already; nobody loses a place to it.
+// Semaphore bounds how many hold a place at once. Those who find none wait in the order in which they came, tenants by turns. A changed bound
+// holds for those who wait already; nobody loses a place to it.
 type Semaphore struct {
 	mu    sync.Mutex
 	max   int
 	held  int
 	queue queue
-	timer *time.Timer
-	next  time.Time // of the timer; zero: not set
 }
 
 // NewSemaphore makes a semaphore of that many places.
@@ -25,16 +23,20 @@ func (s *Semaphore) Acquire(ctx context.Context, b Bounds) (waited time.Duration
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	now := time.Now()
-	w, refused := s.enter(now, b)
+	w, refused := s.enter(b)
 	if refused != nil {
 		return 0, refused
 	}
 	if w == nil {
 		return 0, nil
 	}
+	now := time.Now()
+	late := time.NewTimer(b.Wait)
+	defer late.Stop()
 	select {
 	case <-w.ready:
+	case <-late.C:
+		s.expire(w)
 	case <-ctx.Done():
 		s.leave(w)
 		return time.Since(now), context.Cause(ctx)
@@ -45,22 +47,32 @@ func (s *Semaphore) Acquire(ctx context.Context, b Bounds) (waited time.Duration
 	return time.Since(now), nil
 }
 
-func (s *Semaphore) enter(now time.Time, b Bounds) (*waiter, *Refused) {
+func (s *Semaphore) enter(b Bounds) (*waiter, *Refused) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held < s.max && s.queue.head == nil {
+	if s.held < s.max && s.queue.len == 0 {
 		s.held++
 		return nil, nil
 	}
-	if full := s.queue.len >= b.Queue; full || b.Wait <= 0 {
+	full, yields := s.queue.full(b)
+	if full || b.Wait <= 0 {
 		return nil, &Refused{Full: full}
 	}
-	w := &waiter{ready: make(chan struct{}), until: now.Add(b.Wait)}
-	s.queue.push(w)
-	if s.next.IsZero() || w.until.Before(s.next) {
-		s.alarm(now, w.until)
+	if yields != nil {
+		s.queue.release(yields, &Refused{Full: true})
 	}
+	w := &waiter{ready: make(chan struct{}), tokens: 1}
+	s.queue.push(w, b.Tenant)
 	return w, nil
+}
+
+// expire refuses a waiter that has waited long enough.
+func (s *Semaphore) expire(w *waiter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.lane != nil {
+		s.queue.release(w, &Refused{})
+	}
 }
 
 // leave gives up a place in the queue, or the place that came in the same moment.
@@ -68,7 +80,7 @@ func (s *Semaphore) leave(w *waiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case w.queued:
+	case w.lane != nil:
 		s.queue.remove(w)
 	case w.refused == nil:
 		s.held--
@@ -109,41 +121,8 @@ func (s *Semaphore) Held() (held, places, waiting int) {
 
 // advance hands free places on, in order.
 func (s *Semaphore) advance() {
-	for s.held < s.max && s.queue.head != nil {
+	for s.held < s.max && s.queue.len > 0 {
 		s.held++
-		s.queue.release(s.queue.head, nil)
-	}
-	if s.queue.head == nil && s.timer != nil {
-		s.timer.Stop()
-		s.next = time.Time{}
-	}
-}
-
-func (s *Semaphore) alarm(now, at time.Time) {
-	s.next = at
-	if s.timer == nil {
-		s.timer = time.AfterFunc(at.Sub(now), s.ring)
-		return
-	}
-	s.timer.Reset(at.Sub(now))
-}
-
-// ring refuses whoever has waited long enough.
-func (s *Semaphore) ring() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now, next := time.Now(), time.Time{}
-	for w := s.queue.head; w != nil; {
-		after := w.next
-		if !w.until.After(now) {
-			s.queue.release(w, &Refused{})
-		} else if next.IsZero() || w.until.Before(next) {
-			next = w.until
-		}
-		w = after
-	}
-	s.next = time.Time{}
-	if !next.IsZero() {
-		s.alarm(now, next)
+		s.queue.release(s.queue.head(), nil)
 	}
 }

@@ -2,9 +2,9 @@ package quota
 
 import (
 	"cmp"
-	"hash/maphash"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,7 +33,7 @@ type Gate struct {
 	mu      sync.Mutex
 	groups  map[string]*group // by what the upstream names; "": all requests
 	paths   map[uint64]string // the group that a path was seen in
-	seed    maphash.Seed
+	seed    uint64            // of the paths' hashes
 	dialect string
 	waiting int
 	label   string
@@ -70,7 +70,7 @@ func (g *Gate) Learn(r *http.Request, resp *http.Response, o Options, label stri
 	now := time.Now()
 	a, announced := Read(resp.Header, now, o)
 	hold, asked := time.Duration(0), false
-	if Refuses(resp) {
+	if Refuses(resp) && !Concurrent(resp) {
 		hold, asked = RetryAfter(resp.Header, now, o.Unit)
 		hold = min(hold, maxHold)
 	}
@@ -79,9 +79,7 @@ func (g *Gate) Learn(r *http.Request, resp *http.Response, o Options, label stri
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.groups == nil {
-		g.groups, g.paths, g.seed = map[string]*group{}, map[uint64]string{}, maphash.MakeSeed()
-	}
+	g.begin()
 	g.label = label
 	name := a.Group
 	if announced {
@@ -110,6 +108,13 @@ func (g *Gate) Learn(r *http.Request, resp *http.Response, o Options, label stri
 	g.tellLines(now)
 	g.settle(now)
 	return announced
+}
+
+// begin makes the tables of a gate that knows nothing yet.
+func (g *Gate) begin() {
+	if g.groups == nil {
+		g.groups, g.paths, g.seed = map[string]*group{}, map[uint64]string{}, rand.Uint64()
+	}
 }
 
 // settle notes until when the lock cannot be spared.
@@ -254,13 +259,13 @@ func (g *Gate) remember(r *http.Request, name string) {
 }
 
 func (g *Gate) exact(r *http.Request) uint64 {
-	return maphash.Comparable(g.seed, [2]string{r.Method, r.URL.Path})
+	return hash(g.seed, r.Method, r.URL.Path)
 }
 
 // rough is the first segment of the path, by which some upstreams tell their resources.
 func (g *Gate) rough(r *http.Request) uint64 {
 	segment, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	return maphash.Comparable(g.seed, [2]string{"", segment})
+	return hash(g.seed, "", segment)
 }
 
 // of is the group that a request belongs to, as far as answers have shown.

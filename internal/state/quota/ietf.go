@@ -2,6 +2,7 @@ package quota
 
 import (
 	"encoding/base64"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -96,6 +97,12 @@ func (r reader) ietf(a *Announcement) {
 		a.Group += "," + q.Name + partition(s.param("pk"))
 	}
 	a.Group = strings.TrimPrefix(a.Group, ",")
+}
+
+// Lists tells whether the answer has a RateLimit field in the form of a list with parameters, to which items can be added.
+func Lists(h http.Header) bool {
+	items := members(strings.Join(h["Ratelimit"], ","))
+	return len(items) > 0 && !slices.ContainsFunc(items, func(m member) bool { return count(m.param("r")) < 0 })
 }
 
 // dictionary reads limit=100, remaining=50, reset=30.

@@ -1,0 +1,383 @@
+package concurrency
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/setting"
+)
+
+// server answers each request after service, and so many at once; the others wait in its queue.
+type server struct {
+	service time.Duration
+	places  chan struct{}
+	mu      sync.Mutex
+	now     int
+	most    int
+}
+
+func newServer(places int, service time.Duration) *server {
+	return &server{service: service, places: make(chan struct{}, places)}
+}
+
+func (s *server) serve(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	s.now++
+	s.most = max(s.most, s.now)
+	s.mu.Unlock()
+	s.places <- struct{}{}
+	time.Sleep(s.service)
+	<-s.places
+	s.mu.Lock()
+	s.now--
+	s.mu.Unlock()
+	return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+}
+
+// crowd keeps n requests going for d.
+func (r *rig) crowd(chain http.RoundTripper, n int, d time.Duration) (done int) {
+	ctx, cancel := context.WithCancel(r.Context())
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for range n {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				req, _ := request(ctx, api)
+				resp, err := chain.RoundTrip(req)
+				if err != nil {
+					time.Sleep(10 * time.Millisecond)
+					continue
+				}
+				_ = resp.Body.Close()
+				mu.Lock()
+				done++
+				mu.Unlock()
+			}
+		})
+	}
+	time.Sleep(d)
+	cancel()
+	wg.Wait()
+	return done
+}
+
+// places is how many there are for api, and what changed.
+func (r *rig) places() Status {
+	var out Status
+	r.room.Status(func(s Status) { out = s })
+	return out
+}
+
+func adaptive(a Adaptive, edit func(*Config)) Level {
+	return level("defaults", func(c *Config) {
+		c.Adaptive, c.Queue, c.Wait = a, 1000, setting.Duration(time.Minute)
+		if edit != nil {
+			edit(c)
+		}
+	})
+}
+
+// An upstream that works on ten requests at once gets about so many, whatever max would allow, and works no less for it.
+func TestAdaptiveFindsTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := newServer(10, 100*time.Millisecond)
+		r.next = s.serve
+		chain := r.load(true, adaptive(Adaptive{On: true}, func(c *Config) { c.Max = 500 }))
+		if got := r.crowd(chain, 5, time.Second); got < 40 {
+			t.Fatalf("%d done", got) // the latency without a queue is known now
+		}
+		done := r.crowd(chain, 200, 2*time.Minute)
+		if got := r.places().Limit; got < 8 || got > 40 {
+			t.Errorf("the limit is %d for an upstream of 10 places", got)
+		}
+		if done < 11500 {
+			t.Errorf("%d done of 12000", done)
+		}
+	})
+}
+
+// An upstream that is never the bottleneck gets what max allows, and no more.
+func TestAdaptiveGrowsToMax(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := newServer(1000, 50*time.Millisecond)
+		r.next = s.serve
+		chain := r.load(true, adaptive(Adaptive{On: true, Min: 5, Max: 80}, nil))
+		if got := r.places(); got.Limit != 0 {
+			t.Errorf("before anything: %+v", got)
+		}
+		r.crowd(chain, 300, time.Minute)
+		if got := r.places(); got.Limit != 80 || s.most > 80 {
+			t.Errorf("%+v, %d at once", got, s.most)
+		}
+		if changes := r.places().Changes; len(changes) == 0 || len(changes) > 16 || changes[len(changes)-1].Reason != "latency" {
+			t.Errorf("%v", changes)
+		}
+	})
+}
+
+// A limit that is not used does not grow: it would tell nothing when it is.
+func TestAdaptiveUnused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := newServer(1000, 50*time.Millisecond)
+		r.next = s.serve
+		chain := r.load(true, adaptive(Adaptive{On: true}, nil))
+		r.crowd(chain, 3, time.Minute)
+		if got := r.places(); got.Limit != firstPlaces {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestGovernorBounds sends random answers through: whatever comes, the limit keeps its bounds.
+func TestGovernorBounds(t *testing.T) {
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		var g governor
+		c := Default()
+		c.Max = 1 + random.IntN(300)
+		c.Adaptive = Adaptive{On: seed%4 != 0, Min: 1 + random.IntN(c.Max)}
+		g.configure(c)
+		low, high := c.bounds()
+		if !c.Adaptive.On {
+			low, high = 1, c.Max
+		}
+		now := time.Now()
+		for range 2000 {
+			now = now.Add(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
+			switch random.IntN(20) {
+			case 0:
+				g.back(now, now.Add(-time.Duration(random.Int64N(int64(time.Second)))), random.IntN(2*c.Max))
+			default:
+				g.sample(now, time.Duration(random.Int64N(int64(time.Hour)))>>random.IntN(40)-time.Second, random.IntN(2*c.Max))
+			}
+			if got := g.places(); got < low || got > high {
+				t.Fatalf("seed %d: %d places, within %d and %d", seed, got, low, high)
+			}
+		}
+	}
+}
+
+// signal is an answer that says so many are too many.
+func signal(status int, lines ...string) func(*http.Request) (*http.Response, error) {
+	return func(*http.Request) (*http.Response, error) {
+		h := http.Header{}
+		for _, l := range lines {
+			name, value, _ := strings.Cut(l, ": ")
+			h.Set(name, value)
+		}
+		return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(""))}, nil
+	}
+}
+
+func TestSignals(t *testing.T) {
+	for name, c := range map[string]struct {
+		next func(*http.Request) (*http.Response, error)
+		want [2]int // places afterwards of ten in flight, with adaptive off and on
+	}{
+		"stripe, the whole account": {signal(429, "Stripe-Rate-Limited-Reason: global-concurrency"), [2]int{7, 7}},
+		"stripe, one endpoint":      {signal(503, "Stripe-Rate-Limited-Reason: endpoint-concurrency"), [2]int{7, 7}},
+		"stripe, the rate":          {signal(429, "Stripe-Rate-Limited-Reason: global-rate"), [2]int{100, 20}},
+		"twilio":                    {signal(429, "Twilio-Concurrent-Requests: 11"), [2]int{7, 7}},
+		"twilio, nothing wrong":     {signal(200, "Twilio-Concurrent-Requests: 1"), [2]int{100, 20}},
+		"ietf": {signal(429, `RateLimit: "c";r=0, "d";r=5`, `RateLimit-Policy: "c";q=10;qu="concurrent-requests", "d";q=10;w=1`),
+			[2]int{7, 7}},
+		"ietf, the rate too": {signal(429, `RateLimit: "c";r=0, "d";r=0;t=1`, `RateLimit-Policy: "c";q=10;qu="concurrent-requests", "d";q=10;w=1`),
+			[2]int{100, 20}},
+		"ietf, from a cache": {signal(429, "Age: 5", `RateLimit: "c";r=0`, `RateLimit-Policy: "c";q=10;qu="concurrent-requests"`), [2]int{100, 20}},
+		"a bare 503":         {signal(503), [2]int{100, 20}},
+		"a timeout": {func(*http.Request) (*http.Response, error) {
+			return nil, &exchange.Failure{Code: exchange.UpstreamTimeout}
+		},
+			[2]int{100, 7}},
+		"a reset": {func(*http.Request) (*http.Response, error) {
+			return nil, &exchange.Failure{Code: exchange.UpstreamReset}
+		}, [2]int{100, 20}},
+	} {
+		for i, on := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				chain := r.load(true, adaptive(Adaptive{On: on}, nil))
+				var open []*http.Response
+				for range 9 {
+					open = append(open, r.open(chain, api))
+				}
+				time.Sleep(time.Second)
+				r.next = c.next
+				req, _ := request(t.Context(), api)
+				resp, err := chain.RoundTrip(req)
+				if (err != nil) != (resp == nil) {
+					t.Fatal(resp, err)
+				}
+				got := r.places()
+				if got.Limit != c.want[i] || got.Max != 100 {
+					t.Errorf("%s, adaptive %v: %+v; want %d places", name, on, got, c.want[i])
+				}
+				if news := len(got.Changes) == 1 && got.Changes[0].Reason != ""; news != (c.want[i] == 7) {
+					t.Errorf("%s: changes %v", name, got.Changes)
+				}
+				for _, o := range open {
+					_ = o.Body.Close()
+				}
+			})
+		}
+	}
+}
+
+// What was sent before the limit shrank says nothing new; what is lost comes back in a minute where the limit does not adapt.
+func TestRetreatAndRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(true, adaptive(Adaptive{}, func(c *Config) { c.Max = 60 }))
+		crowded := signal(429, "Stripe-Rate-Limited-Reason: global-concurrency")
+		r.next = func(req *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return crowded(req)
+		}
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				req, _ := request(t.Context(), api)
+				if resp, err := chain.RoundTrip(req); err == nil {
+					_ = resp.Body.Close()
+				}
+			})
+		}
+		wg.Wait()
+		if got := r.places().Limit; got != 14 {
+			t.Errorf("twenty refusals of one moment left %d places; want 14", got)
+		}
+		r.next = signal(200)
+		for i, want := range []int{14, 29, 44, 59, 60} {
+			_ = r.open(chain, api).Body.Close()
+			if got := r.places().Limit; got != want {
+				t.Errorf("after %ds there are %d places; want %d", 15*i, got, want)
+			}
+			time.Sleep(15 * time.Second)
+		}
+	})
+}
+
+// A reload keeps what was found out, within the new bounds.
+func TestAdaptiveReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.load(true, adaptive(Adaptive{On: true}, nil))
+		chain := r.load(true, adaptive(Adaptive{On: true}, nil))
+		_ = r.open(chain, api).Body.Close()
+		for _, c := range []struct {
+			a         Adaptive
+			max, want int
+		}{
+			{Adaptive{On: true, Min: 30}, 100, 30}, {Adaptive{On: true}, 100, 30}, {Adaptive{On: true, Max: 10}, 100, 10}, {Adaptive{}, 100, 100},
+			{Adaptive{}, 50, 50}, {Adaptive{On: true}, 50, 20}, {Adaptive{On: true}, 5, 5},
+		} {
+			r.load(true, adaptive(c.a, func(l *Config) { l.Max = c.max }))
+			if got := r.places(); got.Limit != c.want || got.Max != c.max || got.Adaptive != c.a.String() {
+				t.Errorf("%+v: %+v", c, got)
+			}
+		}
+		families, err := r.reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := 0.0
+		for _, f := range families {
+			if f.GetName() == "httpowerd_concurrency_limit" {
+				told = f.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		if told != 5 {
+			t.Errorf("the metric says %v", told)
+		}
+	})
+}
+
+func TestAdaptiveSetting(t *testing.T) {
+	for text, c := range map[string]struct {
+		in   any
+		want Adaptive
+		fine bool
+	}{
+		"off":                {"off", Adaptive{}, true},
+		"on":                 {true, Adaptive{On: true}, true},
+		"{min: 5}":           {map[string]any{"min": int64(5)}, Adaptive{On: true, Min: 5}, true},
+		"{max: 5}":           {map[string]any{"max": int64(5)}, Adaptive{On: true, Max: 5}, true},
+		"{min: 1, max: 5}":   {map[string]any{"min": int64(1), "max": int64(5)}, Adaptive{On: true, Min: 1, Max: 5}, true},
+		"a word":             {"maybe", Adaptive{}, false},
+		"a number":           {int64(5), Adaptive{}, false},
+		"nothing of each":    {map[string]any{"min": int64(0)}, Adaptive{}, false},
+		"too much":           {map[string]any{"max": int64(maxMax + 1)}, Adaptive{}, false},
+		"another key":        {map[string]any{"start": int64(5)}, Adaptive{}, false},
+		"a number in words":  {map[string]any{"min": "5"}, Adaptive{}, false},
+		"a fraction of some": {map[string]any{"min": 1.5}, Adaptive{}, false},
+	} {
+		var a Adaptive
+		if err := a.DecodeSetting(c.in); (err == nil) != c.fine || a != c.want || c.fine && a.String() != text {
+			t.Errorf("%s: %v, %+v", text, err, a)
+		}
+	}
+	for want, a := range map[string]Adaptive{
+		"adaptive: its max (200) must not be above max beside it (100)": {On: true, Max: 200},
+		"adaptive: its min (50) must not be above its max":              {On: true, Min: 50, Max: 40},
+		"adaptive: its min (101) must not be above its max":             {On: true, Min: 101},
+	} {
+		c := Default()
+		c.Adaptive = a
+		if faults := c.Validate(); len(faults) != 1 || faults[0].Error() != want {
+			t.Errorf("%v; want %s", faults, want)
+		}
+	}
+}
+
+// Tenants take turns: one with many requests does not keep another waiting.
+func TestTenantsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(true, level("defaults", func(c *Config) { c.Max, c.Queue, c.Wait = 1, 6, setting.Duration(time.Minute) }))
+		first := r.open(chain, api)
+		var mu sync.Mutex
+		var order []string
+		join := func(tenant string) {
+			go func() {
+				req, x := request(t.Context(), api)
+				x.Tenant = tenant
+				resp, err := chain.RoundTrip(req)
+				mu.Lock()
+				defer mu.Unlock()
+				if errors.As(err, new(*exchange.Refusal)) {
+					order = append(order, "-"+tenant)
+					return
+				}
+				order = append(order, tenant)
+				_ = resp.Body.Close()
+			}()
+			synctest.Wait()
+		}
+		for range 6 {
+			join("a")
+		}
+		join("b") // the queue is full: one of a's six gives way
+		join("b")
+		join("c")
+		join("a") // has more than the others: refused
+		_ = first.Body.Close()
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if got := strings.Join(order, " "); got != "-a -a -a -a a b c a b a" {
+			t.Errorf("%s", got)
+		}
+	})
+}

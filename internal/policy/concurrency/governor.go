@@ -1,0 +1,209 @@
+package concurrency
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/state/quota"
+)
+
+// The numbers of the adaptive limit. It compares the latency of a short window with that of a time without a queue at the upstream: as long as they
+// are alike the limit grows by the root of itself; where the short one is more than half as long again, it shrinks in proportion. What the latency
+// without a queue is, is found out again and again: of itself where few requests are in flight, else by halving the limit for a moment.
+const (
+	firstPlaces = 20                     // at the begin, within the bounds
+	windowTime  = 100 * time.Millisecond // of a short window, at least
+	windowSize  = 10                     // answers in it, at least
+	tolerance   = 1.5                    // of the latency without a queue are no sign of one
+	least       = 0.5                    // of the limit are left by one window
+	smoothing   = 0.2                    // of what a window asks for is done
+	believed    = 30 * time.Second       // is a latency without a queue
+	retreat     = 0.7                    // of what was in flight is left after the upstream said that it was too much
+	recovery    = time.Minute            // in which a limit that does not adapt grows back from nothing to its whole
+)
+
+// governor decides how many places there are.
+type governor struct {
+	active atomic.Bool // on, or below what is written: somebody must look
+
+	mu        sync.Mutex
+	on        bool
+	min, max  float64
+	limit     float64
+	base      float64   // latency without a queue, in seconds; 0: not known
+	baseAt    time.Time // it was found
+	resume    float64   // the limit to return to when that is found out; 0: it is not looked for
+	settled   bool      // the halved limit has had a window to show
+	begin     time.Time
+	sum       float64
+	n         int
+	peak      int       // in flight
+	retreated time.Time // what was sent before says nothing new
+	grown     time.Time // recovery is reckoned up to here
+}
+
+// configure sets the bounds, and keeps what was found out within them.
+func (g *governor) configure(c Config) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	low, high := c.bounds()
+	switch {
+	case !c.Adaptive.On:
+		g.min, g.max, g.limit = 1, float64(c.Max), float64(c.Max)
+	case !g.on:
+		g.min, g.max = float64(low), float64(high)
+		g.limit = min(g.max, max(g.min, firstPlaces))
+	default:
+		g.min, g.max = float64(low), float64(high)
+		g.limit = min(g.max, max(g.min, g.limit))
+	}
+	g.on, g.resume = c.Adaptive.On, 0
+	g.active.Store(g.on)
+}
+
+// places is how many there should be now.
+func (g *governor) places() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return int(g.limit)
+}
+
+// sample takes in an answer's latency, and how many were in flight then. It grows back what was lost, or looks at a window that is full. It tells
+// whether the number of places changed.
+func (g *governor) sample(now time.Time, took time.Duration, inFlight int) (changed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before := int(g.limit)
+	if !g.on {
+		g.recover(now)
+		return int(g.limit) != before
+	}
+	if g.n == 0 {
+		g.begin = now
+	}
+	g.n, g.sum, g.peak = g.n+1, g.sum+max(0, took.Seconds()), max(g.peak, inFlight)
+	if g.n >= windowSize && now.Sub(g.begin) >= windowTime {
+		g.window(now)
+	}
+	return int(g.limit) != before
+}
+
+// recover grows a limit that does not adapt back to what is written.
+func (g *governor) recover(now time.Time) {
+	g.limit = min(g.max, g.limit+g.max*float64(now.Sub(g.grown))/float64(recovery))
+	g.grown = now
+	if g.limit >= g.max {
+		g.active.Store(false)
+	}
+}
+
+// window ends a short window.
+func (g *governor) window(now time.Time) {
+	short := max(g.sum/float64(g.n), 1e-6)
+	busy := 2*g.peak >= int(g.limit)
+	g.n, g.sum, g.peak = 0, 0, 0
+	if g.resume > 0 && !g.settled {
+		g.settled = true
+		return
+	}
+	if g.resume > 0 {
+		g.base, g.limit, g.resume = 0, min(g.max, max(g.min, g.resume)), 0
+	}
+	if g.base == 0 || short <= g.base || !busy && now.Sub(g.baseAt) >= believed {
+		g.base, g.baseAt = short, now
+	}
+	if now.Sub(g.baseAt) >= believed {
+		g.resume, g.settled = g.limit, false
+		g.limit = max(g.min, g.limit/2)
+		return
+	}
+	gradient := min(1, max(least, tolerance*g.base/short))
+	if gradient == 1 && !busy {
+		return // more places would tell nothing: these are not used
+	}
+	next := g.limit*gradient + math.Sqrt(g.limit)
+	g.limit = min(g.max, max(g.min, g.limit+(next-g.limit)*smoothing))
+}
+
+// back takes places away because an upstream said, or showed, that too many were in flight. What was sent before it last did so is no news.
+func (g *governor) back(now, sent time.Time, inFlight int) (changed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.retreated.IsZero() && !sent.After(g.retreated) {
+		return false
+	}
+	g.retreated, g.grown, g.resume = now, now, 0
+	g.limit = max(g.min, retreat*min(g.limit, float64(inFlight)))
+	g.n, g.sum, g.peak = 0, 0, 0
+	g.active.Store(true)
+	return true
+}
+
+// watch is what is remembered of an attempt until its answer comes.
+type watch struct {
+	on     bool
+	sent   time.Time
+	waited time.Duration // for limits, up to then
+}
+
+func (p *places) watch(x *exchange.Exchange) watch {
+	w := watch{sent: time.Now()}
+	for _, h := range p.held {
+		w.on = w.on || h.governor.active.Load()
+	}
+	if w.on {
+		w.waited = limitWait(x)
+	}
+	return w
+}
+
+func limitWait(x *exchange.Exchange) (d time.Duration) {
+	x.Read(func(s *exchange.Story) { d = s.LimitWait })
+	return d
+}
+
+// refuses tells whether an answer of that status may say that too many requests are in flight.
+func refuses(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
+}
+
+// report tells the governors how an attempt ended. Errors and refusals say nothing about latency; a timeout says that it was too long.
+func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err error) {
+	now := time.Now()
+	var failure *exchange.Failure
+	late := errors.As(err, &failure) && failure.Code == exchange.UpstreamTimeout
+	crowded := err == nil && quota.Concurrent(resp)
+	answered := err == nil && resp.StatusCode < http.StatusInternalServerError && !refuses(resp.StatusCode)
+	took := now.Sub(w.sent)
+	if answered && w.on {
+		took -= limitWait(x) - w.waited
+	}
+	for _, h := range p.held {
+		inFlight, _, _ := h.Held()
+		switch g := &h.governor; {
+		case crowded:
+			if g.back(now, w.sent, inFlight) {
+				h.change("the upstream refused a request because too many are in flight")
+			}
+		case late && g.adapts():
+			if g.back(now, w.sent, inFlight) {
+				h.change("a request timed out")
+			}
+		case answered && g.active.Load():
+			if g.sample(now, took, inFlight) {
+				h.change(latency)
+			}
+		}
+	}
+}
+
+func (g *governor) adapts() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.on
+}

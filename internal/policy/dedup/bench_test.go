@@ -1,0 +1,95 @@
+package dedup
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/state"
+)
+
+type fixed struct{ strings.Reader }
+
+func (*fixed) Close() error { return nil }
+
+func chain(b *testing.B, methods ...string) (http.RoundTripper, *fixed) {
+	var keeper state.Keeper
+	c := Default()
+	c.Methods = methods
+	body := &fixed{}
+	next := exchange.RoundTripperFunc(func(*http.Request) (*http.Response, error) {
+		body.Reset("body")
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: body, ContentLength: 4}, nil
+	})
+	g := keeper.Begin()
+	stage := New(nil).Stage(state.Scope{Generation: g, Policy: "p"}, c, Key{})
+	g.Commit()
+	b.Cleanup(keeper.Close)
+	return exchange.Chain(next, stage), body
+}
+
+func usual(ctx context.Context, method, body string) *http.Request {
+	r, _ := ask(ctx, method, body, "Accept", "application/json", "Accept-Encoding", "gzip", "Authorization", "Bearer 0123456789abcdef0123456789abcdef",
+		"User-Agent", "example/1.0", "Content-Type", "application/json", "X-Request-Id", "0123456789abcdef")
+	return r
+}
+
+func run(b *testing.B, chain http.RoundTripper, r *http.Request) {
+	resp, err := chain.RoundTrip(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+}
+
+// BenchmarkNothing is what the others are to be compared with.
+func BenchmarkNothing(b *testing.B) {
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	chain, _ := chain(b, "HEAD")
+	r := usual(ctx, "GET", "")
+	b.ReportAllocs()
+	for b.Loop() {
+		run(b, chain, r)
+	}
+}
+
+// BenchmarkLeader is a request that nobody follows.
+func BenchmarkLeader(b *testing.B) {
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	chain, _ := chain(b, "GET")
+	r := usual(ctx, "GET", "")
+	b.ReportAllocs()
+	for b.Loop() {
+		run(b, chain, r)
+	}
+}
+
+func BenchmarkKey(b *testing.B) {
+	s := &stage{room: New(nil), policy: "p"}
+	r := usual(b.Context(), "GET", "")
+	x := exchange.From(r.Context())
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = s.keyOf(r, x)
+	}
+}
+
+// BenchmarkReplay is a keyed write that was answered before.
+func BenchmarkReplay(b *testing.B) {
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	chain, _ := chain(b, "POST")
+	r := usual(ctx, "POST", "body")
+	r.Header["Idempotency-Key"] = []string{"0b5f7c1e-5c0e-4f8e-9d50-0b1d0d5c7a11"}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Body = io.NopCloser(strings.NewReader("body"))
+		run(b, chain, r)
+	}
+}

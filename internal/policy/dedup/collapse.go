@@ -1,0 +1,287 @@
+package dedup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"httpowerd/internal/exchange"
+)
+
+// collapse gives a safe request the answer of an identical one that runs, or makes it the one that runs.
+func (s *stage) collapse(r *http.Request, x *exchange.Exchange) (*http.Response, error) {
+	k, why := s.keyOf(r, x)
+	if why != "" {
+		return s.alone(r, x, why)
+	}
+	if s.observe {
+		return s.watch(r, x, k)
+	}
+	if a := s.group.lingeringAnswer(k); a != nil {
+		s.note(x, roleReplayed)
+		resp := a.response(r)
+		aged(resp, a.complete)
+		return resp, nil
+	}
+	f, w, why := s.group.join(k)
+	switch {
+	case why != "":
+		return s.alone(r, x, why)
+	case w == nil:
+		return s.lead(f, &f.first, r, x)
+	}
+	return s.follow(f, w, r, x)
+}
+
+// watch is collapse in observe mode.
+func (s *stage) watch(r *http.Request, x *exchange.Exchange, k digest) (*http.Response, error) {
+	f := s.group.enter(k)
+	if f == nil {
+		return s.pass(r, x, observedFollower)
+	}
+	defer f.exit()
+	s.note(x, roleLeader)
+	return s.next.RoundTrip(r)
+}
+
+// enter lists a flight that nobody can follow; nil where one is there.
+func (g *group) enter(k digest) *flight {
+	s := g.of(&k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flights[k] != nil {
+		return nil
+	}
+	f := &flight{group: g, shard: s, key: k}
+	if g.flights.Load() < maxFlights {
+		f.list()
+	}
+	return f
+}
+
+func (f *flight) exit() {
+	f.shard.mu.Lock()
+	f.unlist()
+	f.shard.mu.Unlock()
+}
+
+// turn is one leader's time: one request to the stages below, on a leash. When its client leaves, it goes on for those who follow.
+type turn struct {
+	leash
+	flight *flight
+	gone   bool    // its client does not want the answer any more; shard.mu guards it
+	shared *shared // its answer, while that comes for several; shard.mu guards it
+	body   soloBody
+}
+
+var errNobody = fmt.Errorf("nobody waits for the answer any more: %w", context.Canceled)
+
+// lead sends the request, for itself and for all who follow.
+func (s *stage) lead(f *flight, t *turn, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
+	t.flight = f
+	x.Update(func(story *exchange.Story) { story.Dedup = roleLeader })
+	sent, own := t.hold(r, x, t.clientLeft)
+	returned := false
+	defer func() {
+		if !returned {
+			t.fail(nil) // a panic goes on to whoever called
+		}
+		s.room.metrics.count(x.Label(), roleLeader)
+	}()
+	resp, err := s.next.RoundTrip(sent)
+	returned = true
+	x.Join(own)
+	if err != nil || resp == nil || resp.Body == nil {
+		t.fail(err)
+		return resp, err
+	}
+	t.headed.Store(true)
+	return t.head(resp, method(r) == http.MethodHead), nil
+}
+
+// clientLeft tells whether the turn goes on.
+func (t *turn) clientLeft() bool {
+	f := t.flight
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	t.gone = true
+	if t.shared != nil {
+		t.shared.leaderLeft()
+	}
+	if f.leader != t || len(f.waiters) > 0 {
+		return f.leader == t
+	}
+	f.unlist() // before it is cancelled: whoever comes now begins anew
+	return false
+}
+
+// fail ends a turn without an answer. What any other leader would meet again is for everybody; else the next one tries, and the others wait for it.
+func (t *turn) fail(err error) {
+	t.loose()
+	var refusal *exchange.Refusal
+	var failure *exchange.Failure
+	f := t.flight
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	if errors.As(err, &refusal) || errors.As(err, &failure) && failure.Permanent {
+		f.tell(verdict{err: err})
+		return
+	}
+	f.promote()
+}
+
+// head ends the time in which others may follow, and decides who gets the answer.
+func (t *turn) head(resp *http.Response, bare bool) *http.Response {
+	f, g := t.flight, t.flight.group
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	f.unlist()
+	if len(f.waiters) == 0 && g.linger <= 0 {
+		return t.solo(resp)
+	}
+	why := unshared(resp)
+	if why == "" && !bare && resp.ContentLength > int64(g.maxBody) {
+		why = whyTooLarge
+	}
+	if why != "" {
+		if len(f.waiters) > 0 {
+			f.refuse()
+			f.tell(verdict{why: why})
+		}
+		return t.solo(resp)
+	}
+	linger := g.linger > 0 && lingers(resp)
+	switch {
+	case len(f.waiters) == 0 && !linger:
+		return t.solo(resp)
+	case resp.Body == http.NoBody:
+		a := &answer{head: headOf(resp), complete: time.Now(), free: func() {}}
+		a.head.Trailer = resp.Trailer.Clone()
+		f.answered(a, linger)
+		return t.solo(resp)
+	}
+	return t.share(resp, linger)
+}
+
+// answered gives an answer to all who follow. shard.mu is held.
+func (f *flight) answered(a *answer, linger bool) {
+	a.holders.Add(int32(len(f.waiters)))
+	if linger {
+		f.keep(a)
+	}
+	f.tell(verdict{answer: a})
+}
+
+// solo is an answer that nobody else gets.
+func (t *turn) solo(resp *http.Response) *http.Response {
+	if resp.Body == http.NoBody {
+		t.loose()
+		return resp
+	}
+	t.body.ReadCloser, t.body.leash = resp.Body, &t.leash
+	resp.Body = t.body.able()
+	return resp
+}
+
+// soloBody is a body that frees the leash with its Close.
+type soloBody struct {
+	io.ReadCloser
+	leash *leash
+}
+
+func (b *soloBody) Close() error {
+	defer b.leash.loose()
+	return b.ReadCloser.Close()
+}
+
+// able keeps the body's ability to be written to (101) or to write itself.
+func (b *soloBody) able() io.ReadCloser {
+	if w, ok := b.ReadCloser.(io.Writer); ok {
+		return &duplex{b, w}
+	}
+	if w, ok := b.ReadCloser.(io.WriterTo); ok {
+		return &writerTo{b, w}
+	}
+	return b
+}
+
+type duplex struct {
+	io.ReadCloser
+	io.Writer
+}
+
+type writerTo struct {
+	io.ReadCloser
+	io.WriterTo
+}
+
+// follow waits for the answer of the flight.
+func (s *stage) follow(f *flight, w *waiter, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
+	ctx, begin := r.Context(), time.Now()
+	timer := time.NewTimer(s.config.Wait.D())
+	defer timer.Stop()
+	var v verdict
+	var left error
+	select {
+	case v = <-w.told:
+	case <-timer.C:
+		left = s.lateBy(f, w, &v)
+	case <-ctx.Done():
+		left = s.goneBy(ctx, f, w, &v)
+	}
+	x.Update(func(story *exchange.Story) { story.Upstream += time.Since(begin) })
+	switch {
+	case left == nil && v.lead:
+		t := &turn{}
+		f.shard.mu.Lock()
+		f.leader = t
+		f.shard.mu.Unlock()
+		return s.lead(f, t, r, x)
+	case left == nil && v.why != "":
+		return s.alone(r, x, v.why)
+	}
+	s.note(x, roleFollower)
+	switch {
+	case left != nil:
+		return nil, left
+	case v.err != nil:
+		return nil, v.err
+	}
+	return v.answer.response(r), nil
+}
+
+// lateBy ends a follower's wait, unless it has just been told something. An answer without a length whose head is here is a stream, as it turns out.
+func (s *stage) lateBy(f *flight, w *waiter, v *verdict) error {
+	if !f.leave(w) {
+		*v = <-w.told
+		return nil
+	}
+	f.shard.mu.Lock()
+	growing := f.leader != nil && f.leader.shared != nil && f.leader.shared.endless
+	f.shard.mu.Unlock()
+	if growing {
+		v.why = whyStream
+		return nil
+	}
+	return exchange.Refuse(exchange.DedupTimeout, "the answer to an identical request, meant for this one too, did not come within %s", s.config.Wait)
+}
+
+// goneBy ends the wait of a follower whose client left or whose time is over. What it was told goes on to the next.
+func (s *stage) goneBy(ctx context.Context, f *flight, w *waiter, v *verdict) error {
+	if !f.leave(w) {
+		*v = <-w.told
+		if v.answer != nil {
+			v.answer.drop()
+		}
+		if v.lead {
+			f.pass()
+		}
+	}
+	if cause := context.Cause(ctx); !timeIsOver(cause) {
+		return cause
+	}
+	return exchange.Refuse(exchange.DedupTimeout, "the answer to an identical request, meant for this one too, did not come before its deadline")
+}

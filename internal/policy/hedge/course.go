@@ -1,0 +1,330 @@
+package hedge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/state"
+)
+
+// course is the way of one request. Its first attempt runs in the caller's goroutine and costs no other one; a timer, started when that attempt
+// begins below the proxy's own limits, runs each hedge. A hedge that wins cancels the first attempt, which makes the caller return.
+type course struct {
+	*plan
+	request *http.Request
+	x       *exchange.Exchange
+	times   *latency // nil: a fixed duration
+	cancel  context.CancelCauseFunc
+	body    held
+
+	mu     sync.Mutex
+	began  time.Time     // the first attempt; zero: not yet
+	after  time.Duration // that, a hedge is sent; 0: none is
+	timer  *time.Timer
+	sent   int      // hedges
+	out    []*hedge // those that run
+	closed bool     // no more hedges
+	over   bool     // an answer was taken, or nobody waits any more
+	winner *hedge   // nil: none, or the first attempt
+	landed chan struct{}
+}
+
+// run makes the first attempt and returns the answer that was taken.
+func (c *course) run() (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(c.request.Context())
+	c.cancel = cancel
+	returned := false
+	defer func() {
+		if !returned {
+			c.abandon() // the panic goes on to whoever called
+		}
+	}()
+	resp, err := c.next.RoundTrip(c.request.WithContext(c.x.WithLane(ctx, c)))
+	resp, err = c.settle(resp, err)
+	returned = true
+	return resp, err
+}
+
+// Begin is the first attempt's: the upstream's time starts now, not while the proxy's own limits hold the request.
+func (c *course) Begin(now time.Time) (string, time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.began.IsZero() {
+		c.began, c.after = now, c.delay(c.times, now)
+		if c.after > 0 && !c.closed {
+			c.timer = time.AfterFunc(c.after, c.fire)
+		}
+	}
+	return "", 0, false
+}
+
+// settle takes the first attempt's end, where it is good or nothing better can come, or else waits for the hedges that are out.
+func (c *course) settle(resp *http.Response, err error) (*http.Response, error) {
+	fine, ctx := good(resp, err), c.request.Context()
+	c.mu.Lock()
+	c.close()
+	for !fine && c.winner == nil && len(c.out) > 0 && ctx.Err() == nil {
+		c.mu.Unlock()
+		select {
+		case <-c.landed:
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+	}
+	won, losers := c.winner, c.end()
+	c.mu.Unlock()
+	c.free(losers)
+	if c.times != nil && !c.began.IsZero() && (fine || won != nil) {
+		// Where a hedge won, this is how long the first attempt would have taken at least: what hedging cuts off must not make the quantile sink.
+		now := time.Now()
+		c.times.add(now, now.Sub(c.began))
+	}
+	if won == nil {
+		return c.body.hold(resp, err, c.cancel)
+	}
+	c.cancel(nil)
+	if resp != nil {
+		go drop(resp)
+	}
+	return won.body.hold(won.resp, nil, won.cancel)
+}
+
+// close sends no more hedges. c.mu is held.
+func (c *course) close() {
+	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+// end lets nobody win any more, and returns the hedges that are still out. c.mu is held.
+func (c *course) end() []*hedge {
+	losers := c.out
+	c.over, c.out = true, nil
+	return losers
+}
+
+// free ends the attempts that are still open, after end.
+func (c *course) free(losers []*hedge) {
+	if c.sent == 0 {
+		return
+	}
+	c.x.EndOpen(time.Now(), endOf(c.request.Context()))
+	for _, h := range losers {
+		h.cancel(exchange.ErrSuperseded)
+	}
+}
+
+// endOf names what ended the attempts that are still open.
+func endOf(ctx context.Context) exchange.Code {
+	var failure *exchange.Failure
+	switch {
+	case ctx.Err() == nil:
+		return exchange.Superseded
+	case errors.As(context.Cause(ctx), &failure):
+		return failure.Code
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return exchange.UpstreamTimeout
+	}
+	return exchange.ClientGone
+}
+
+// abandon frees everything where the first attempt panicked.
+func (c *course) abandon() {
+	c.mu.Lock()
+	c.close()
+	won, losers := c.winner, c.end()
+	c.mu.Unlock()
+	c.free(losers)
+	c.cancel(nil)
+	if won != nil {
+		won.cancel(nil)
+		go drop(won.resp)
+	}
+}
+
+// fire is the timer's: it sends a hedge, in a goroutine of its own.
+func (c *course) fire() {
+	if h := c.launch(); h != nil {
+		h.run()
+	}
+}
+
+// launch makes the next hedge, where there may be one. The lock keeps the caller, and with it the request, here meanwhile.
+func (c *course) launch() (h *hedge) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	defer func() {
+		if recover() != nil {
+			h = nil
+			c.refuse(resultPanicked)
+		}
+	}()
+	if c.scarce != nil && c.scarce(c.x, c.request) {
+		return c.refuse(resultScarce)
+	}
+	budget := c.budgets.Get(state.KeyOf(c.x))
+	reservation, ok := budget.Reserve()
+	switch {
+	case !ok:
+		return c.refuse(resultBudget)
+	case c.observes():
+		budget.Return(reservation)
+		c.x.Observe("hedge")
+		return c.refuse(resultObserved)
+	}
+	ctx, cancel := context.WithCancelCause(c.request.Context())
+	h = &hedge{course: c, cancel: cancel, budget: budget, reservation: reservation}
+	// A copy: a hedge that loses may outlive the exchange, whose fields are then anybody's to change.
+	h.request = c.request.Clone(c.x.WithLane(ctx, h))
+	if c.landed == nil {
+		c.landed = make(chan struct{}, c.config.Extra)
+	}
+	c.sent++
+	c.out = append(c.out, h)
+	return h
+}
+
+// refuse counts why there is no hedge, and that there will be none. c.mu is held.
+func (c *course) refuse(result string) *hedge {
+	c.close()
+	c.metrics.count(c.x.Label(), result)
+	return nil
+}
+
+// hedge is one more attempt.
+type hedge struct {
+	course      *course
+	request     *http.Request
+	cancel      context.CancelCauseFunc
+	budget      *state.Budget
+	reservation state.Reservation
+	begun       bool // course.mu guards it
+	resp        *http.Response
+	body        held
+}
+
+// Begin is the hedge's: its limits let it through, and the time until the next one starts.
+func (h *hedge) Begin(time.Time) (string, time.Duration, bool) {
+	c := h.course
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h.begun = true
+	if !c.closed && c.sent < c.config.Extra {
+		c.timer.Reset(c.after)
+	}
+	return exchange.ReasonHedge, c.after, true
+}
+
+// run sends the hedge. A defect below must not end the process: nobody else is on this goroutine to catch it.
+func (h *hedge) run() {
+	var resp *http.Response
+	err := errPanicked
+	defer func() {
+		_ = recover()
+		h.land(resp, err)
+	}()
+	resp, err = h.course.next.RoundTrip(h.request)
+}
+
+var errPanicked = errors.New("the attempt panicked")
+
+// land takes the hedge's end.
+func (h *hedge) land(resp *http.Response, err error) {
+	c := h.course
+	c.mu.Lock()
+	result := h.result(resp, err)
+	if !c.over {
+		c.close() // an upstream in trouble, or a limit that is reached, gets no more of them
+		c.out = slices.DeleteFunc(c.out, func(other *hedge) bool { return other == h })
+	}
+	var losers []*hedge
+	if result == resultWon {
+		c.winner, c.over, h.resp = h, true, resp
+		losers, c.out = c.out, nil
+		c.x.EndOpen(time.Now(), exchange.Superseded)
+	}
+	begun := h.begun
+	c.mu.Unlock()
+
+	if !begun {
+		h.budget.Return(h.reservation)
+	}
+	c.metrics.count(c.x.Label(), result)
+	if result == resultWon {
+		for _, other := range losers {
+			other.cancel(exchange.ErrSuperseded)
+		}
+		c.cancel(exchange.ErrSuperseded)
+	} else {
+		h.cancel(nil)
+		if resp != nil {
+			drop(resp)
+		}
+	}
+	c.landed <- struct{}{} // has room for every hedge
+}
+
+// result says what became of the hedge. c.mu is held.
+func (h *hedge) result(resp *http.Response, err error) string {
+	switch {
+	case err == errPanicked:
+		return resultPanicked
+	case h.course.over:
+		return resultLost
+	case good(resp, err) && resp.StatusCode != http.StatusSwitchingProtocols:
+		return resultWon
+	case !h.begun && errors.As(err, new(*exchange.Refusal)):
+		return resultRefused
+	}
+	return resultFailed
+}
+
+// drop closes an answer that nobody takes.
+func drop(resp *http.Response) {
+	defer func() { _ = recover() }() // as in run
+	if resp.Body != nil {
+		_ = resp.Body.Close()
+	}
+}
+
+// held is a body that keeps its attempt's context until it is closed.
+type held struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (h *held) hold(resp *http.Response, err error, cancel context.CancelCauseFunc) (*http.Response, error) {
+	if err != nil || resp == nil || resp.Body == nil || resp.Body == http.NoBody {
+		cancel(nil)
+		return resp, err
+	}
+	h.ReadCloser, h.cancel = resp.Body, cancel
+	resp.Body = h
+	if w, ok := h.ReadCloser.(io.Writer); ok {
+		resp.Body = &heldDuplex{h, w}
+	}
+	return resp, nil
+}
+
+// Close closes the body and frees the attempt.
+func (h *held) Close() error {
+	err := h.ReadCloser.Close()
+	h.cancel(nil)
+	return err
+}
+
+// heldDuplex is the body of a 101 that nobody asked for: the front must still be able to tell.
+type heldDuplex struct {
+	*held
+	io.Writer
+}

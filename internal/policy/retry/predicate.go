@@ -1,0 +1,140 @@
+package retry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/expr"
+)
+
+// predicate is failure_when.
+type predicate struct {
+	program *expr.Program
+	reads   bool // it mentions the body
+}
+
+// compile checks an expression over response.
+func compile(text string) (*predicate, error) {
+	heads := []expr.Variable{
+		{Name: "response.status", Type: expr.Int},
+		{Name: "response.headers", Type: expr.Texts},
+		{Name: "request.method", Type: expr.Text},
+		{Name: "request.path", Type: expr.Text},
+	}
+	env, err := expr.New(append(heads, expr.Variable{Name: "response.body", Type: expr.Text}, expr.Variable{Name: "response.json", Type: expr.Any})...)
+	if err != nil {
+		return nil, err
+	}
+	p := &predicate{}
+	if p.program, err = env.Compile(text, expr.Bool); err != nil {
+		return nil, err
+	}
+	if env, err = expr.New(heads...); err != nil {
+		return nil, err
+	}
+	_, err = env.Compile(text, expr.Bool)
+	p.reads = err != nil // it mentions what is not there
+	return p, nil
+}
+
+// examine is the reason for which an answer is a failure although its status is none; "" where it is not.
+func (c *course) examine(resp *http.Response) string {
+	if resp.StatusCode == http.StatusSwitchingProtocols || c.signal(resp.Header) == no {
+		return ""
+	}
+	e := evidence{request: c.request, resp: resp}
+	result, err := c.when.program.Eval(&e)
+	switch {
+	case e.broken != nil:
+		return c.brokeOff(e.broken)
+	case err != nil && e.unread:
+		c.unjudge(unjudgedBody)
+	case err != nil:
+		c.unjudge(unjudgedError)
+	case result == true:
+		return exchange.ReasonPredicate
+	}
+	return ""
+}
+
+// brokeOff is the reason where the body ended in an error: nothing of the answer has gone to the client yet.
+func (c *course) brokeOff(err error) string {
+	c.unjudge(unjudgedBroken)
+	var failure *exchange.Failure
+	switch {
+	case context.Cause(c.request.Context()) != nil:
+		return ""
+	case errors.As(err, &failure):
+		return failure.Reason()
+	}
+	return exchange.ReasonReset
+}
+
+// unjudge counts an answer that the expression could not judge, and notes it once in the exchange's record.
+func (c *course) unjudge(why string) {
+	c.metrics.unjudged.inc(c.x.Label(), why)
+	if !c.unjudged {
+		c.unjudged = true
+		c.x.Update(func(s *exchange.Story) { s.Unapplied = append(slices.Clip(s.Unapplied), "retry.failure_when") })
+	}
+}
+
+// evidence makes of an answer what an expression asks for, and nothing else: the body is read only when an evaluation comes to it.
+type evidence struct {
+	request *http.Request
+	resp    *http.Response
+	seen    bool
+	body    []byte
+	unread  bool  // the body cannot be had
+	broken  error // it broke off
+}
+
+// Value is the variable of that name.
+func (e *evidence) Value(name string) (any, bool) {
+	switch name {
+	case "response.status":
+		return int64(e.resp.StatusCode), true
+	case "response.headers":
+		return joined(e.resp.Header), true
+	case "request.method":
+		return e.request.Method, true
+	case "request.path":
+		return e.request.URL.Path, true
+	case "response.body":
+		if e.look() {
+			return strings.ToValidUTF8(string(e.body), "\uFFFD"), true
+		}
+	case "response.json":
+		if e.look() {
+			var v any
+			if json.Unmarshal(e.body, &v) != nil {
+				return nil, true // no JSON: null
+			}
+			return v, true
+		}
+	}
+	return nil, false
+}
+
+// look has the body read, once.
+func (e *evidence) look() bool {
+	if !e.seen {
+		e.seen = true
+		e.body, e.unread, e.broken = glimpse(e.request.Context(), e.request.Method, e.resp)
+	}
+	return !e.unread && e.broken == nil
+}
+
+// joined is the fields by lower-case name, the values of one name as one line (RFC 9110 section 5.3).
+func joined(h http.Header) map[string]string {
+	out := make(map[string]string, len(h))
+	for name, lines := range h {
+		out[strings.ToLower(name)] = strings.Join(lines, ", ")
+	}
+	return out
+}
