@@ -119,9 +119,26 @@ func (c *circuit) trips(gobreaker.Counts) bool {
 	return c.config.Ratio > 0 && all >= float64(c.config.Minimum) && failed >= c.config.Ratio*all
 }
 
+// inARow tells whether the streak says that the upstream is down. c.mu is held.
 func (c *circuit) inARow() bool {
-	return c.config.Consecutive > 0 && c.streak.all() >= c.config.Consecutive
+	return c.config.Consecutive > 0 && c.streak.all() >= c.config.Consecutive && !chance(c.tally.sum, c.streak.all())
 }
+
+// chance tells whether a streak of this length is to be expected once in a while among as many answers as the window holds, where as many of those
+// before it failed: one failure in ten makes five in a row once in a hundred thousand. A busy upstream that has its usual failures is not down.
+func chance(n counts, streak int) bool {
+	all, failed := float64(n.all())-float64(streak), float64(n.failures())-float64(streak)
+	if all < manyAnswers || failed <= 0 {
+		return false
+	}
+	return all*math.Pow(failed/all, float64(streak)) >= mostChance
+}
+
+// manyAnswers is how many a window must hold before the streak to be a matter of chance at all.
+const manyAnswers = 500
+
+// mostChance is how many streaks by chance a window may be expected to hold for one to be news.
+const mostChance = 0.01
 
 // changed is gobreaker's word that it tripped or closed.
 func (c *circuit) changed(_ string, from, to gobreaker.State) {

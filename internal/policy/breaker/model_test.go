@@ -86,7 +86,12 @@ func (m *model) hears(now time.Time, generation int, kind string) (opens bool) {
 		}
 	case kind != "ok":
 		failed, all, _, _ := m.window(now)
-		opens = m.config.Consecutive > 0 && m.local+m.up >= m.config.Consecutive ||
+		streak := m.local + m.up
+		byChance := float64(all - streak)
+		for range streak {
+			byChance *= float64(failed-streak) / float64(max(1, all-streak))
+		}
+		opens = m.config.Consecutive > 0 && streak >= m.config.Consecutive && (all-streak < 500 || failed <= streak || byChance < 0.01) ||
 			m.config.Ratio > 0 && all >= m.config.Minimum && float64(failed) >= m.config.Ratio*float64(all)
 	}
 	if opens {

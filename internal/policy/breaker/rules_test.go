@@ -408,3 +408,18 @@ func TestObserveIsCounted(t *testing.T) {
 		}
 	})
 }
+
+// A busy upstream that fails now and then is not taken for one that is down; one that really goes down is cut off soon.
+func TestStreaksByChance(t *testing.T) {
+	for _, c := range []struct {
+		good, bad uint32 // before the streak
+		want      int    // the streak that opens, with consecutive: 5
+	}{{0, 0, 5}, {3, 2, 5}, {300, 199, 5}, {300, 200, 12}, {1_000_000, 0, 5}, {45, 5, 5}, {4500, 500, 6}, {45_000, 5000, 7}, {999_000, 1000, 5}, {6000, 4000, 16}} {
+		streak := 5
+		for ; chance(counts{good: c.good, upstream: c.bad + uint32(streak)}, streak); streak++ {
+		}
+		if streak != c.want {
+			t.Errorf("%d good and %d bad ones: opens after %d in a row, want %d", c.good, c.bad, streak, c.want)
+		}
+	}
+}
