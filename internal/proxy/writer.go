@@ -6,9 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
+
+	"httpowerd/internal/exchange"
 )
 
 // writer is the ResponseWriter that goproxy gets: it notes the status, copies bodies with pooled buffers, flushes streams as they come and takes
@@ -232,9 +233,7 @@ func streams(resp *http.Response) bool {
 	if resp.ContentLength < 0 {
 		return true
 	}
-	t := resp.Header.Get("Content-Type")
-	return strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "application/grpc") ||
-		strings.HasPrefix(t, "application/x-ndjson") || strings.HasPrefix(t, "application/jsonl")
+	return exchange.Streams(resp.Header)
 }
 
 // pass1xx writes an informational answer (RFC 9110 section 15.2) while the final one is still awaited. The transport calls it from another goroutine.

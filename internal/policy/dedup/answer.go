@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"httpowerd/internal/exchange"
 )
 
 // answer is a complete answer that several requests get. Nothing of it changes; each gets copies of the fields.
@@ -91,7 +93,7 @@ func unshared(resp *http.Response) string {
 	if directive(h["Cache-Control"], "no-store") || variesFreely(h["Vary"]) {
 		return whyUnshared
 	}
-	if streams(h) {
+	if exchange.Streams(h) {
 		return whyStream
 	}
 	return ""
@@ -110,21 +112,6 @@ func variesFreely(lines []string) bool {
 		}
 	}
 	return false
-}
-
-// streams tells whether an answer of this type has no end that is worth waiting for.
-func streams(h http.Header) bool {
-	values := h["Content-Type"]
-	if len(values) == 0 {
-		return false
-	}
-	media, _, _ := strings.Cut(values[0], ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	switch media {
-	case "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq", "multipart/x-mixed-replace":
-		return true
-	}
-	return strings.HasPrefix(media, "application/grpc")
 }
 
 // lingers tells whether an answer may serve requests that come after it is complete.

@@ -28,7 +28,7 @@ func outcomeOf(resp *http.Response) outcome {
 	case http.StatusBadGateway, http.StatusGatewayTimeout, 520, 521, 522, 523, 524:
 		return unknown
 	default:
-		if s < 200 || streams(resp.Header) {
+		if s < 200 || exchange.Streams(resp.Header) {
 			return unknown
 		}
 		if s >= 400 && (resp.Header["Retry-After"] != nil || slices.Equal(resp.Header["X-Should-Retry"], []string{"true"})) {

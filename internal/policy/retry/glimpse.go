@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"httpowerd/internal/exchange"
 )
 
 // Bounds of what an expression may see of a body, decoded or not. What is larger, or comes more slowly, goes to the client as without it.
@@ -26,7 +28,7 @@ func glimpse(ctx context.Context, method string, resp *http.Response) (text []by
 		return nil, false, nil
 	}
 	coding := strings.ToLower(strings.Join(resp.Header["Content-Encoding"], ","))
-	if resp.ContentLength > glimpseBytes || streams(resp.Header) || !decodable(coding) {
+	if resp.ContentLength > glimpseBytes || exchange.Streams(resp.Header) || !decodable(coding) {
 		return nil, true, nil
 	}
 	v := &viewed{body: resp.Body, done: make(chan struct{})}
@@ -124,22 +126,6 @@ func (v *viewed) known(p []byte) (int, bool) {
 
 // Close closes the body.
 func (v *viewed) Close() error { return v.body.Close() }
-
-// streams tells whether a body of this type may come in pieces that matter one by one.
-func streams(h http.Header) bool {
-	values := h["Content-Type"]
-	if len(values) == 0 {
-		return false
-	}
-	media, _, _ := strings.Cut(values[0], ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	switch media {
-	case "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-seq",
-		"application/stream+json", "application/vnd.amazon.eventstream", "multipart/x-mixed-replace":
-		return true
-	}
-	return strings.HasPrefix(media, "application/grpc")
-}
 
 // decodable tells whether a Content-Encoding is known here.
 func decodable(coding string) bool {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -123,7 +122,7 @@ func (s *span) guard(resp *http.Response, idle time.Duration) bool {
 	b := &s.body
 	b.ReadCloser, b.span, b.limit = resp.Body, s, idle
 	b.switched = resp.StatusCode == http.StatusSwitchingProtocols
-	if b.switched || stream(resp.Header) {
+	if b.switched || exchange.Streams(resp.Header) {
 		b.limit = max(idle, StreamIdle)
 	}
 	if !s.phase.CompareAndSwap(toHead, inBody) {
@@ -135,21 +134,6 @@ func (s *span) guard(resp *http.Response, idle time.Duration) bool {
 		resp.Body = &duplex{b, w}
 	}
 	return true
-}
-
-// stream tells whether silence is usual in a body of this type.
-func stream(h http.Header) bool {
-	values := h["Content-Type"]
-	if len(values) == 0 {
-		return false
-	}
-	media, _, _ := strings.Cut(values[0], ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	switch media {
-	case "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq":
-		return true
-	}
-	return strings.HasPrefix(media, "application/grpc")
 }
 
 // body is an answer's body. Only a read that waits can be late: a client that takes its time is not the upstream's fault.

@@ -1,12 +1,6 @@
 package audit
 
-import (
-	"path/filepath"
-	"strings"
-	"time"
-
-	"httpowerd/internal/setting"
-)
+import "httpowerd/internal/setting"
 
 // Where records go when Config.Output is not a path.
 const (
@@ -33,33 +27,4 @@ type Config struct {
 // Default is what holds where nothing is written: every exchange on standard output, chained.
 func Default() Config {
 	return Config{Output: Stdout, Chain: true, MaxSize: 100 << 20, MaxFiles: 10}
-}
-
-// The smallest values that are not a mistake.
-const (
-	minSize = 64 << 10
-	minAge  = time.Minute
-)
-
-// Validate lists what is wrong with the block. It looks at nothing but the values.
-func (c Config) Validate() []setting.Fault {
-	var faults []setting.Fault
-	switch {
-	case c.Output == "":
-		faults = append(faults, setting.Faultf("output", "is empty: write stdout, stderr, off or the path of a file"))
-	case strings.ContainsAny(c.Output, "\x00\n\r"):
-		faults = append(faults, setting.Faultf("output", "has a control character"))
-	case strings.HasSuffix(c.Output, string(filepath.Separator)):
-		faults = append(faults, setting.Faultf("output", "%q is a directory: write the path of a file in it", c.Output))
-	}
-	if c.MaxSize < 0 || c.MaxSize > 0 && c.MaxSize < minSize {
-		faults = append(faults, setting.Faultf("max_size", "%s is too small: write 0 (no rotation by size) or at least %s", c.MaxSize, setting.Size(minSize)))
-	}
-	if c.MaxAge < 0 || c.MaxAge > 0 && c.MaxAge.D() < minAge {
-		faults = append(faults, setting.Faultf("max_age", "%s is too short: write 0 (no rotation by age) or at least %s", c.MaxAge, setting.Duration(minAge)))
-	}
-	if c.MaxFiles < 0 || c.MaxFiles > 100_000 {
-		faults = append(faults, setting.Faultf("max_files", "%d is out of range: write 0 (keep all) to 100000", c.MaxFiles))
-	}
-	return faults
 }
