@@ -38,7 +38,7 @@ func startRedis(t testing.TB) *redisServer {
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
-		port := 15000 + rand.IntN(15000)
+		port := 27000 + rand.IntN(5000)
 		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
 			_ = l.Close()
 			return port

@@ -63,13 +63,19 @@ func startServer(t testing.TB, args ...string) *server {
 	return s
 }
 
-// freePort is one that nothing listens on, and that is given to no outgoing connection while the server is down.
+// freePort is one that nothing listens on, and that is given to no outgoing connection while the server is down; the same holds for
+// the port 10,000 above it, where a node of a cluster listens too.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 15000 + rand.IntN(15000)
-		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+	free := func(port int) bool {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
 			_ = l.Close()
+		}
+		return err == nil
+	}
+	for range 100 {
+		if port := 15000 + rand.IntN(7000); free(port) && free(port+10000) {
 			return port
 		}
 	}
