@@ -225,3 +225,17 @@ func (x *Exchange) Observe(what string) {
 	x.story.Observed = append(x.story.Observed, what)
 	x.mu.Unlock()
 }
+
+type writtenKey struct{}
+
+// WithWritten returns a context under which whoever sends the request calls f when all of it was written, once for each connection that it is
+// written to.
+func WithWritten(ctx context.Context, f func()) context.Context {
+	return context.WithValue(ctx, writtenKey{}, f)
+}
+
+// Written is the function that ctx was given by WithWritten; nil: nobody wants to know.
+func Written(ctx context.Context) func() {
+	f, _ := ctx.Value(writtenKey{}).(func())
+	return f
+}

@@ -78,6 +78,7 @@ var layers = [][]string{
 	{"state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
 	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
 	{"policy"},
+	{"proxy/wire"},
 	{"proxy/audit", "proxy/intercept", "proxy/egress"},
 	{"proxy", "admin"},
 	{"daemon"},
@@ -169,7 +170,7 @@ func TestPackagesAreDescribed(t *testing.T) {
 			t.Errorf("%s has no package comment", p.ImportPath)
 		}
 		room, isRoom := strings.CutPrefix(p.ImportPath, "httpowerd/internal/policy/")
-		if !isRoom && !slices.Contains([]string{"redact", "proxy/audit", "proxy/intercept", "proxy/egress", "admin", "notify"}, strings.TrimPrefix(p.ImportPath, "httpowerd/internal/")) {
+		if !isRoom && !slices.Contains([]string{"redact", "proxy/audit", "proxy/intercept", "proxy/egress", "proxy/wire", "admin", "notify"}, strings.TrimPrefix(p.ImportPath, "httpowerd/internal/")) {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(p.Dir, "README.md"))

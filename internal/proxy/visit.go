@@ -133,6 +133,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Ready tells whether the rest has come already.
+func (b *requestBody) Ready() bool { return exchange.Ready(b.ReadCloser) }
+
 func (b *requestBody) ended() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"httpowerd/internal/exchange"
 )
 
 // journal keeps what attempts read of a request's body, up to a limit, so that another attempt can read it again. Nothing is read before an attempt
@@ -233,6 +235,14 @@ func (v *view) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	return n, err
+}
+
+// Ready tells whether what the view has not read yet is here already.
+func (v *view) Ready() bool {
+	j := v.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.reading && (j.err != nil || exchange.Ready(j.source))
 }
 
 // known serves what has been read before. j.mu is held.

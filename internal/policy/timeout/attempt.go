@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"sync"
 	"time"
 
@@ -32,8 +31,7 @@ func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 	t := &attempt{limit: a.limit}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	t.cancel = cancel
-	t.trace.WroteRequest = t.wrote
-	resp, err := a.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(ctx, &t.trace)))
+	resp, err := a.next.RoundTrip(r.WithContext(exchange.WithWritten(ctx, t.wrote)))
 	late := t.stop()
 	switch {
 	case err == nil && !late:
@@ -63,7 +61,6 @@ var errLate = timedOut("no answer came within the time that an attempt has")
 
 // attempt is one sending. Its clock starts when the request has been written, and again where the transport writes it on another connection.
 type attempt struct {
-	trace  httptrace.ClientTrace
 	limit  time.Duration
 	cancel context.CancelCauseFunc
 	body   held
@@ -74,11 +71,11 @@ type attempt struct {
 	late  bool
 }
 
-func (t *attempt) wrote(info httptrace.WroteRequestInfo) {
+func (t *attempt) wrote() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.over || info.Err != nil:
+	case t.over:
 	case t.timer == nil:
 		t.timer = time.AfterFunc(t.limit, t.expire)
 	default:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -51,9 +50,9 @@ func answer(body io.ReadCloser) *http.Response {
 	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: body, ContentLength: -1}
 }
 
-// written tells the hooks that the request is out.
+// written says that the request is out.
 func written(r *http.Request) {
-	httptrace.ContextClientTrace(r.Context()).WroteRequest(httptrace.WroteRequestInfo{})
+	exchange.Written(r.Context())()
 }
 
 // source is a body that says a byte after each of its pauses, and ends.

@@ -51,14 +51,28 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, err
 	}
-	a := &attempt{pool: p, x: x, method: r.Method}
+	if p.lanes != nil {
+		return p.send(ctx, r, x)
+	}
+	return p.standard(ctx, r, x, x.BeginAttemptIn(ctx, time.Now()))
+}
+
+// standard is roundTrip by net/http, for the attempt of that index.
+func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int) (*http.Response, error) {
+	a := &attempt{pool: p, x: x, index: index, method: r.Method}
 	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
+	if written := exchange.Written(ctx); written != nil {
+		a.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				written()
+			}
+		}
+	}
 	out := a.request(p.dialContext(ctx, r), r)
 	t := p.choose(r, x)
 	if t == p.absolute {
 		absoluteForm(out)
 	}
-	a.index = x.BeginAttemptIn(ctx, time.Now())
 	resp, err := t.RoundTrip(out)
 	if err == nil {
 		err = a.head(resp)

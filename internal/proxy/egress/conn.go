@@ -51,6 +51,9 @@ func (c *conn) Close() error {
 	return err
 }
 
+// NetConn is the connection below.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite half-closes where the connection can.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -233,8 +233,17 @@ func (p *pool) connectTo(ctx context.Context, addr netip.Addr, port uint16) (*ne
 	return d.DialTCP(ctx, "tcp", local, netip.AddrPortFrom(addr, port))
 }
 
-// dialParent connects to the parent proxy, which no rule of destinations is asked about, but our own listeners are.
+// dialParent connects to the parent proxy for requests in absolute form.
 func (p *pool) dialParent(ctx context.Context) (net.Conn, error) {
+	c, err := p.parentConn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &answers{Conn: p.track(ctx, c)}, nil
+}
+
+// parentConn connects to the parent proxy, which no rule of destinations is asked about, but our own listeners are.
+func (p *pool) parentConn(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.connect, errConnectTimeout)
 	defer cancel()
 	c, err := p.connectParent(ctx)
@@ -242,7 +251,7 @@ func (p *pool) dialParent(ctx context.Context) (net.Conn, error) {
 		return nil, dialFailure(ctx, err)
 	}
 	p.reached(exchange.From(ctx).Target.Host)
-	return &answers{Conn: p.track(ctx, c)}, nil
+	return c, nil
 }
 
 func (p *pool) connectParent(ctx context.Context) (net.Conn, error) {

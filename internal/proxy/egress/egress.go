@@ -32,6 +32,7 @@ type Options struct {
 	Label      func(*exchange.Exchange) string // the host label as of now; nil: the exchange's Host
 	Own        func(netip.AddrPort) bool       // the daemon's own listeners, which are never dialled; nil: none
 	Resolver   Resolver                        // nil: the system's
+	Standard   bool                            // net/http speaks HTTP/1.1 to upstreams, in the place of the project's own wire
 }
 
 // Egress owns what all upstream connections share.
@@ -42,12 +43,13 @@ type Egress struct {
 	reached func(string)
 	label   func(*exchange.Exchange) string
 	own     func(netip.AddrPort) bool
+	wire    bool
 	offers  sync.Map // net.Conn: *offered
 }
 
 // New makes an Egress.
 func New(o Options) *Egress {
-	e := &Egress{log: o.Logger, metrics: newMetrics(o.Registerer), reached: o.Reached, label: o.Label, own: o.Own}
+	e := &Egress{log: o.Logger, metrics: newMetrics(o.Registerer), reached: o.Reached, label: o.Label, own: o.Own, wire: !o.Standard}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

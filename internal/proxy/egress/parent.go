@@ -113,6 +113,9 @@ func (c *readAhead) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
+// NetConn is the connection below.
+func (c *readAhead) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite half-closes where the connection can.
 func (c *readAhead) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

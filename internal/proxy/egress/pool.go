@@ -39,6 +39,7 @@ type pool struct {
 	main     *http.Transport // HTTP/2 where it is wanted and offered
 	upgrades *http.Transport // HTTP/1.1 alone, for what asks to switch protocols
 	absolute *http.Transport // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
+	lanes    *lanes          // nil: net/http speaks HTTP/1.1 too
 }
 
 type override struct {
@@ -92,6 +93,9 @@ func (p *pool) open(policy string) {
 		p.absolute.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dialParent(ctx) }
 		p.absolute.DialTLSContext = p.absolute.DialContext
 	}
+	if p.wire {
+		p.lanes = p.openLanes()
+	}
 }
 
 // parentURL is the parent as the transport that speaks absolute-form needs it: the connection to it is made by dialParent, TLS included.
@@ -119,6 +123,11 @@ func (p *pool) transport(http2 bool) *http.Transport {
 	return &http.Transport{
 		DialContext: p.dialPlain,
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			if p.lanes != nil {
+				if c := p.lanes.speaks.of(addr).take(); c != nil {
+					return c, nil
+				}
+			}
 			return p.dialTLS(ctx, addr, config)
 		},
 		Protocols:              protocols,
@@ -142,14 +151,17 @@ func (p *pool) Close() error {
 			t.CloseIdleConnections()
 		}
 	}
+	if p.lanes != nil {
+		p.lanes.close()
+	}
 	return nil
 }
 
 // choose is the transport for a request.
 func (p *pool) choose(r *http.Request, x *exchange.Exchange) *http.Transport {
 	if r.URL.Scheme == "http" {
-		if t := p.offeredFor(r.Context(), x.Target); t != nil {
-			return t
+		if o := p.offeredFor(r.Context(), x.Target); o != nil {
+			return o.transport
 		}
 		if p.absolute != nil {
 			return p.absolute

@@ -1,0 +1,128 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/wire"
+)
+
+// sending is one attempt by the project's own wire, and what that tells of it.
+type sending struct {
+	pool          *pool
+	x             *exchange.Exchange
+	ctx           context.Context
+	index         int
+	informational int
+	out           sentBody
+}
+
+// send sends the request once. On a kept connection that turned out dead after it had been written to, a safe request without a body is sent once more, as an
+// attempt of its own.
+func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
+	s := &sending{pool: p, x: x, ctx: ctx}
+	s.index = x.BeginAttemptIn(ctx, time.Now())
+	t, addr, err := p.laneFor(p.dialContext(ctx, r), r, x)
+	if err != nil {
+		closeBody(r)
+		p.ended(x, s.index, 0, err)
+		return nil, err
+	}
+	if t == nil {
+		return p.standard(ctx, r, x, s.index)
+	}
+	out := r
+	if t == p.lanes.absolute {
+		out = r.WithContext(ctx)
+		absoluteForm(out)
+	} else if p.parent != nil {
+		out = r.WithContext(p.dialContext(ctx, r))
+	}
+	resp, err := t.Send(out, addr, s)
+	if err != nil && s.again(err, r) {
+		p.ended(x, s.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
+		s.index = x.BeginAgain(exchange.ReasonReset, time.Now())
+		resp, err = t.Send(out, addr, s)
+	}
+	if err != nil {
+		err = s.explain(err)
+		p.ended(x, s.index, 0, err)
+		return nil, err
+	}
+	p.ended(x, s.index, resp.StatusCode, nil)
+	resp.Request = r
+	if resp.StatusCode != http.StatusSwitchingProtocols { // whose body must stay writable
+		s.out.ReadCloser, s.out.sending = resp.Body, s
+		resp.Body = &s.out
+	}
+	return resp, nil
+}
+
+// again tells whether the request may be sent once more without anybody's leave.
+func (s *sending) again(err error, r *http.Request) bool {
+	var e *wire.Error
+	return errors.As(err, &e) && e.Stale && e.Sent && safeMethod(r.Method) && (r.Body == nil || r.Body == http.NoBody) && s.ctx.Err() == nil
+}
+
+// Connected notes the connection that is used.
+func (s *sending) Connected(c net.Conn, reused bool) {
+	if known := tracked(c); known != nil {
+		s.x.Connected(s.index, known.address, reused)
+	}
+}
+
+// Written tells the attempt's timeout to begin.
+func (s *sending) Written() {
+	if f := exchange.Written(s.ctx); f != nil {
+		f()
+	}
+}
+
+// Informational passes a 1xx answer on.
+func (s *sending) Informational(status int, header http.Header) error {
+	if s.informational++; s.informational > maxInformational {
+		return malformed("the upstream sent too many informational answers")
+	}
+	if pass := s.x.Informational; pass != nil && status != http.StatusContinue {
+		pass(status, header)
+	}
+	return nil
+}
+
+// explain says what an error of the wire means: a Refusal, a Failure, or that the caller went.
+func (s *sending) explain(err error) error {
+	e := &wire.Error{Err: err}
+	errors.As(err, &e)
+	if refusal := own[*exchange.Refusal](err); refusal != nil && !e.Client {
+		return refusal
+	}
+	if cause := context.Cause(s.ctx); cause != nil {
+		return interrupted(s.ctx, cause, e.Sent)
+	}
+	if e.Client {
+		return brokenBody(e.Err)
+	}
+	if failure := own[*exchange.Failure](err); failure != nil {
+		return failure
+	}
+	return classify(e.Err, e.Sent)
+}
+
+// sentBody says what a broken body means.
+type sentBody struct {
+	io.ReadCloser
+	sending *sending
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.sending.explain(&wire.Error{Err: err, Sent: true})
+	}
+	return n, err
+}

@@ -1,0 +1,334 @@
+package wire
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+
+	"httpowerd/internal/exchange"
+)
+
+// maxFields bounds the header lines of one request.
+const maxFields = 500
+
+// headScan is what is known of a head while its lines come in.
+type headScan struct {
+	lines     int
+	old       bool // HTTP/1.0
+	connect   bool
+	get       bool
+	hasHost   bool
+	chunked   bool
+	hasLength bool
+	length    int64
+	upgrade   bool // Connection has the token
+	protocols int  // lines of Upgrade
+	websocket bool // the last of them is exactly that
+}
+
+// upgrades tells whether the connection may leave HTTP after this head. wantsWebSocket asks the same of the request that the server makes of it.
+func (h *headScan) upgrades() bool {
+	return h.get && !h.old && h.upgrade && h.protocols == 1 && h.websocket && !h.chunked && h.length == 0
+}
+
+func refuseHead(detail string) *exchange.Refusal {
+	return &exchange.Refusal{Code: exchange.BadRequest, Detail: detail, Close: true}
+}
+
+func (h *headScan) tooLarge() *exchange.Refusal {
+	status, what := http.StatusRequestHeaderFieldsTooLarge, "the request head"
+	if h.lines == 0 {
+		status, what = http.StatusRequestURITooLong, "the request target"
+	}
+	return &exchange.Refusal{Code: exchange.TooLarge, Status: status, Detail: what + " is longer than this proxy accepts", Close: true}
+}
+
+// partial refuses early what can never become a head, so that a stream of garbage is not waited for.
+func (h *headScan) partial(p []byte) *exchange.Refusal {
+	if h.lines == 0 && len(p) > 0 && !isToken(p[0]) && p[0] != '\r' {
+		return refuseHead("this is not an HTTP request")
+	}
+	return nil
+}
+
+func (h *headScan) add(line []byte) *exchange.Refusal {
+	h.lines++
+	if h.lines == 1 {
+		return h.requestLine(line)
+	}
+	if h.lines > maxFields {
+		return &exchange.Refusal{Code: exchange.TooLarge, Status: http.StatusRequestHeaderFieldsTooLarge, Detail: "the request has too many header fields", Close: true}
+	}
+	if line[0] == ' ' || line[0] == '\t' {
+		return refuseHead("a header field is folded over several lines")
+	}
+	colon := bytes.IndexByte(line, ':')
+	if colon <= 0 {
+		return refuseHead("a header line has no field name")
+	}
+	alias := false
+	for _, c := range line[:colon] {
+		if !isToken(c) {
+			return refuseHead("a header field name has a character that none may have")
+		}
+		alias = alias || c == '_' || c == '.'
+	}
+	value := line[colon+1:]
+	for _, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return refuseHead("a header field value has a control character")
+		}
+	}
+	if alias && aliasesFraming(line[:colon]) {
+		return refuseHead("a header field name imitates one that frames the message")
+	}
+	return h.field(line[:colon], bytes.Trim(value, " \t"))
+}
+
+// field looks at the few fields that decide the framing, and at what the server behind would refuse in words of its own.
+func (h *headScan) field(name, value []byte) *exchange.Refusal {
+	switch len(name) {
+	case len("Host"):
+		if equalFold(name, "host") {
+			return h.host(value)
+		}
+	case len("Expect"):
+		if equalFold(name, "expect") {
+			return h.expect(value)
+		}
+	case len("Upgrade"):
+		if equalFold(name, "upgrade") {
+			h.protocols++
+			h.websocket = equalFold(value, "websocket")
+		}
+	case len("Connection"):
+		if equalFold(name, "connection") {
+			h.upgrade = h.upgrade || hasMember(value, "upgrade")
+		}
+	case len("Content-Length"): // and no other name of interest
+		if equalFold(name, "content-length") {
+			return h.contentLength(value)
+		}
+	case len("Transfer-Encoding"):
+		if equalFold(name, "transfer-encoding") {
+			return h.transferEncoding(value)
+		}
+	}
+	return nil
+}
+
+func (h *headScan) host(value []byte) *exchange.Refusal {
+	if h.hasHost {
+		return refuseHead("the request has two Host fields")
+	}
+	for _, c := range value {
+		if c >= 128 || !hostChars[c] {
+			return refuseHead("the Host field has a character that no host may have")
+		}
+	}
+	h.hasHost = true
+	return nil
+}
+
+// expect refuses what cannot be met (RFC 9110 section 10.1.1); HTTP/1.0 does not know the field.
+func (h *headScan) expect(value []byte) *exchange.Refusal {
+	if h.old || len(value) == 0 || equalFold(value, "100-continue") {
+		return nil
+	}
+	return refuseExpectation()
+}
+
+func refuseExpectation() *exchange.Refusal {
+	return &exchange.Refusal{Code: exchange.Unsupported, Status: http.StatusExpectationFailed,
+		Detail: "the only expectation supported is 100-continue", Close: true}
+}
+
+func (h *headScan) contentLength(value []byte) *exchange.Refusal {
+	if len(value) == 0 || len(value) > 18 {
+		return refuseHead("Content-Length is not a number")
+	}
+	var n int64
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return refuseHead("Content-Length is not a number")
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if h.hasLength && n != h.length {
+		return refuseHead("the request has two different Content-Length fields")
+	}
+	h.hasLength, h.length = true, n
+	return nil
+}
+
+func (h *headScan) transferEncoding(value []byte) *exchange.Refusal {
+	if h.chunked {
+		return refuseHead("the request has two Transfer-Encoding fields")
+	}
+	if len(value) == 0 {
+		return refuseHead("Transfer-Encoding names no coding")
+	}
+	if !equalFold(value, "chunked") {
+		return &exchange.Refusal{Code: exchange.Unsupported, Status: http.StatusNotImplemented, Detail: "the only transfer coding supported is chunked", Close: true}
+	}
+	h.chunked = true
+	return nil
+}
+
+func (h *headScan) requestLine(line []byte) *exchange.Refusal {
+	method, rest, ok := bytes.Cut(line, []byte{' '})
+	target, version, ok2 := bytes.Cut(rest, []byte{' '})
+	if !ok || !ok2 || len(method) == 0 || len(target) == 0 {
+		return refuseHead("the request line is malformed")
+	}
+	for _, c := range method {
+		if !isToken(c) {
+			return refuseHead("the method has a character that none may have")
+		}
+	}
+	for _, c := range target {
+		if c <= ' ' || c == 0x7f || c == '#' {
+			return refuseHead("the request target has a character that none may have")
+		}
+	}
+	switch string(version) {
+	case "HTTP/1.1":
+	case "HTTP/1.0":
+		h.old = true
+	default:
+		if bytes.HasPrefix(version, []byte("HTTP/")) {
+			return &exchange.Refusal{Code: exchange.Unsupported, Status: http.StatusHTTPVersionNotSupported, Detail: "this listener speaks HTTP/1.0 and HTTP/1.1", Close: true}
+		}
+		return refuseHead("the request line is malformed")
+	}
+	h.connect, h.get = string(method) == http.MethodConnect, string(method) == http.MethodGet
+	if !plainTarget(target) && !parses(target, h.connect) {
+		return refuseHead("the request target is malformed")
+	}
+	return nil
+}
+
+// plainTarget tells whether the target is one of those that every parser takes, as nearly all are: an absolute path, or a URL with nothing but a name
+// and port before it.
+func plainTarget(target []byte) bool {
+	rest := target
+	for _, scheme := range [...]string{"http://", "https://"} {
+		if len(rest) > len(scheme) && string(rest[:len(scheme)]) == scheme {
+			rest = rest[len(scheme):]
+			for len(rest) > 0 && rest[0] != '/' && rest[0] != ':' {
+				if !isAlphanumeric(rest[0]) && rest[0] != '.' && rest[0] != '-' {
+					return false
+				}
+				rest = rest[1:]
+			}
+			if len(rest) > 0 && rest[0] == ':' {
+				rest = bytes.TrimLeft(rest[1:], "0123456789")
+			}
+			break
+		}
+	}
+	path, _, _ := bytes.Cut(rest, []byte{'?'})
+	return len(path) > 0 && path[0] == '/' && bytes.IndexByte(path, '%') < 0
+}
+
+// parses asks the parser that the server behind uses. What it does not take would be refused without a record.
+func parses(target []byte, connect bool) bool {
+	text := string(target)
+	if connect && target[0] != '/' {
+		text = "http://" + text
+	}
+	_, err := url.ParseRequestURI(text)
+	return err == nil
+}
+
+func (h *headScan) finish() *exchange.Refusal {
+	switch {
+	case h.chunked && h.hasLength:
+		return refuseHead("the request has both Content-Length and Transfer-Encoding")
+	case h.chunked && h.old:
+		return refuseHead("an HTTP/1.0 request cannot have a Transfer-Encoding")
+	case !h.hasHost && !h.old && !h.connect:
+		return refuseHead("the request has no Host field")
+	case h.connect && (h.chunked || h.length > 0):
+		return refuseHead("a CONNECT request cannot have a body")
+	}
+	return nil
+}
+
+// aliasesFraming tells whether a name would be one of the framing fields to software that takes _ and . for -.
+func aliasesFraming(name []byte) bool {
+	dashed := bytes.Map(func(r rune) rune {
+		if r == '_' || r == '.' {
+			return '-'
+		}
+		return r
+	}, name)
+	return equalFold(dashed, "transfer-encoding") || equalFold(dashed, "content-length")
+}
+
+func isToken(c byte) bool { return c < 128 && tokens[c] }
+
+// tokens are the characters of RFC 9110 section 5.6.2.
+var tokens = func() (t [128]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		t[c] = true
+	}
+	return t
+}()
+
+// hostChars are those that the server behind accepts in a Host field (RFC 3986 section 3.2.2).
+var hostChars = func() (t [128]bool) {
+	for _, c := range []byte("!$%&'()*+,-.:;=[]_~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		t[c] = true
+	}
+	return t
+}()
+
+func isAlphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// hasMember tells whether a comma-separated list has the member, parameters aside. It reads a field's bytes before the server does and its text
+// afterwards, and must say the same of both.
+func hasMember[T string | []byte](list T, lower string) bool {
+	for start, i := 0, 0; i <= len(list); i++ {
+		if i < len(list) && list[i] != ',' {
+			continue
+		}
+		member := list[start:i]
+		start = i + 1
+		for j := range len(member) {
+			if member[j] == ';' {
+				member = member[:j]
+				break
+			}
+		}
+		for len(member) > 0 && (member[0] == ' ' || member[0] == '\t') {
+			member = member[1:]
+		}
+		for n := len(member); n > 0 && (member[n-1] == ' ' || member[n-1] == '\t'); n-- {
+			member = member[:n-1]
+		}
+		if equalFold(member, lower) {
+			return true
+		}
+	}
+	return false
+}
+
+// equalFold compares with a lower-case ASCII word.
+func equalFold[T string | []byte](b T, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i := range len(b) {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,20 @@
+//go:build !unix
+
+package wire
+
+import (
+	"errors"
+	"syscall"
+)
+
+// rawCalls: sockets cannot be asked without waiting here. A kept connection that turns out dead is told by Error.Stale.
+const rawCalls = false
+
+type rawIO struct{}
+
+func (*rawIO) bind(syscall.RawConn) {}
+func (*rawIO) peek() waiting        { return silent }
+
+func (*rawIO) read([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func (*rawIO) exchange(*upConn, []byte) (bool, error) { return false, errors.ErrUnsupported }

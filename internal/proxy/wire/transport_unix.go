@@ -1,0 +1,137 @@
+//go:build unix
+
+package wire
+
+import (
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// rawCalls: sockets can be asked without waiting.
+const rawCalls = true
+
+// rawIO does an exchange's system calls on a plain socket within one call of the poller: look whether the kept connection is silent, write, wait, read.
+// The look takes the place of the read that would find nothing anyway.
+type rawIO struct {
+	raw  syscall.RawConn
+	call func(fd uintptr) bool // one func for each connection, not for each call
+	what rawCall
+	p    []byte // to write, or to read into
+	in   []byte // of an exchange: to read into
+	n    int
+	err  error
+}
+
+type rawCall uint8
+
+const (
+	callRead rawCall = iota
+	callPeek
+	callExchange
+	callAnswer // the write is done, the read follows
+)
+
+func (x *rawIO) bind(raw syscall.RawConn) {
+	x.raw = raw
+	x.call = x.run
+}
+
+// run is called by the poller with the descriptor; false: call again when there is something to read.
+func (x *rawIO) run(fd uintptr) bool {
+	switch x.what {
+	case callPeek:
+		x.n, x.err = recv(int(fd), x.p, unix.MSG_PEEK)
+		return true
+	case callExchange:
+		var b [1]byte
+		if _, err := recv(int(fd), b[:], unix.MSG_PEEK); err != unix.EAGAIN {
+			x.n, x.err = 0, errDead
+			return true
+		}
+		if x.n, x.err = send(int(fd), x.p); x.err != nil || x.n < len(x.p) {
+			return true
+		}
+		x.what, x.p = callAnswer, x.in
+		return false
+	}
+	x.n, x.err = recv(int(fd), x.p, 0)
+	return x.err != unix.EAGAIN
+}
+
+func recv(fd int, p []byte, flags int) (int, error) {
+	for {
+		n, _, err := unix.Recvfrom(fd, p, flags|unix.MSG_DONTWAIT)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func send(fd int, p []byte) (int, error) {
+	for {
+		n, err := unix.Write(fd, p)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func (x *rawIO) do(what rawCall, p []byte) (int, error) {
+	x.what, x.p, x.n, x.err = what, p, 0, nil
+	err := x.raw.Read(x.call)
+	x.p, x.in = nil, nil
+	if err != nil {
+		return 0, err
+	}
+	return x.n, x.err
+}
+
+// peek says what waits on the socket.
+func (x *rawIO) peek() waiting {
+	var b [1]byte
+	n, err := x.do(callPeek, b[:])
+	switch {
+	case err == unix.EAGAIN:
+		return silent
+	case err == nil && n > 0:
+		return somethingWaits
+	}
+	return ended
+}
+
+// read waits for bytes.
+func (x *rawIO) read(p []byte) (int, error) { return received(x.do(callRead, p)) }
+
+func received(n int, err error) (int, error) {
+	if err == nil && n == 0 {
+		return 0, io.EOF
+	}
+	return n, named("read", err)
+}
+
+func named(call string, err error) error {
+	if errno, ok := err.(syscall.Errno); ok {
+		return os.NewSyscallError(call, errno)
+	}
+	return err
+}
+
+// exchange looks whether the kept connection is silent, writes, and reads the first of the answer. What the socket does not take at once goes the usual way.
+func (x *rawIO) exchange(c *upConn, b []byte) (wrote bool, err error) {
+	x.in = c.in.b
+	n, err := x.do(callExchange, b)
+	switch {
+	case x.what == callAnswer:
+		c.w, c.failed = received(n, err)
+		return true, nil
+	case err == errDead:
+		return false, err
+	case err != nil && err != unix.EAGAIN:
+		return n > 0, named("write", err)
+	}
+	m, err := c.Write(b[n:])
+	return n+m > 0, err
+}
