@@ -44,6 +44,7 @@ type sourceFlags struct {
 	listen    []string
 	admin     string
 	open      string
+	wire      string
 	logLevel  string
 	logFormat string
 }
@@ -57,6 +58,7 @@ func (f *sourceFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.listen, "listen", nil, "the proxy's `ADDR`, such as 127.0.0.1:3128; may be given more than once")
 	flags.StringVar(&f.admin, "admin", "", "the admin listener's `ADDR`, such as 127.0.0.1:9128")
 	flags.StringVar(&f.open, "open", "", "who may use a listener that is not on loopback: false, private or true")
+	flags.StringVar(&f.wire, "wire", "", "whose HTTP/1.1 is spoken: own or standard")
 	f.addLog(flags)
 }
 
@@ -74,6 +76,6 @@ func (f *sourceFlags) source() policy.Source {
 		return &s
 	}
 	return policy.Source{Path: f.config, Overrides: policy.Overrides{
-		Listen: f.listen, Admin: given(f.admin), Open: given(f.open), LogLevel: given(f.logLevel), LogFormat: given(f.logFormat),
+		Listen: f.listen, Admin: given(f.admin), Open: given(f.open), Wire: given(f.wire), LogLevel: given(f.logLevel), LogFormat: given(f.logFormat),
 	}}
 }

@@ -39,8 +39,9 @@ func (d *Daemon) assemble(o Options) (err error) {
 	if d.audit, err = audit.Open(auditConfig(s.Audit), d.metrics, d.log); err != nil {
 		return err
 	}
+	standard := s.Proxy.Wire == policy.WireStandard
 	d.ends = egress.New(egress.Options{Registerer: d.metrics, Logger: d.log, Own: d.own.Has, Reached: labels.Reached, Label: labels.For,
-		Resolver: o.Resolver})
+		Resolver: o.Resolver, Standard: standard})
 	d.notify = notify.New(d.metrics, d.log)
 	d.audit.OnFailure(d.auditFailed)
 	d.rooms = policy.Rooms{
@@ -62,7 +63,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	l := s.Proxy.Limits
 	d.proxy = proxy.New(proxy.Options{
 		Policies: d.holder, Audit: d.audit, CA: d.ca.get, Open: proxy.Open(s.Proxy.Open), Labels: labels, Own: d.own,
-		Registerer: d.metrics, Logger: d.log,
+		Registerer: d.metrics, Logger: d.log, Standard: standard,
 		Limits: proxy.Limits{Connections: l.Connections, Tunnels: l.Tunnels, HeaderBytes: int(l.HeaderBytes),
 			HeaderTimeout: l.HeaderTimeout.D(), Idle: l.Idle.D(), TunnelIdle: l.TunnelIdle.D()},
 	})

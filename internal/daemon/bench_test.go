@@ -194,7 +194,7 @@ func benchDaemon(b *testing.B, defaults string) *Daemon {
 	path := filepath.Join(dir, "httpowerd.yaml")
 	writeFile(b, path, "version: 1\nlog: {level: error}\ndefaults: "+defaults+"\n")
 	d, err := Start(Options{Version: "bench", Log: io.Discard, Source: policy.Source{Path: path, Overrides: policy.Overrides{
-		Listen: []string{"127.0.0.1:0"}, Admin: &admin, AuditOutput: &audit, StateDir: &state}}})
+		Listen: []string{"127.0.0.1:0"}, Admin: &admin, AuditOutput: &audit, StateDir: &state, Wire: wireOf()}}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -58,6 +58,14 @@ func start(t *testing.T, config string) *box {
 	return startOn(t, config, "127.0.0.1:0")
 }
 
+// wireOf is whose HTTP/1.1 the tests are run on, where HTTPOWERD_WIRE says so.
+func wireOf() *string {
+	if w := os.Getenv("HTTPOWERD_WIRE"); w != "" {
+		return &w
+	}
+	return nil
+}
+
 func startOn(t *testing.T, config, listen string) *box {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,7 +73,7 @@ func startOn(t *testing.T, config, listen string) *box {
 	b.write(config)
 	admin, state := "127.0.0.1:0", filepath.Join(dir, "state")
 	d, err := Start(Options{Version: "test", Log: b.log, Source: policy.Source{Path: b.config, Overrides: policy.Overrides{
-		Listen: []string{listen}, Admin: &admin, AuditOutput: &b.audit, StateDir: &state}}})
+		Listen: []string{listen}, Admin: &admin, AuditOutput: &b.audit, StateDir: &state, Wire: wireOf()}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func startWith(t *testing.T, config string, resolver *flapping) *box {
 	b.write(config)
 	admin, state := "127.0.0.1:0", filepath.Join(dir, "state")
 	d, err := Start(Options{Version: "test", Log: b.log, Resolver: resolver, Source: policy.Source{Path: b.config, Overrides: policy.Overrides{
-		Listen: []string{"127.0.0.1:0"}, Admin: &admin, AuditOutput: &b.audit, StateDir: &state}}})
+		Listen: []string{"127.0.0.1:0"}, Admin: &admin, AuditOutput: &b.audit, StateDir: &state, Wire: wireOf()}}})
 	if err != nil {
 		t.Fatal(err)
 	}

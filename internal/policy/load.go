@@ -23,6 +23,7 @@ type Overrides struct {
 	Listen      []string // --listen
 	Admin       *string  // --admin
 	Open        *string  // --open
+	Wire        *string  // --wire
 	LogLevel    *string  // --log-level
 	LogFormat   *string  // --log-format
 	Intercept   *bool    // --intercept: the defaults' tls; a host that says otherwise keeps its word
@@ -261,6 +262,7 @@ func overrides(root *node, o Overrides) {
 		put("listen", "proxy", "listen", o.Listen)
 	}
 	text("open", "proxy", "open", o.Open)
+	text("wire", "proxy", "wire", o.Wire)
 	text("admin", "admin", "listen", o.Admin)
 	text("log-level", "log", "level", o.LogLevel)
 	text("log-format", "log", "format", o.LogFormat)

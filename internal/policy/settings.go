@@ -43,7 +43,15 @@ type ProxySettings struct {
 	Open Open `yaml:"open"`
 	// Limits bound what clients can make the proxy hold.
 	Limits LimitSettings `yaml:"limits"`
+	// Wire says whose HTTP/1.1 is spoken with clients and upstreams: own, or standard for net/http's, which costs more.
+	Wire string `yaml:"wire"`
 }
+
+// Whose HTTP/1.1 is spoken.
+const (
+	WireOwn      = "own"
+	WireStandard = "standard"
+)
 
 // TLSSettings are the proxy listeners' own certificate and key (PEM files). ClientCA asks clients for a certificate of that CA.
 type TLSSettings struct {
@@ -167,6 +175,7 @@ func defaultSettings() Settings {
 	return Settings{
 		Proxy: ProxySettings{
 			Listen: Addresses{"127.0.0.1:3128"}, Open: OpenNo,
+			Wire: WireOwn,
 			Limits: LimitSettings{
 				Connections: 10_000, Tunnels: 5000, HeaderBytes: 64 << 10,
 				HeaderTimeout: setting.Duration(10 * time.Second), Idle: setting.Duration(2 * time.Minute), TunnelIdle: setting.Duration(time.Hour),
@@ -306,6 +315,9 @@ func (p ProxySettings) Validate() []setting.Fault {
 				c = append(c, setting.Faultf("listen", "%s is open to the network: write open: private (or true) too, or listen on 127.0.0.1", a))
 			}
 		}
+	}
+	if p.Wire != WireOwn && p.Wire != WireStandard {
+		c = append(c, setting.Faultf("wire", "must be own or standard, is %q", p.Wire))
 	}
 	c.count("limits.connections", p.Limits.Connections, 1, 10_000_000)
 	c.count("limits.tunnels", p.Limits.Tunnels, 0, 10_000_000)

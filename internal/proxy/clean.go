@@ -3,6 +3,8 @@ package proxy
 import (
 	"net/http"
 	"strings"
+
+	"httpowerd/internal/proxy/wire"
 )
 
 // hopByHop are the fields that are for one connection only, whether or not Connection names them (RFC 9110 section 7.6.1).
@@ -93,7 +95,7 @@ func ownVia(h http.Header, pseudonym string) bool {
 
 func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
-		if hasMember(line, token) {
+		if wire.HasMember(line, token) {
 			return true
 		}
 	}
@@ -104,5 +106,5 @@ func hasToken(lines []string, token string) bool {
 // stopped reading, nothing but a 101 may keep the connection.
 func wantsWebSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0 && hasToken(r.Header["Connection"], "upgrade") &&
-		len(r.Header["Upgrade"]) == 1 && equalFold(r.Header["Upgrade"][0], "websocket")
+		len(r.Header["Upgrade"]) == 1 && wire.EqualFold(r.Header["Upgrade"][0], "websocket")
 }

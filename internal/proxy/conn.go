@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/wire"
 )
 
 // conn is a client's connection as an HTTP server of ours reads it: on a listener, inside an intercepted tunnel, or inside a tunnel that
@@ -18,8 +19,8 @@ import (
 type conn struct {
 	net.Conn
 	server *Server
-	tunnel *tunnel // nil on a listener
-	guard  guard
+	tunnel *tunnel     // nil on a listener
+	guard  *wire.Guard // nil: the server behind reads by itself, or what is read is not HTTP
 
 	refusal *exchange.Refusal // why the head that the marker stands for was refused
 
@@ -48,7 +49,10 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 
 // Read reads what the guard lets through.
 func (c *conn) Read(p []byte) (int, error) {
-	return c.guard.read((*headReader)(c), p, c.refuse)
+	if c.guard == nil {
+		return c.Conn.Read(p)
+	}
+	return c.guard.Read((*headReader)(c), p, c.refuse)
 }
 
 // headReader reads from below the guard. A head that has begun must be complete within the header timeout, even where the server behind still
@@ -57,13 +61,13 @@ type headReader conn
 
 func (r *headReader) Read(p []byte) (int, error) {
 	c := (*conn)(r)
-	if len(c.guard.held) > 0 && c.guard.cleared == 0 {
+	if c.guard.Waiting() {
 		c.mu.Lock()
 		limit := time.Now().Add(c.server.limits.headerTimeout)
-		if c.guard.since.IsZero() {
-			c.guard.since = limit
+		if c.guard.Due.IsZero() {
+			c.guard.Due = limit
 		}
-		if limit = c.guard.since; c.deadline.IsZero() || limit.Before(c.deadline) {
+		if limit = c.guard.Due; c.deadline.IsZero() || limit.Before(c.deadline) {
 			_ = c.Conn.SetReadDeadline(limit)
 		}
 		c.mu.Unlock()
@@ -130,7 +134,7 @@ func (c *conn) Close() error {
 		defer done()
 	}
 	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if closed || !ok || c.guard.state != refused && c.guard.state != broken {
+	if closed || !ok || c.guard == nil || !c.guard.Lost() {
 		return c.Conn.Close()
 	}
 	_ = half.CloseWrite()
@@ -147,10 +151,19 @@ func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // opaque ends the guard: what follows is not HTTP. It returns what was read ahead.
 func (c *conn) opaque() []byte {
-	ahead := c.guard.held
-	c.guard = guard{state: off}
+	if c.guard == nil {
+		return nil
+	}
+	ahead := c.guard.Opaque()
+	c.guard = nil
 	return ahead
 }
+
+// NetConn is the connection below.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// Transparent tells whether nothing stands between the connection and the one below.
+func (c *conn) Transparent() bool { return c.guard == nil }
 
 // prefixed is a connection of which some bytes were read already.
 type prefixed struct {
@@ -172,6 +185,12 @@ func (p *prefixed) Read(b []byte) (int, error) {
 
 // CloseWrite half-closes where the connection can.
 func (p *prefixed) CloseWrite() error { return closeWrite(p.Conn) }
+
+// NetConn is the connection below.
+func (p *prefixed) NetConn() net.Conn { return p.Conn }
+
+// Transparent tells whether all that was read already has been given.
+func (p *prefixed) Transparent() bool { return len(p.ahead) == 0 }
 
 func closeWrite(c net.Conn) error {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {

@@ -167,36 +167,31 @@ func TestFaultInTunnelChain(t *testing.T) {
 
 // TestFaultInDoor: a panic above the chain, before anything was answered, must not look like an empty 200 (G6).
 func TestFaultInDoor(t *testing.T) {
-	r := newRig(t, "", ends{requests: exchange.RoundTripperFunc(faulty)}, standardLimits())
 	for _, p := range []any{"a defect in the door", http.ErrAbortHandler} {
-		r.door = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(p) })
-		c := r.dial()
-		c.send("GET http://api.example.com/ HTTP/1.1\r\nHost: x\r\n\r\n")
-		if resp, body := c.answer(http.MethodGet); resp.StatusCode != 500 || resp.Header.Get("Httpowerd-Error") != "internal" {
-			t.Errorf("%v: %s %s", p, resp.Status, body)
-		}
-	}
-	for _, record := range r.records(2) {
-		if record["outcome"] != "internal" || record["status"] != float64(500) {
-			t.Errorf("the record is %v", record)
-		}
+		r := newRig(t, "", ends{requests: exchange.RoundTripperFunc(faulty)}, standardLimits(), func(s *Server) {
+			s.door = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(p) })
+		})
+		r.internal("GET http://api.example.com/ HTTP/1.1\r\nHost: x\r\n\r\n", http.MethodGet)
 	}
 }
 
 // TestFaultNoCA: where the CA cannot be had nothing is intercepted, and the client hears of it.
 func TestFaultNoCA(t *testing.T) {
-	r := newRig(t, "defaults: {tls: intercept}", ends{}, standardLimits())
 	for _, ca := range []func() (*intercept.Authority, error){nil, func() (*intercept.Authority, error) { return nil, errors.New("open /var/lib/ca.key: no such file") }} {
-		r.ca = ca
-		c := r.dial()
-		c.send("CONNECT api.example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-		if resp, body := c.answer(http.MethodConnect); resp.StatusCode != 500 || resp.Header.Get("Httpowerd-Error") != "internal" || strings.Contains(body, "/var") {
-			t.Errorf("%s %s", resp.Status, body)
-		}
+		r := newRig(t, "defaults: {tls: intercept}", ends{}, standardLimits(), func(s *Server) { s.ca = ca })
+		r.internal("CONNECT api.example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n", http.MethodConnect)
 	}
-	for _, record := range r.records(2) {
-		if record["outcome"] != "internal" || record["status"] != float64(500) {
-			t.Errorf("the record is %v", record)
-		}
+}
+
+// internal sends a request that finds a defect, and looks at what the client and the record are told.
+func (r *rig) internal(request, method string) {
+	r.t.Helper()
+	c := r.dial()
+	c.send(request)
+	if resp, body := c.answer(method); resp.StatusCode != 500 || resp.Header.Get("Httpowerd-Error") != "internal" || strings.Contains(body, "/var") {
+		r.t.Errorf("%s %s", resp.Status, body)
+	}
+	if record := r.records(1)[0]; record["outcome"] != "internal" || record["status"] != float64(500) {
+		r.t.Errorf("the record is %v", record)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
+	"httpowerd/internal/proxy/wire"
 )
 
 // ServeHTTP is the way of every request, on a listener, in an intercepted connection or in a tunnel with plaintext inside: audit, problem, clean,
@@ -48,18 +49,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.door.ServeHTTP(&v.w, out)
 }
 
+// refused answers a head that must not be served.
+func (s *Server) refused(w http.ResponseWriter, r *http.Request, why *exchange.Refusal) {
+	v := s.newVisit(w, r)
+	defer v.finish()
+	v.Method, v.URL = "", ""
+	v.answer(why)
+}
+
 // unguarded looks at what HTTP/2 lets through and guard would not.
 func unguarded(r *http.Request) error {
 	if r.ProtoMajor != 2 {
 		return nil
 	}
 	for name := range r.Header {
-		if strings.ContainsAny(name, "_.") && aliasesFraming([]byte(name)) {
-			return refuseHead("a header field name imitates one that frames the message")
+		if strings.ContainsAny(name, "_.") && wire.AliasesFraming([]byte(name)) {
+			return wire.RefuseHead("a header field name imitates one that frames the message")
 		}
 	}
 	if r.Header.Get("Expect") != "" { // the server has taken 100-continue away
-		return refuseExpectation()
+		return wire.RefuseExpectation()
 	}
 	for _, host := range r.Header["Host"] {
 		if !strings.EqualFold(host, r.Host) {

@@ -26,7 +26,7 @@ func (l *link) intercept() {
 	switch what {
 	case tlsHello:
 		t := newTunnel(v, "https", exchange.ModeIntercept)
-		inside := tls.Server(&conn{Conn: &prefixed{Conn: l.client, ahead: head}, server: v.server, tunnel: t, guard: guard{state: off}},
+		inside := tls.Server(&conn{Conn: &prefixed{Conn: l.client, ahead: head}, server: v.server, tunnel: t},
 			ca.ServerConfig(v.Target.Host, true))
 		if l.shake(inside) {
 			l.hand(inside, t)
@@ -98,9 +98,14 @@ func (l *link) hand(c net.Conn, t *tunnel) {
 		return
 	}
 	if inside, ok := c.(*tls.Conn); !ok || inside.ConnectionState().NegotiatedProtocol != "h2" {
-		guarded := &conn{Conn: c, server: l.v.server, tunnel: t, guard: guard{maxHead: l.v.server.limits.headerBytes}}
+		guarded := &conn{Conn: c, server: l.v.server, tunnel: t, guard: l.v.server.guard()}
 		if up := t.offered; up != nil {
 			guarded.onClose = func() { _ = up.Close() }
+		}
+		if l.v.server.wireInner != nil {
+			l.handed = true
+			go l.v.server.wireInner.ServeConn(guarded)
+			return
 		}
 		c = guarded
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/wire"
 	"httpowerd/internal/redact"
 )
 
@@ -30,7 +31,7 @@ func (v *visit) judge(err error) verdict {
 		return verdict{code: refusal.Code, status: refusal.HTTPStatus(), detail: refusal.Detail, retryAfter: refusal.RetryAfter,
 			close: refusal.Close, final: refusal.Code.Info().Final && refusal.RetryAfter == 0}
 	}
-	if errors.Is(v.in.ended(), errFraming) { // the server takes that for a client that left
+	if errors.Is(v.in.ended(), wire.ErrFraming) { // the server takes that for a client that left
 		return verdict{code: exchange.BadRequest, status: http.StatusBadRequest, detail: "the request's body is malformed", close: true, final: true}
 	}
 	if v.gone(err) {

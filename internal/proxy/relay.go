@@ -106,7 +106,7 @@ func rawConn(c net.Conn) syscall.RawConn {
 	case *net.TCPConn:
 		return socketOf(c)
 	case *conn:
-		if c.guard.state == off && len(c.guard.held) == 0 {
+		if c.guard == nil {
 			return rawConn(c.Conn)
 		}
 	case *prefixed:

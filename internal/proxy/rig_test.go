@@ -89,7 +89,10 @@ func standardLimits() Limits {
 }
 
 // newRig serves a configuration (without version:) on a free port.
-func newRig(t *testing.T, config string, e ends, limits Limits) *rig {
+// standardWire runs the tests on net/http.
+var standardWire = os.Getenv("HTTPOWERD_WIRE") == policy.WireStandard
+
+func newRig(t *testing.T, config string, e ends, limits Limits, tune ...func(*Server)) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{t: t, auditPath: filepath.Join(dir, "audit.jsonl"), log: &lines{}}
@@ -111,7 +114,7 @@ func newRig(t *testing.T, config string, e ends, limits Limits) *rig {
 		t.Fatal(err)
 	}
 	if e.real == nil {
-		e.real = egress.New(egress.Options{Registerer: registry, Own: own.Has})
+		e.real = egress.New(egress.Options{Registerer: registry, Own: own.Has, Standard: standardWire})
 	}
 	keeper := &state.Keeper{}
 	snapshot, err := policy.Compile(file, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(registry), Hedge: hedge.New(registry), Dedup: dedup.New(registry), RateLimit: ratelimit.New(registry),
@@ -120,7 +123,10 @@ func newRig(t *testing.T, config string, e ends, limits Limits) *rig {
 		t.Fatal(err)
 	}
 	r.Server = New(Options{Policies: fixed{snapshot}, Audit: trail, CA: func() (*intercept.Authority, error) { return ca, ca.Ready() },
-		Limits: limits, Open: OpenAll, Labels: NewLabels(10), Own: own, Registerer: registry, Logger: log})
+		Limits: limits, Open: OpenAll, Labels: NewLabels(10), Own: own, Registerer: registry, Logger: log, Standard: standardWire})
+	for _, f := range tune {
+		f(r.Server)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

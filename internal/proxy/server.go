@@ -21,6 +21,7 @@ import (
 	"httpowerd/internal/policy"
 	"httpowerd/internal/proxy/audit"
 	"httpowerd/internal/proxy/intercept"
+	"httpowerd/internal/proxy/wire"
 )
 
 // Options are what a Server is made of.
@@ -34,6 +35,7 @@ type Options struct {
 	Own        *Own                                 // learns the listeners
 	Registerer prometheus.Registerer                //
 	Logger     *slog.Logger                         //
+	Standard   bool                                 // net/http serves HTTP/1.1 clients, in the place of the project's own wire
 }
 
 // Limits are the ceilings of proxy.limits.
@@ -73,6 +75,8 @@ type Server struct {
 	inner *http.Server // inside tunnels
 	feed  *feed
 
+	wireOuter, wireInner *wire.Server // for HTTP/1.1 in the place of the two; nil: net/http serves it
+
 	connections atomic.Int64
 	tunnels     tunnels
 	draining    atomic.Bool
@@ -106,6 +110,9 @@ func New(o Options) *Server {
 	s.inner.Protocols.SetHTTP2(true)
 	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 250, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
 		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second}
+	if !o.Standard {
+		s.wireOuter, s.wireInner = s.wireServer(o.Limits), s.wireServer(o.Limits)
+	}
 	s.wg.Go(func() {
 		if err := s.inner.Serve(s.feed); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("the inner server ended", "error", err)
@@ -129,10 +136,26 @@ func (s *Server) httpServer(l Limits) *http.Server {
 	return server
 }
 
+func (s *Server) wireServer(l Limits) *wire.Server {
+	return &wire.Server{Handler: s, Refused: s.refused, Context: withConn, MaxHead: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, Idle: l.Idle, Log: s.log}
+}
+
+// guard is what reads along with a client's connection; nil: the own wire needs none.
+func (s *Server) guard() *wire.Guard {
+	if s.wireOuter != nil {
+		return nil
+	}
+	return &wire.Guard{MaxHead: s.limits.headerBytes}
+}
+
 // Serve accepts clients until Shutdown; config makes it an HTTPS proxy. It returns nil after Shutdown.
 func (s *Server) Serve(l net.Listener, config *tls.Config) error {
 	s.own.Add(l.Addr())
-	err := s.outer.Serve(&acceptor{Listener: l, server: s, tls: config})
+	serve := s.outer.Serve
+	if s.wireOuter != nil {
+		serve = s.wireOuter.Serve
+	}
+	err := serve(&acceptor{Listener: l, server: s, tls: config})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -160,7 +183,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		}
 		s.connections.Add(1)
 		s.metrics.connections.Inc()
-		wrapped := &conn{Conn: c, server: s, guard: guard{maxHead: s.limits.headerBytes}}
+		wrapped := &conn{Conn: c, server: s, guard: s.guard()}
 		wrapped.onClose = func() {
 			s.connections.Add(-1)
 			s.metrics.connections.Dec()
@@ -208,20 +231,45 @@ var turnAwayDetail = map[exchange.Code]string{
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.inner.SetKeepAlivesEnabled(false) // connections on their way to the inner server still get their first answer
-	var outer, taken error
+	outer, inner := shutter(s.outer), shutter(s.inner)
+	if s.wireOuter != nil {
+		s.wireInner.Drain()
+		outer, inner = both{s.outer, s.wireOuter}, both{s.inner, s.wireInner}
+	}
+	var ended, taken error
 	var wait sync.WaitGroup
-	wait.Go(func() { outer = s.outer.Shutdown(ctx) })
+	wait.Go(func() { ended = outer.Shutdown(ctx) })
 	wait.Go(func() { taken = s.tunnels.drain(ctx) })
 	wait.Wait()
-	err := errors.Join(outer, taken, s.inner.Shutdown(ctx))
+	err := errors.Join(ended, taken, inner.Shutdown(ctx))
 	if err != nil {
-		_ = s.outer.Close()
-		_ = s.inner.Close()
+		_ = outer.Close()
+		_ = inner.Close()
 	}
 	_ = s.feed.Close()
 	s.wg.Wait()
 	return err
 }
+
+// shutter is what can be shut down.
+type shutter interface {
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// both are two servers as one.
+type both [2]shutter
+
+func (b both) Shutdown(ctx context.Context) error {
+	var first error
+	var wait sync.WaitGroup
+	wait.Go(func() { first = b[0].Shutdown(ctx) })
+	second := b[1].Shutdown(ctx)
+	wait.Wait()
+	return errors.Join(first, second)
+}
+
+func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
 
 // Draining tells whether Shutdown was called.
 func (s *Server) Draining() bool { return s.draining.Load() }

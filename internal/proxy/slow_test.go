@@ -11,8 +11,7 @@ import (
 
 // TestSlowHandshake: a client that was told yes by CONNECT and then takes its time is cut off, however it drips (A29, G9).
 func TestSlowHandshake(t *testing.T) {
-	r := newRig(t, "defaults: {tls: intercept}", ends{}, standardLimits())
-	r.limits.handshake = 300 * time.Millisecond
+	r := newRig(t, "defaults: {tls: intercept}", ends{}, standardLimits(), func(s *Server) { s.limits.handshake = 300 * time.Millisecond })
 	hello := string(clientHello(t, "api.example.com"))
 	for name, beginning := range map[string]string{"nothing": "", "a byte": "\x16", "half a ClientHello": hello[:len(hello)/2], "a ClientHello": hello, "half a method": "GE"} {
 		p := r.connect("api.example.com:443")
@@ -60,8 +59,7 @@ func TestHalfOpen(t *testing.T) {
 			}()
 		}
 	}()
-	r := newRig(t, "", ends{}, standardLimits())
-	r.limits.halfOpen = 300 * time.Millisecond
+	r := newRig(t, "", ends{}, standardLimits(), func(s *Server) { s.limits.halfOpen = 300 * time.Millisecond })
 	p := r.connect(o.Addr().String())
 	for range 12 {
 		p.send("\x00")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -145,6 +146,7 @@ func end(t testing.TB, s setup) http.RoundTripper {
 	if s.limits == (timeout.Config{}) {
 		s.limits = timeout.Config{Connect: setting.Duration(5 * time.Second), TLS: setting.Duration(5 * time.Second)}
 	}
+	s.options.Standard = os.Getenv("HTTPOWERD_WIRE") == "standard"
 	if s.options.Registerer == nil {
 		s.options.Registerer = prometheus.NewRegistry()
 	}

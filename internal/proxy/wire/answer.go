@@ -255,14 +255,14 @@ func (f *fields) see(name, value string) (keep bool, err error) {
 		}
 		f.length = n
 	case "Transfer-Encoding":
-		if f.chunked || !equalFold(value, "chunked") {
+		if f.chunked || !EqualFold(value, "chunked") {
 			return false, errCoding
 		}
 		f.chunked = true
 		return false, nil
 	case "Connection":
-		f.close = f.close || hasMember(value, "close")
-		f.alive = f.alive || hasMember(value, "keep-alive")
+		f.close = f.close || HasMember(value, "close")
+		f.alive = f.alive || HasMember(value, "keep-alive")
 	}
 	return true, nil
 }
@@ -313,13 +313,11 @@ func (a *answer) decide(f *fields) error {
 	default:
 		a.framing, a.keep = byClose, false
 	}
+	r.Close = !a.keep
 	if f.chunked {
 		r.TransferEncoding = chunkedCoding
-		if a.framing == byChunks {
-			return a.announced()
-		}
+		return a.announced()
 	}
-	r.Close = !a.keep
 	return nil
 }
 
@@ -327,7 +325,6 @@ var chunkedCoding = []string{"chunked"}
 
 // announced moves the names of Trailer to the response's Trailer.
 func (a *answer) announced() error {
-	a.resp.Close = !a.keep
 	lines, ok := a.resp.Header["Trailer"]
 	if !ok {
 		return nil
@@ -368,20 +365,23 @@ func unfold(head []byte) ([]byte, error) {
 		}
 		name, _, _ := bytes.Cut(head[line:i], []byte{':'})
 		switch {
-		case line == 0, equalFold(name, "content-length"), equalFold(name, "transfer-encoding"), equalFold(name, "connection"):
+		case line == 0, EqualFold(name, "content-length"), EqualFold(name, "transfer-encoding"), EqualFold(name, "connection"):
 			return nil, errFoldedKey
 		}
 		before := bytes.TrimRight(head[:i], " \t\r\n")
+		if len(before) <= line {
+			return nil, errAnswerKey // there is nothing that could be continued
+		}
 		rest := bytes.TrimLeft(head[i:], " \t")
 		i = len(before)
 		head = append(append(before, ' '), rest...)
 	}
 }
 
-// validValue tells whether a value has none of the characters that RFC 9110 section 5.5 forbids to pass on.
+// validValue tells whether a value has no control character (RFC 9110 section 5.5).
 func validValue(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' && (c == 0 || c == '\r' || c == '\n') {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false
 		}
 	}

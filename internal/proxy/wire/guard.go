@@ -2,18 +2,17 @@ package wire
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"time"
 
 	"httpowerd/internal/exchange"
 )
 
-// guard reads along with an HTTP/1 server and lets only whole request heads through that can be read in exactly one way. The standard server
+// Guard reads along with an HTTP/1 server and lets only whole request heads through that can be read in exactly one way. The standard server
 // behind it forgives more than a proxy may (RFC 9112 sections 2.2, 5.1, 5.2, 6.1, 6.3): it unfolds lines, takes bare LF and drops a Content-Length
-// beside Transfer-Encoding. Bodies pass as they come; guard follows their framing only to find the next head.
-type guard struct {
-	maxHead int // bytes of a request head
+// beside Transfer-Encoding. Bodies pass as they come; Guard follows their framing only to find the next head.
+type Guard struct {
+	MaxHead int // bytes of a request head
 	state   guardState
 	left    int64     // of a body with Content-Length, or of the chunk
 	held    []byte    // a head that is not complete yet, or bytes that were cleared but not fetched
@@ -21,7 +20,7 @@ type guard struct {
 	line    int       // length of the chunk-size or trailer line so far
 	size    int64     // the chunk size so far
 	seen    byte      // where in a chunk's framing
-	since   time.Time // when the head that is not complete must be
+	Due     time.Time // when the head that is not complete must be; for whoever reads
 }
 
 type guardState uint8
@@ -38,11 +37,9 @@ const (
 // maxChunkLine bounds a chunk-size line with its extensions, and each trailer line.
 const maxChunkLine = 4096
 
-var errFraming = errors.New("the chunked request body lost its framing")
-
 // next takes bytes just read (they may be changed in place) and returns how many of them may be passed on at once. Where that is less than all, the rest
 // is in g.held. A refusal means that the head which begins there must not be served.
-func (g *guard) next(p []byte) (n int, refusal *exchange.Refusal) {
+func (g *Guard) next(p []byte) (n int, refusal *exchange.Refusal) {
 	for n < len(p) {
 		switch g.state {
 		case off:
@@ -74,17 +71,17 @@ func (g *guard) next(p []byte) (n int, refusal *exchange.Refusal) {
 }
 
 // head judges the head at the start of p. used is its length.
-func (g *guard) head(p []byte) (used int, complete bool, refusal *exchange.Refusal) {
+func (g *Guard) head(p []byte) (used int, complete bool, refusal *exchange.Refusal) {
 	limit := p
-	if len(limit) > g.maxHead {
-		limit = limit[:g.maxHead]
+	if len(limit) > g.MaxHead {
+		limit = limit[:g.MaxHead]
 	}
 	h := headScan{}
 	rest := limit
 	for {
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
-			if len(p) >= g.maxHead {
+			if len(p) >= g.MaxHead {
 				return 0, false, h.tooLarge()
 			}
 			return 0, false, h.partial(rest)
@@ -92,7 +89,7 @@ func (g *guard) head(p []byte) (used int, complete bool, refusal *exchange.Refus
 		line := rest[:end]
 		rest = rest[end+1:]
 		if end == 0 || line[end-1] != '\r' {
-			return 0, false, refuseHead("a line ends without a carriage return")
+			return 0, false, RefuseHead("a line ends without a carriage return")
 		}
 		line = line[:end-1]
 		if len(line) == 0 && h.lines > 0 {
@@ -110,8 +107,8 @@ func (g *guard) head(p []byte) (used int, complete bool, refusal *exchange.Refus
 }
 
 // follow sets what comes after the head.
-func (g *guard) follow(h *headScan) {
-	g.since = time.Time{}
+func (g *Guard) follow(h *headScan) {
+	g.Due = time.Time{}
 	switch {
 	case h.connect, h.upgrades():
 		g.state = off
@@ -137,7 +134,7 @@ const (
 )
 
 // chunks follows a chunked body and returns how many bytes of p belong to it and kept its framing.
-func (g *guard) chunks(p []byte) int {
+func (g *Guard) chunks(p []byte) int {
 	for i := 0; i < len(p); i++ {
 		c := p[i]
 		switch g.seen {
@@ -175,12 +172,12 @@ func (g *guard) chunks(p []byte) int {
 	return len(p)
 }
 
-func (g *guard) lost(i int) int {
+func (g *Guard) lost(i int) int {
 	g.state = broken
 	return i
 }
 
-func (g *guard) sizeLine(c byte) bool {
+func (g *Guard) sizeLine(c byte) bool {
 	if g.line++; g.line > maxChunkLine {
 		return false
 	}
@@ -216,7 +213,7 @@ func (g *guard) sizeLine(c byte) bool {
 	return true
 }
 
-func (g *guard) trailer(c byte) (done, ok bool) {
+func (g *Guard) trailer(c byte) (done, ok bool) {
 	if g.line++; g.line > maxChunkLine {
 		return false, false
 	}
@@ -255,7 +252,7 @@ func hexDigit(c byte) int {
 }
 
 // fetch moves cleared bytes to p.
-func (g *guard) fetch(p []byte) int {
+func (g *Guard) fetch(p []byte) int {
 	n := copy(p, g.held[:g.cleared])
 	g.held, g.cleared = g.held[n:], g.cleared-n
 	if len(g.held) == 0 {
@@ -264,15 +261,15 @@ func (g *guard) fetch(p []byte) int {
 	return n
 }
 
-// read is Read with the guard between r and p. replace gives the bytes to serve in place of a head that was refused.
-func (g *guard) read(r io.Reader, p []byte, replace func(*exchange.Refusal) []byte) (int, error) {
+// Read reads from r by way of the guard. replace gives the bytes to serve in place of a head that was refused.
+func (g *Guard) Read(r io.Reader, p []byte, replace func(*exchange.Refusal) []byte) (int, error) {
 	for {
 		if g.cleared > 0 {
 			return g.fetch(p), nil
 		}
 		switch g.state {
 		case broken:
-			return 0, errFraming
+			return 0, ErrFraming
 		case refused:
 			return 0, io.EOF
 		case off:
@@ -303,7 +300,7 @@ func (g *guard) read(r io.Reader, p []byte, replace func(*exchange.Refusal) []by
 }
 
 // more reads on into a head that is not complete.
-func (g *guard) more(r io.Reader, replace func(*exchange.Refusal) []byte) error {
+func (g *Guard) more(r io.Reader, replace func(*exchange.Refusal) []byte) error {
 	have := len(g.held)
 	g.held = append(g.held, make([]byte, max(512, min(have, 8192)))...)
 	n, err := r.Read(g.held[have:])
@@ -311,7 +308,7 @@ func (g *guard) more(r io.Reader, replace func(*exchange.Refusal) []byte) error 
 	if n == 0 {
 		return err
 	}
-	if len(g.held) < g.maxHead && bytes.IndexByte(g.held[have:], '\n') < 0 {
+	if len(g.held) < g.MaxHead && bytes.IndexByte(g.held[have:], '\n') < 0 {
 		return nil // nothing new to judge: a head that drips in byte by byte is not scanned byte by byte
 	}
 	p := g.held
@@ -327,3 +324,16 @@ func (g *guard) more(r io.Reader, replace func(*exchange.Refusal) []byte) error 
 	}
 	return nil
 }
+
+// Waiting tells whether a head has begun and is not complete.
+func (g *Guard) Waiting() bool { return len(g.held) > 0 && g.cleared == 0 }
+
+// Opaque ends the guard: what follows is not HTTP. It returns what was read ahead.
+func (g *Guard) Opaque() []byte {
+	ahead := g.held
+	*g = Guard{state: off}
+	return ahead
+}
+
+// Lost tells whether the client sent what nothing can be read behind.
+func (g *Guard) Lost() bool { return g.state == refused || g.state == broken }

@@ -31,7 +31,8 @@ func (h *headScan) upgrades() bool {
 	return h.get && !h.old && h.upgrade && h.protocols == 1 && h.websocket && !h.chunked && h.length == 0
 }
 
-func refuseHead(detail string) *exchange.Refusal {
+// RefuseHead is a refusal of a head that cannot be read in exactly one way.
+func RefuseHead(detail string) *exchange.Refusal {
 	return &exchange.Refusal{Code: exchange.BadRequest, Detail: detail, Close: true}
 }
 
@@ -46,7 +47,7 @@ func (h *headScan) tooLarge() *exchange.Refusal {
 // partial refuses early what can never become a head, so that a stream of garbage is not waited for.
 func (h *headScan) partial(p []byte) *exchange.Refusal {
 	if h.lines == 0 && len(p) > 0 && !isToken(p[0]) && p[0] != '\r' {
-		return refuseHead("this is not an HTTP request")
+		return RefuseHead("this is not an HTTP request")
 	}
 	return nil
 }
@@ -60,27 +61,27 @@ func (h *headScan) add(line []byte) *exchange.Refusal {
 		return &exchange.Refusal{Code: exchange.TooLarge, Status: http.StatusRequestHeaderFieldsTooLarge, Detail: "the request has too many header fields", Close: true}
 	}
 	if line[0] == ' ' || line[0] == '\t' {
-		return refuseHead("a header field is folded over several lines")
+		return RefuseHead("a header field is folded over several lines")
 	}
 	colon := bytes.IndexByte(line, ':')
 	if colon <= 0 {
-		return refuseHead("a header line has no field name")
+		return RefuseHead("a header line has no field name")
 	}
 	alias := false
 	for _, c := range line[:colon] {
 		if !isToken(c) {
-			return refuseHead("a header field name has a character that none may have")
+			return RefuseHead("a header field name has a character that none may have")
 		}
 		alias = alias || c == '_' || c == '.'
 	}
 	value := line[colon+1:]
 	for _, c := range value {
 		if c < ' ' && c != '\t' || c == 0x7f {
-			return refuseHead("a header field value has a control character")
+			return RefuseHead("a header field value has a control character")
 		}
 	}
-	if alias && aliasesFraming(line[:colon]) {
-		return refuseHead("a header field name imitates one that frames the message")
+	if alias && AliasesFraming(line[:colon]) {
+		return RefuseHead("a header field name imitates one that frames the message")
 	}
 	return h.field(line[:colon], bytes.Trim(value, " \t"))
 }
@@ -89,28 +90,28 @@ func (h *headScan) add(line []byte) *exchange.Refusal {
 func (h *headScan) field(name, value []byte) *exchange.Refusal {
 	switch len(name) {
 	case len("Host"):
-		if equalFold(name, "host") {
+		if EqualFold(name, "host") {
 			return h.host(value)
 		}
 	case len("Expect"):
-		if equalFold(name, "expect") {
+		if EqualFold(name, "expect") {
 			return h.expect(value)
 		}
 	case len("Upgrade"):
-		if equalFold(name, "upgrade") {
+		if EqualFold(name, "upgrade") {
 			h.protocols++
-			h.websocket = equalFold(value, "websocket")
+			h.websocket = EqualFold(value, "websocket")
 		}
 	case len("Connection"):
-		if equalFold(name, "connection") {
-			h.upgrade = h.upgrade || hasMember(value, "upgrade")
+		if EqualFold(name, "connection") {
+			h.upgrade = h.upgrade || HasMember(value, "upgrade")
 		}
 	case len("Content-Length"): // and no other name of interest
-		if equalFold(name, "content-length") {
+		if EqualFold(name, "content-length") {
 			return h.contentLength(value)
 		}
 	case len("Transfer-Encoding"):
-		if equalFold(name, "transfer-encoding") {
+		if EqualFold(name, "transfer-encoding") {
 			return h.transferEncoding(value)
 		}
 	}
@@ -119,11 +120,11 @@ func (h *headScan) field(name, value []byte) *exchange.Refusal {
 
 func (h *headScan) host(value []byte) *exchange.Refusal {
 	if h.hasHost {
-		return refuseHead("the request has two Host fields")
+		return RefuseHead("the request has two Host fields")
 	}
 	for _, c := range value {
 		if c >= 128 || !hostChars[c] {
-			return refuseHead("the Host field has a character that no host may have")
+			return RefuseHead("the Host field has a character that no host may have")
 		}
 	}
 	h.hasHost = true
@@ -132,30 +133,31 @@ func (h *headScan) host(value []byte) *exchange.Refusal {
 
 // expect refuses what cannot be met (RFC 9110 section 10.1.1); HTTP/1.0 does not know the field.
 func (h *headScan) expect(value []byte) *exchange.Refusal {
-	if h.old || len(value) == 0 || equalFold(value, "100-continue") {
+	if h.old || len(value) == 0 || EqualFold(value, "100-continue") {
 		return nil
 	}
-	return refuseExpectation()
+	return RefuseExpectation()
 }
 
-func refuseExpectation() *exchange.Refusal {
+// RefuseExpectation is a refusal of an expectation other than 100-continue.
+func RefuseExpectation() *exchange.Refusal {
 	return &exchange.Refusal{Code: exchange.Unsupported, Status: http.StatusExpectationFailed,
 		Detail: "the only expectation supported is 100-continue", Close: true}
 }
 
 func (h *headScan) contentLength(value []byte) *exchange.Refusal {
 	if len(value) == 0 || len(value) > 18 {
-		return refuseHead("Content-Length is not a number")
+		return RefuseHead("Content-Length is not a number")
 	}
 	var n int64
 	for _, c := range value {
 		if c < '0' || c > '9' {
-			return refuseHead("Content-Length is not a number")
+			return RefuseHead("Content-Length is not a number")
 		}
 		n = n*10 + int64(c-'0')
 	}
 	if h.hasLength && n != h.length {
-		return refuseHead("the request has two different Content-Length fields")
+		return RefuseHead("the request has two different Content-Length fields")
 	}
 	h.hasLength, h.length = true, n
 	return nil
@@ -163,12 +165,12 @@ func (h *headScan) contentLength(value []byte) *exchange.Refusal {
 
 func (h *headScan) transferEncoding(value []byte) *exchange.Refusal {
 	if h.chunked {
-		return refuseHead("the request has two Transfer-Encoding fields")
+		return RefuseHead("the request has two Transfer-Encoding fields")
 	}
 	if len(value) == 0 {
-		return refuseHead("Transfer-Encoding names no coding")
+		return RefuseHead("Transfer-Encoding names no coding")
 	}
-	if !equalFold(value, "chunked") {
+	if !EqualFold(value, "chunked") {
 		return &exchange.Refusal{Code: exchange.Unsupported, Status: http.StatusNotImplemented, Detail: "the only transfer coding supported is chunked", Close: true}
 	}
 	h.chunked = true
@@ -179,16 +181,16 @@ func (h *headScan) requestLine(line []byte) *exchange.Refusal {
 	method, rest, ok := bytes.Cut(line, []byte{' '})
 	target, version, ok2 := bytes.Cut(rest, []byte{' '})
 	if !ok || !ok2 || len(method) == 0 || len(target) == 0 {
-		return refuseHead("the request line is malformed")
+		return RefuseHead("the request line is malformed")
 	}
 	for _, c := range method {
 		if !isToken(c) {
-			return refuseHead("the method has a character that none may have")
+			return RefuseHead("the method has a character that none may have")
 		}
 	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f || c == '#' {
-			return refuseHead("the request target has a character that none may have")
+			return RefuseHead("the request target has a character that none may have")
 		}
 	}
 	switch string(version) {
@@ -199,11 +201,11 @@ func (h *headScan) requestLine(line []byte) *exchange.Refusal {
 		if bytes.HasPrefix(version, []byte("HTTP/")) {
 			return &exchange.Refusal{Code: exchange.Unsupported, Status: http.StatusHTTPVersionNotSupported, Detail: "this listener speaks HTTP/1.0 and HTTP/1.1", Close: true}
 		}
-		return refuseHead("the request line is malformed")
+		return RefuseHead("the request line is malformed")
 	}
 	h.connect, h.get = string(method) == http.MethodConnect, string(method) == http.MethodGet
 	if !plainTarget(target) && !parses(target, h.connect) {
-		return refuseHead("the request target is malformed")
+		return RefuseHead("the request target is malformed")
 	}
 	return nil
 }
@@ -244,26 +246,26 @@ func parses(target []byte, connect bool) bool {
 func (h *headScan) finish() *exchange.Refusal {
 	switch {
 	case h.chunked && h.hasLength:
-		return refuseHead("the request has both Content-Length and Transfer-Encoding")
+		return RefuseHead("the request has both Content-Length and Transfer-Encoding")
 	case h.chunked && h.old:
-		return refuseHead("an HTTP/1.0 request cannot have a Transfer-Encoding")
+		return RefuseHead("an HTTP/1.0 request cannot have a Transfer-Encoding")
 	case !h.hasHost && !h.old && !h.connect:
-		return refuseHead("the request has no Host field")
+		return RefuseHead("the request has no Host field")
 	case h.connect && (h.chunked || h.length > 0):
-		return refuseHead("a CONNECT request cannot have a body")
+		return RefuseHead("a CONNECT request cannot have a body")
 	}
 	return nil
 }
 
-// aliasesFraming tells whether a name would be one of the framing fields to software that takes _ and . for -.
-func aliasesFraming(name []byte) bool {
+// AliasesFraming tells whether a name would be one of the framing fields to software that takes _ and . for -.
+func AliasesFraming(name []byte) bool {
 	dashed := bytes.Map(func(r rune) rune {
 		if r == '_' || r == '.' {
 			return '-'
 		}
 		return r
 	}, name)
-	return equalFold(dashed, "transfer-encoding") || equalFold(dashed, "content-length")
+	return EqualFold(dashed, "transfer-encoding") || EqualFold(dashed, "content-length")
 }
 
 func isToken(c byte) bool { return c < 128 && tokens[c] }
@@ -288,9 +290,9 @@ func isAlphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// hasMember tells whether a comma-separated list has the member, parameters aside. It reads a field's bytes before the server does and its text
+// HasMember tells whether a comma-separated list has the member, parameters aside. It reads a field's bytes before the server does and its text
 // afterwards, and must say the same of both.
-func hasMember[T string | []byte](list T, lower string) bool {
+func HasMember[T string | []byte](list T, lower string) bool {
 	for start, i := 0, 0; i <= len(list); i++ {
 		if i < len(list) && list[i] != ',' {
 			continue
@@ -309,15 +311,15 @@ func hasMember[T string | []byte](list T, lower string) bool {
 		for n := len(member); n > 0 && (member[n-1] == ' ' || member[n-1] == '\t'); n-- {
 			member = member[:n-1]
 		}
-		if equalFold(member, lower) {
+		if EqualFold(member, lower) {
 			return true
 		}
 	}
 	return false
 }
 
-// equalFold compares with a lower-case ASCII word.
-func equalFold[T string | []byte](b T, lower string) bool {
+// EqualFold compares with a lower-case ASCII word.
+func EqualFold[T string | []byte](b T, lower string) bool {
 	if len(b) != len(lower) {
 		return false
 	}

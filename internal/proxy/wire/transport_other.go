@@ -18,3 +18,8 @@ func (*rawIO) peek() waiting        { return silent }
 func (*rawIO) read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 func (*rawIO) exchange(*upConn, []byte) (bool, error) { return false, errors.ErrUnsupported }
+
+func (*rawIO) arrive() (*buffer, int, error) { return nil, 0, errors.ErrUnsupported }
+func (*rawIO) try([]byte) (int, error)       { return 0, errors.ErrUnsupported }
+
+func peekEnd(syscall.RawConn) bool { return false }

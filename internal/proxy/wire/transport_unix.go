@@ -21,6 +21,7 @@ type rawIO struct {
 	what rawCall
 	p    []byte // to write, or to read into
 	in   []byte // of an exchange: to read into
+	got  *buffer
 	n    int
 	err  error
 }
@@ -32,6 +33,8 @@ const (
 	callPeek
 	callExchange
 	callAnswer // the write is done, the read follows
+	callArrive // read into a buffer that is taken when there is something
+	callTry    // read what is there
 )
 
 func (x *rawIO) bind(raw syscall.RawConn) {
@@ -56,6 +59,18 @@ func (x *rawIO) run(fd uintptr) bool {
 		}
 		x.what, x.p = callAnswer, x.in
 		return false
+	case callTry:
+		x.n, x.err = recv(int(fd), x.p, 0)
+		return true
+	case callArrive:
+		b := getBuffer()
+		b.b = b.b[:cap(b.b)]
+		if x.n, x.err = recv(int(fd), b.b, 0); x.err == nil && x.n > 0 {
+			x.got = b
+			return true
+		}
+		putBuffer(b)
+		return x.err != unix.EAGAIN
 	}
 	x.n, x.err = recv(int(fd), x.p, 0)
 	return x.err != unix.EAGAIN
@@ -134,4 +149,26 @@ func (x *rawIO) exchange(c *upConn, b []byte) (wrote bool, err error) {
 	}
 	m, err := c.Write(b[n:])
 	return n+m > 0, err
+}
+
+// arrive waits for bytes, and takes a buffer when they come.
+func (x *rawIO) arrive() (*buffer, int, error) {
+	n, err := received(x.do(callArrive, nil))
+	b := x.got
+	x.got = nil
+	return b, n, err
+}
+
+// try reads what is there without waiting.
+func (x *rawIO) try(p []byte) (int, error) { return x.do(callTry, p) }
+
+// peekEnd tells whether nothing but the end waits on a socket.
+func peekEnd(raw syscall.RawConn) bool {
+	ended := false
+	_ = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, err := recv(int(fd), b[:], unix.MSG_PEEK)
+		ended = n == 0 && err == nil || err != nil && err != unix.EAGAIN
+	})
+	return ended
 }

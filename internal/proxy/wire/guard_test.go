@@ -1,4 +1,4 @@
-package proxy
+package wire
 
 import (
 	"bufio"
@@ -16,11 +16,11 @@ import (
 
 // pass runs input through a guard and returns what came out, the first refusal and the error at the end.
 func pass(r io.Reader, maxHead int) (out string, refusal *exchange.Refusal, err error) {
-	g := &guard{maxHead: maxHead}
+	g := &Guard{MaxHead: maxHead}
 	var b bytes.Buffer
 	p := make([]byte, 4096)
 	for {
-		n, err := g.read(r, p, func(f *exchange.Refusal) []byte { refusal = f; return nil })
+		n, err := g.Read(r, p, func(f *exchange.Refusal) []byte { refusal = f; return nil })
 		b.Write(p[:n])
 		if err != nil {
 			return b.String(), refusal, err
@@ -131,7 +131,7 @@ func TestGuardBreaksBadChunks(t *testing.T) {
 		"long extension":    "5;" + strings.Repeat("a", 5000) + "\r\nhello\r\n",
 	} {
 		out, _, err := pass(strings.NewReader(head+body), 4096)
-		if !errors.Is(err, errFraming) || !strings.HasPrefix(head+body, out) {
+		if !errors.Is(err, ErrFraming) || !strings.HasPrefix(head+body, out) {
 			t.Errorf("%s: %q, %v", name, out, err)
 		}
 	}
@@ -195,7 +195,7 @@ func readRequests(in string) error {
 func BenchmarkGuard(b *testing.B) {
 	in := []byte("GET http://api.example.com/v1/charges?limit=3 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n" +
 		"Authorization: Bearer abcdefghijklmnopqrstuvwxyz\r\nAccept-Encoding: gzip, br\r\n\r\n")
-	g := &guard{maxHead: 1 << 16}
+	g := &Guard{MaxHead: 1 << 16}
 	p := make([]byte, 4096)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,0 +1,170 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"httpowerd/internal/exchange"
+)
+
+// Server serves HTTP/1.1 clients, each in one goroutine. Its handler may use all that http.ResponseController offers. A request that could be read in two
+// ways is not shown to the handler. The fields may not be changed once it serves.
+type Server struct {
+	Handler http.Handler
+	// Refused answers a head that must not be served, as the handler would answer a request; the connection ends behind it.
+	Refused       func(w http.ResponseWriter, r *http.Request, why *exchange.Refusal)
+	Context       func(context.Context, net.Conn) context.Context // of a connection's requests; nil: nothing is added
+	MaxHead       int                                             // bytes of a request's head
+	HeaderTimeout time.Duration                                   // for a head from its first byte, and for a new connection's first
+	Idle          time.Duration                                   // a kept connection without a request, give or take an eighth
+	Log           *slog.Logger
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	conns     map[*serverConn]struct{}
+	draining  atomic.Bool
+	watch     watcher
+}
+
+// Serve accepts clients until Shutdown or Close, and then returns http.ErrServerClosed.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		_ = l.Close()
+		return http.ErrServerClosed
+	}
+	if s.listeners == nil {
+		s.listeners = map[net.Listener]struct{}{}
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		if err == nil {
+			pause = 0
+			go s.ServeConn(c)
+			continue
+		}
+		if s.draining.Load() {
+			return http.ErrServerClosed
+		}
+		var t interface{ Temporary() bool }
+		if !errors.As(err, &t) || !t.Temporary() {
+			return err
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // no descriptor is free, or the client left before it was accepted
+		time.Sleep(pause)
+	}
+}
+
+// States of a connection.
+const (
+	fresh    int32 = iota // no request came yet
+	active                // a request is served
+	parked                // waiting for another one
+	finished              // closed by Shutdown
+)
+
+// ServeConn serves one client until it leaves.
+func (s *Server) ServeConn(c net.Conn) {
+	sc := newServerConn(s, c)
+	if !s.enter(sc) {
+		_ = c.Close()
+		return
+	}
+	defer s.leave(sc)
+	sc.serve()
+}
+
+func (s *Server) enter(c *serverConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns == nil {
+		s.conns = map[*serverConn]struct{}{}
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) leave(c *serverConn) {
+	if p := recover(); p != nil { // a defect of this package, not of a handler
+		s.logger().Error("a client connection panicked", "panic", p, "stack", string(debug.Stack()))
+		_ = c.Conn.Close()
+	}
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
+// Drain accepts nobody any more, closes connections that wait for another request, and makes every answer from now on its connection's last.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		_ = l.Close()
+		delete(s.listeners, l)
+	}
+	for c := range s.conns {
+		c.dismiss(false)
+	}
+}
+
+// neverSpoke is how long a connection without a request may still send its first one during Shutdown.
+const neverSpoke = 5 * time.Second
+
+// Shutdown drains, and waits for requests that run until ctx ends. Connections that were taken over are none of its business.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.Drain()
+	pause := time.Millisecond
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		left := len(s.conns)
+		for c := range s.conns {
+			c.dismiss(time.Since(c.since) > neverSpoke)
+		}
+		s.mu.Unlock()
+		if left == 0 {
+			s.watch.close()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			pause = min(2*pause, 100*time.Millisecond)
+			timer.Reset(pause)
+		}
+	}
+}
+
+// Close ends all connections at once.
+func (s *Server) Close() error {
+	s.Drain()
+	s.mu.Lock()
+	for c := range s.conns {
+		_ = c.Conn.Close()
+		c.left()
+	}
+	s.mu.Unlock()
+	s.watch.close()
+	return nil
+}

@@ -1,0 +1,406 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"httpowerd/internal/exchange"
+)
+
+// serverConn is a client's connection. It has a buffer only while a request is read or served.
+type serverConn struct {
+	net.Conn
+	server *Server
+	base   context.Context // of its requests
+	remote string
+	since  time.Time
+
+	raw  syscall.RawConn // of the socket below; nil: unknown
+	bare bool            // the connection adds nothing to the socket's bytes
+	io   rawIO
+	id   uint64 // the watcher's; 0: it is not watched
+
+	state    atomic.Int32
+	in       *buffer
+	r, w     int       // what is read and not consumed: in.b[r:w]
+	deadline time.Time // of reads, as far as it is known; zero: none, or unknown
+	unknown  bool      // somebody else may have changed it
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the request that is served
+	gone   bool               // the client has closed its side
+}
+
+func newServerConn(s *Server, c net.Conn) *serverConn {
+	sc := &serverConn{Conn: c, server: s, base: context.Background(), remote: c.RemoteAddr().String(), since: time.Now()}
+	if s.Context != nil {
+		sc.base = s.Context(sc.base, c)
+	}
+	socket, bare := socketOf(c)
+	if socket != nil && rawCalls {
+		if raw, err := socket.SyscallConn(); err == nil {
+			sc.raw, sc.bare = raw, bare
+			sc.io.bind(raw)
+		}
+	}
+	return sc
+}
+
+// Transparent is a connection around another one whose bytes it passes on as they are.
+type Transparent interface {
+	NetConn() net.Conn
+	Transparent() bool // false while it has bytes of its own to give first
+}
+
+// socketOf finds the socket below wrappers, and tells whether they add nothing to its bytes.
+func socketOf(c net.Conn) (_ *net.TCPConn, bare bool) {
+	bare = true
+	for {
+		switch v := c.(type) {
+		case *net.TCPConn:
+			return v, bare
+		case Transparent:
+			bare = bare && v.Transparent()
+			c = v.NetConn()
+		case interface{ NetConn() net.Conn }: // TLS
+			bare = false
+			c = v.NetConn()
+		default:
+			return nil, false
+		}
+	}
+}
+
+// serve answers requests until the connection ends or is taken over.
+func (c *serverConn) serve() {
+	c.id = c.server.watch.add(c)
+	defer c.server.watch.remove(c.id)
+	c.setDeadline(c.since.Add(c.server.HeaderTimeout))
+	for first := true; ; first = false {
+		e, refusal, err := c.next(first)
+		if err != nil {
+			c.free()
+			_ = c.Conn.Close()
+			return
+		}
+		if e == nil && refusal == nil {
+			return // Shutdown closed it
+		}
+		if refusal != nil {
+			e = c.refused()
+		}
+		if !c.exchange(e, refusal) {
+			return
+		}
+		c.park()
+	}
+}
+
+// park readies the connection for another request.
+func (c *serverConn) park() {
+	if c.r == c.w {
+		c.free()
+	}
+	c.state.Store(parked)
+	if c.server.draining.Load() {
+		c.dismiss(false)
+	}
+}
+
+// dismiss closes the connection where it waits for a request; one that never had one only if silent.
+func (c *serverConn) dismiss(silent bool) {
+	if c.state.CompareAndSwap(parked, finished) || silent && c.state.CompareAndSwap(fresh, finished) {
+		_ = c.Conn.Close()
+	}
+}
+
+// wake tells that a request has begun. It is false where Shutdown was faster.
+func (c *serverConn) wake() bool {
+	return c.state.CompareAndSwap(parked, active) || c.state.CompareAndSwap(fresh, active) || c.state.Load() == active
+}
+
+// setDeadline sets the read deadline.
+func (c *serverConn) setDeadline(t time.Time) {
+	c.deadline, c.unknown = t, false
+	_ = c.SetReadDeadline(t)
+}
+
+// await sets the deadline for a kept connection's next request. One that is nearly as good stays: to move it costs.
+func (c *serverConn) await() {
+	idle := c.server.Idle
+	if idle <= 0 {
+		c.anyTime()
+		return
+	}
+	now := time.Now()
+	if c.unknown || c.deadline.IsZero() || c.deadline.Before(now.Add(idle-idle/8)) || c.deadline.After(now.Add(idle)) {
+		c.setDeadline(now.Add(idle))
+	}
+}
+
+// anyTime lifts the read deadline.
+func (c *serverConn) anyTime() {
+	if c.unknown || !c.deadline.IsZero() {
+		c.setDeadline(time.Time{})
+	}
+}
+
+// next reads a request's head. It blocks without a buffer while nothing comes.
+func (c *serverConn) next(first bool) (*served, *exchange.Refusal, error) {
+	if !first && c.r == c.w {
+		c.await()
+	}
+	h := headScan{}
+	at := 0 // where the next line begins, behind c.r
+	partial := false
+	for {
+		if refusal, done := c.scan(&h, &at); refusal != nil {
+			if !c.wake() {
+				return nil, nil, nil
+			}
+			return nil, refusal, nil
+		} else if done {
+			if !c.wake() {
+				return nil, nil, nil
+			}
+			if refusal := h.finish(); refusal != nil {
+				return nil, refusal, nil
+			}
+			e := c.request(&h, at)
+			return e, nil, nil
+		}
+		if c.w > c.r && !partial {
+			partial = true
+			if !c.wake() {
+				return nil, nil, nil
+			}
+			if !first || c.deadline.IsZero() {
+				c.setDeadline(time.Now().Add(c.server.HeaderTimeout))
+			}
+		}
+		if err := c.fill(); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// scan judges the lines that are complete.
+func (c *serverConn) scan(h *headScan, at *int) (refusal *exchange.Refusal, done bool) {
+	most := c.server.MaxHead
+	for c.w > c.r {
+		b := c.in.b[c.r:c.w]
+		if len(b) > most {
+			b = b[:most]
+		}
+		rest := b[*at:]
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			if len(b) >= most {
+				return h.tooLarge(), false
+			}
+			return h.partial(rest), false
+		}
+		line := rest[:end]
+		if end == 0 || line[end-1] != '\r' {
+			return RefuseHead("a line ends without a carriage return"), false
+		}
+		*at += end + 1
+		line = line[:end-1]
+		if len(line) == 0 && h.lines > 0 {
+			return nil, true
+		}
+		if refusal := h.add(line); refusal != nil {
+			return refusal, false
+		}
+	}
+	return nil, false
+}
+
+// fill reads more behind what is there.
+func (c *serverConn) fill() error {
+	if c.in == nil {
+		if c.bare {
+			return c.firstBytes()
+		}
+		c.in = getBuffer()
+		c.in.b = c.in.b[:cap(c.in.b)]
+		c.r, c.w = 0, 0
+	}
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+	} else if c.w == len(c.in.b) {
+		if c.r > 0 {
+			c.w = copy(c.in.b, c.in.b[c.r:c.w])
+			c.r = 0
+		} else {
+			c.in.b = append(c.in.b, make([]byte, len(c.in.b))...)
+			c.in.b = c.in.b[:cap(c.in.b)]
+		}
+	}
+	n, err := c.readConn(c.in.b[c.w:])
+	c.w += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// firstBytes waits for a request and takes a buffer when it comes.
+func (c *serverConn) firstBytes() error {
+	in, n, err := c.io.arrive()
+	if err != nil {
+		return err
+	}
+	c.in, c.r, c.w = in, 0, n
+	return nil
+}
+
+func (c *serverConn) readConn(p []byte) (int, error) {
+	if c.bare {
+		return c.io.read(p)
+	}
+	for {
+		n, err := c.Conn.Read(p)
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// here reads without waiting what has come, so that n bytes are in the buffer; false: they are not.
+func (c *serverConn) here(n int64) bool {
+	if int64(c.w-c.r) >= n {
+		return true
+	}
+	if !c.bare || n > int64(len(c.in.b)) {
+		return false
+	}
+	if int64(len(c.in.b)-c.r) < n {
+		c.w = copy(c.in.b, c.in.b[c.r:c.w])
+		c.r = 0
+	}
+	m, _ := c.io.try(c.in.b[c.w:]) // what is wrong shows at the read that waits
+	c.w += m
+	return int64(c.w-c.r) >= n
+}
+
+func (c *serverConn) free() {
+	if c.in != nil {
+		c.in.b = c.in.b[:cap(c.in.b)]
+		putBuffer(c.in)
+		c.in = nil
+	}
+	c.r, c.w = 0, 0
+}
+
+// left tells the connection that its client has closed it.
+func (c *serverConn) left() {
+	c.mu.Lock()
+	c.gone = true
+	cancel := c.cancel
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+// begin gives a request its context.
+func (c *serverConn) begin() context.Context {
+	ctx, cancel := context.WithCancel(c.base)
+	c.mu.Lock()
+	c.cancel = cancel
+	gone := c.gone && c.r == c.w
+	c.mu.Unlock()
+	if gone {
+		cancel()
+	}
+	return ctx
+}
+
+func (c *serverConn) end() {
+	c.mu.Lock()
+	cancel := c.cancel
+	c.cancel = nil
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+// exchange runs the handler. It tells whether another request may follow.
+func (c *serverConn) exchange(e *served, refusal *exchange.Refusal) (more bool) {
+	e.r = e.req.WithContext(c.begin())
+	defer c.end()
+	w := &e.w
+	if c.handle(e, refusal) {
+		if !w.hijacked {
+			w.abort()
+			e.body.stop()
+			c.free()
+			_ = c.Conn.Close()
+		}
+		return false
+	}
+	if w.hijacked {
+		return false
+	}
+	err := w.finish()
+	c.end() // whoever still works for this request should know that nobody waits
+	switch {
+	case err != nil:
+	case refusal == nil && !w.last && e.body.rest():
+		return true
+	default:
+		c.linger(e)
+	}
+	e.body.stop()
+	c.free()
+	_ = c.Conn.Close()
+	return false
+}
+
+// handle calls the handler, and tells whether it panicked.
+func (c *serverConn) handle(e *served, refusal *exchange.Refusal) (panicked bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			panicked = true
+			if p != http.ErrAbortHandler {
+				c.server.logger().Error("a handler panicked", "panic", p)
+			}
+		}
+	}()
+	if refusal != nil {
+		c.server.Refused(&e.w, e.r, refusal)
+		return false
+	}
+	c.server.Handler.ServeHTTP(&e.w, e.r)
+	return false
+}
+
+// lingerTime and lingerBytes bound what is still read from a client whose connection ends, so that the answer reaches it before a reset does (RFC 9112
+// section 9.6).
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// linger half-closes, and reads on for a moment where the client may still be sending.
+func (c *serverConn) linger(e *served) {
+	sending := !e.body.stop()
+	if !sending && c.r == c.w && !e.w.refusing {
+		return
+	}
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+}

@@ -1,0 +1,298 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"httpowerd/internal/exchange"
+)
+
+const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+func TestKeptConnections(t *testing.T) {
+	var conns atomic.Int32
+	addr := upstream(t, func(n int, c *net.TCPConn, r *bufio.Reader) {
+		conns.Add(1)
+		says(ok)(n, c, r)
+	})
+	tr, w := transport(t), &seen{}
+	for range 3 {
+		if body, err := fetch(t, tr, get(t, addr), w); body != "ok" || err != nil {
+			t.Fatal(body, err)
+		}
+	}
+	if conns.Load() != 1 || len(w.reused) != 3 || w.reused[0] || !w.reused[2] || w.written != 3 {
+		t.Errorf("%d connections, %+v", conns.Load(), w)
+	}
+}
+
+// TestDeadConnection: one that its upstream has closed, or that has something unasked on it, costs no request, a write neither.
+func TestDeadConnection(t *testing.T) {
+	for name, parting := range map[string]string{"closed": "", "unasked": "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			parted := make(chan struct{}, 1)
+			var heads atomic.Int32
+			addr := upstream(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
+				if head(r) == "" {
+					return
+				}
+				heads.Add(1)
+				_, _ = io.WriteString(c, ok)
+				time.Sleep(50 * time.Millisecond) // apart from the answer
+				_, _ = io.WriteString(c, parting)
+				parted <- struct{}{}
+				if parting != "" {
+					_, _ = io.Copy(io.Discard, r)
+				}
+			})
+			tr := transport(t)
+			for range 3 {
+				r, err := http.NewRequest(http.MethodPost, "http://"+addr+"/", strings.NewReader("once"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if body, err := fetch(t, tr, r, &seen{}); body != "ok" || err != nil {
+					t.Fatal(body, err)
+				}
+				<-parted
+				time.Sleep(20 * time.Millisecond)
+			}
+			if heads.Load() != 3 {
+				t.Errorf("%d requests arrived", heads.Load())
+			}
+		})
+	}
+}
+
+// TestStale: a kept connection that dies under a request is told apart.
+func TestStale(t *testing.T) {
+	addr := upstream(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
+		head(r)
+		_, _ = io.WriteString(c, ok)
+		head(r)
+	})
+	tr := transport(t)
+	if _, err := fetch(t, tr, get(t, addr), &seen{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := fetch(t, tr, get(t, addr), &seen{})
+	var e *Error
+	if !errors.As(err, &e) || !e.Stale || !e.Sent || e.Client {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestMaxOpen: more requests than connections wait their turn; one that leaves gives it up.
+func TestMaxOpen(t *testing.T) {
+	var open, most atomic.Int32
+	gate := make(chan struct{})
+	addr := upstream(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
+		most.Store(max(most.Load(), open.Add(1)))
+		defer open.Add(-1)
+		for head(r) != "" {
+			<-gate
+			_, _ = io.WriteString(c, ok)
+		}
+	})
+	tr := transport(t, func(tr *Transport) { tr.MaxOpen = 2 })
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if body, err := fetch(t, tr, get(t, addr), &seen{}); body != "ok" || err != nil {
+				t.Error(body, err)
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	eventually(t, "all but two wait", func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.places[addr] != nil && len(tr.places[addr].waiting) == 6
+	})
+	if _, err := fetch(t, tr, get(t, addr).WithContext(ctx), &seen{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	close(gate)
+	wg.Wait()
+	if most.Load() != 2 {
+		t.Errorf("%d connections at once", most.Load())
+	}
+}
+
+func TestSweep(t *testing.T) {
+	addr := upstream(t, says(ok))
+	tr := transport(t, func(tr *Transport) { tr.Idle = 200 * time.Millisecond })
+	if _, err := fetch(t, tr, get(t, addr), &seen{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the connection is let go, and its place forgotten", func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return len(tr.places) == 0 && tr.sweeper == nil
+	})
+}
+
+func TestCancel(t *testing.T) {
+	arrived, ended := make(chan struct{}), make(chan struct{})
+	addr := upstream(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
+		head(r)
+		close(arrived)
+		_, _ = io.Copy(io.Discard, r)
+		close(ended)
+	})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("the reason")
+	go func() { <-arrived; cancel(why) }()
+	_, err := fetch(t, transport(t), get(t, addr).WithContext(ctx), &seen{})
+	var e *Error
+	if !errors.As(err, &e) || !errors.Is(err, why) || !e.Sent || e.Stale {
+		t.Errorf("%v", err)
+	}
+	<-ended
+}
+
+// TestUploads: bodies of all kinds, and answers that come before their end.
+func TestUploads(t *testing.T) {
+	for name, c := range map[string]struct {
+		length  int64
+		body    string
+		expect  bool
+		trailer http.Header
+		want    string
+	}{
+		"length":      {5, "hello", false, nil, "Content-Length: 5\r\n\r\nhello"},
+		"chunks":      {-1, "hello", false, nil, "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"},
+		"trailer":     {-1, "hello", false, http.Header{"X-Sum": {"1"}}, "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"},
+		"expectation": {5, "hello", true, nil, "Content-Length: 5\r\n\r\nhello"},
+		"long":        {100_000, strings.Repeat("a", 100_000), false, nil, "Content-Length: 100000\r\n\r\n" + strings.Repeat("a", 100_000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			received := make(chan string, 1)
+			addr := upstream(t, func(_ int, conn *net.TCPConn, r *bufio.Reader) {
+				var got strings.Builder
+				got.WriteString(head(r))
+				if c.expect {
+					_, _ = io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+				}
+				_, body, _ := strings.Cut(c.want, "\r\n\r\n")
+				_, _ = io.CopyN(&got, r, int64(len(body)))
+				received <- got.String()
+				_, _ = io.WriteString(conn, ok)
+			})
+			r, err := http.NewRequest(http.MethodPut, "http://"+addr+"/", struct{ io.Reader }{strings.NewReader(c.body)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ContentLength, r.Trailer = c.length, c.trailer
+			if c.expect {
+				r.Header.Set("Expect", "100-continue")
+			}
+			w := &seen{}
+			body, err := fetch(t, transport(t), r, w)
+			if body != "ok" || err != nil || w.written != 1 {
+				t.Errorf("%q %v, written %d", body, err, w.written)
+			}
+			if got := <-received; !strings.HasSuffix(got, c.want) {
+				t.Errorf("the upstream received %q", got)
+			}
+		})
+	}
+}
+
+// TestClientsBody: a body that breaks off, or is of another length, reaches no upstream as a whole one.
+func TestClientsBody(t *testing.T) {
+	broken := errors.New("it broke")
+	for name, body := range map[string]io.Reader{
+		"breaks": io.MultiReader(strings.NewReader("hel"), failing{broken}),
+		"short":  strings.NewReader("hel"),
+		"long":   strings.NewReader("hello, world"),
+	} {
+		ended := make(chan string, 1)
+		addr := upstream(t, func(_ int, _ *net.TCPConn, r *bufio.Reader) {
+			head(r)
+			b, _ := io.ReadAll(r)
+			ended <- string(b)
+		})
+		r, err := http.NewRequest(http.MethodPost, "http://"+addr+"/", struct{ io.Reader }{body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = 5
+		_, err = fetch(t, transport(t), r, &seen{})
+		var e *Error
+		if !errors.As(err, &e) || !e.Client || name == "breaks" && !errors.Is(err, broken) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := <-ended; len(got) >= 5 {
+			t.Errorf("%s: the upstream received %q", name, got)
+		}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// TestAnswers: what is read, and whether the connection is kept behind it.
+func TestAnswers(t *testing.T) {
+	const protocol = "the upstream's answer"
+	for name, c := range map[string]struct {
+		answer, want string
+		kept         bool
+	}{
+		"length":           {ok, "ok", true},
+		"chunks":           {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;x=y\r\nk\r\n0\r\nX-T: 1\r\n\r\n", "ok", true},
+		"none":             {"HTTP/1.1 204 No Content\r\n\r\n", "", true},
+		"close":            {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", "ok", false},
+		"old":              {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", false},
+		"old, kept":        {"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nok", "ok", true},
+		"more than asked":  {ok + "HTTP/1.1 200 OK\r\n", "ok", false},
+		"informational":    {"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + ok, "ok", true},
+		"bare LF":          {"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "ok", true},
+		"fold":             {"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", "ok", true},
+		"two lengths":      {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", protocol, false},
+		"length and chunk": {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", protocol, false},
+		"coding":           {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", protocol, false},
+		"folded length":    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n 3\r\n\r\nok", protocol, false},
+		"NUL":              {"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", protocol, false},
+		"bare CR":          {"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", protocol, false},
+		"space":            {"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", "a field name of the upstream's answer", false},
+		"HTTP/2":           {"HTTP/2.0 200 OK\r\n\r\n", protocol, false},
+		"garbage":          {"SSH-2.0-x\r\n", "the status line of", false},
+		"bad chunk":        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "a chunk of", false},
+		"framing trailer":  {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5\r\n\r\n", protocol, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := upstream(t, says(c.answer))
+			tr := transport(t)
+			got, err := fetch(t, tr, get(t, addr), &seen{})
+			if err != nil {
+				got = err.Error()
+				if failure, found := errors.AsType[*exchange.Failure](err); found {
+					got = failure.Detail
+					if failure.Code != exchange.UpstreamProtocol {
+						t.Errorf("the code is %s", failure.Code)
+					}
+				}
+			}
+			if got != c.want && (c.want == "ok" || c.want == "" || !strings.Contains(got, c.want)) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+			tr.mu.Lock()
+			defer tr.mu.Unlock()
+			if kept := tr.places[addr] != nil && len(tr.places[addr].idle) == 1; kept != c.kept {
+				t.Errorf("kept: %v", kept)
+			}
+		})
+	}
+}
