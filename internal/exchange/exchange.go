@@ -47,6 +47,9 @@ type Exchange struct {
 	TraceID string
 	Door    any // the door's own handle; rooms leave it alone
 
+	// Repeats tells whoever sends the request that a stage above sends it again where that is safe, and keeps account of it. Set before the first attempt.
+	Repeats bool
+
 	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
 	Informational func(status int, header http.Header)
 

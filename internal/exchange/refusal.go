@@ -55,7 +55,9 @@ type Failure struct {
 	// Permanent marks failures that another attempt would meet again (a certificate that does not verify, a name that does
 	// not exist).
 	Permanent bool
-	Err       error // for the log only
+	// Stale marks a kept connection that turned out dead before a byte of the answer came, which says nothing about the upstream: another attempt need not wait.
+	Stale bool
+	Err   error // for the log only
 }
 
 func (f *Failure) Error() string {

@@ -790,3 +790,20 @@ func BenchmarkClosed(b *testing.B) {
 		_, _ = chain.RoundTrip(req)
 	}
 }
+
+// TestStaleIsNeutral: kept connections that were dead say nothing about the upstream.
+func TestStaleIsNeutral(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Consecutive = 2 })
+	r.next = func(*http.Request) (*http.Response, error) {
+		return nil, &exchange.Failure{Code: exchange.UpstreamReset, Sent: true, Stale: true}
+	}
+	for range 5 {
+		req, _ := request(t.Context(), http.MethodGet)
+		if resp, err := r.chain.RoundTrip(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+	if n := r.sent.Load(); n != 5 {
+		t.Errorf("%d of 5 requests were let through", n)
+	}
+}

@@ -62,6 +62,9 @@ func ofError(ctx context.Context, err error) *verdict {
 	if !errors.As(err, &failure) && !errors.As(context.Cause(ctx), &failure) {
 		return neutral // nobody below says that it was the upstream
 	}
+	if failure.Stale {
+		return neutral // a connection kept for too long; whether the upstream lives shows on the next
+	}
 	return &verdict{kind: hard, code: failure.Code, local: local(failure)}
 }
 

@@ -95,6 +95,8 @@ type course struct {
 	made       *made // the idempotency key; nil: none was made
 	base       identity
 	unjudged   bool // noted
+	stale      bool // the last attempt met a dead connection, the first one to
+	staleSeen  bool
 }
 
 // RoundTrip makes the first attempt and, where it failed, those that may follow.
@@ -114,6 +116,7 @@ func (p *plan) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
+	x.Repeats = c.repeatable && !p.tunnel && !c.observes() && p.config.Attempts > 1
 	resp, err := c.send()
 	c.refund(err)
 	if err != nil || p.when != nil || p.failed(resp) {
@@ -260,6 +263,8 @@ func (c *course) judge(resp *http.Response, err error) (reason string, sent bool
 		}
 		return "", true
 	}
+	c.stale = failure.Stale && !c.staleSeen
+	c.staleSeen = c.staleSeen || c.stale
 	return failure.Reason(), failure.Sent
 }
 

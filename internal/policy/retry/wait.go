@@ -35,6 +35,10 @@ func (c *course) plans(resp *http.Response, n int, sent bool) (wait time.Duratio
 			return asked + upTo(asked/2), ""
 		}
 	}
+	if c.stale {
+		c.stale = false
+		return 0, ""
+	}
 	wait = upTo(c.config.Backoff.bound(n, throttled(resp)))
 	if bounded && wait >= left {
 		return 0, whyDeadline

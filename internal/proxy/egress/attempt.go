@@ -226,7 +226,7 @@ func (a *attempt) getConn(string) {
 	}
 	switch {
 	case !a.sent():
-	case a.again && a.cancel != nil: // two kept connections were dead: the transport would go on through all of them
+	case (a.again || a.x.Repeats) && a.cancel != nil: // a stage above sends it again, or two kept connections were dead: the transport would go on through all of them
 		a.resent = true
 		a.cancel(errResend)
 	default:

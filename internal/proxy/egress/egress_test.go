@@ -145,11 +145,13 @@ func TestNothingUnsafeTwice(t *testing.T) {
 	for _, c := range []struct {
 		method, body, want string
 		attempts           int
+		repeats            bool // a stage above sends again
 	}{
-		{"GET", "", "200 ok", 2},
-		{"POST", "", "failure upstream_reset sent", 1},
-		{"POST", "body", "failure upstream_reset sent", 1},
-		{"DELETE", "", "failure upstream_reset sent", 1},
+		{"GET", "", "200 ok", 2, false},
+		{"GET", "", "failure upstream_reset sent", 1, true},
+		{"POST", "", "failure upstream_reset sent", 1, false},
+		{"POST", "body", "failure upstream_reset sent", 1, false},
+		{"DELETE", "", "failure upstream_reset sent", 1, false},
 	} {
 		o := serve(t, func(n int, conn net.Conn, br *bufio.Reader, o *origin) {
 			for i := 0; o.head(br) != ""; i++ {
@@ -164,7 +166,15 @@ func TestNothingUnsafeTwice(t *testing.T) {
 		want(t, get(rt, r), "200 ok")
 		r, x := request(t, c.method, "http://"+o.Addr().String()+"/", c.body)
 		r.Header.Set("Idempotency-Key", "k")
-		want(t, get(rt, r), c.want)
+		if x.Repeats = c.repeats; c.repeats {
+			_, err := rt.RoundTrip(r)
+			want(t, describe(err), c.want)
+			if f, ok := errors.AsType[*exchange.Failure](err); !ok || !f.Stale {
+				t.Errorf("%+v does not say that the connection was stale", f)
+			}
+		} else {
+			want(t, get(rt, r), c.want)
+		}
 		if n := len(o.seen()); n != 1+c.attempts {
 			t.Errorf("%s %q arrived %d times", c.method, c.body, n-1)
 		}

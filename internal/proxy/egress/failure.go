@@ -31,7 +31,9 @@ func (a *attempt) explain(ctx context.Context, err error) error {
 		}
 	}
 	if a.resent {
-		return fail(exchange.UpstreamReset, "the upstream gave the request up before it answered", true, err)
+		f := fail(exchange.UpstreamReset, "the upstream gave the request up before it answered", true, err)
+		f.Stale = a.x.Repeats && safeMethod(a.method)
+		return f
 	}
 	if a.reads != nil && a.reads.cutShort() {
 		return fail(exchange.UpstreamReset, closedEarly, a.sent(), err)

@@ -22,8 +22,8 @@ type sending struct {
 	out           sentBody
 }
 
-// send sends the request once. On a kept connection that turned out dead after it had been written to, a safe request without a body is sent once more, as an
-// attempt of its own.
+// send sends the request once. Where a kept connection turned out dead after it had been written to, a safe request without a body is sent once more, as an
+// attempt of its own, unless a stage above does that.
 func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
 	s := &sending{pool: p, x: x, ctx: ctx}
 	s.index = x.BeginAttemptIn(ctx, time.Now())
@@ -66,7 +66,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 // again tells whether the request may be sent once more without anybody's leave.
 func (s *sending) again(err error, r *http.Request) bool {
 	var e *wire.Error
-	return errors.As(err, &e) && e.Stale && e.Sent && safeMethod(r.Method) && (r.Body == nil || r.Body == http.NoBody) && s.ctx.Err() == nil
+	return errors.As(err, &e) && e.Stale && e.Sent && !s.x.Repeats && safeMethod(r.Method) && (r.Body == nil || r.Body == http.NoBody) && s.ctx.Err() == nil
 }
 
 // Connected notes the connection that is used.
@@ -110,7 +110,11 @@ func (s *sending) explain(err error) error {
 	if failure := own[*exchange.Failure](err); failure != nil {
 		return failure
 	}
-	return classify(e.Err, e.Sent)
+	explained := classify(e.Err, e.Sent)
+	if failure := own[*exchange.Failure](explained); failure != nil {
+		failure.Stale = e.Stale
+	}
+	return explained
 }
 
 // sentBody says what a broken body means.
