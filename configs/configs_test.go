@@ -14,7 +14,7 @@ import (
 )
 
 // given is an environment in which every variable of the examples is set.
-func given(string) (string, bool) { return "a-value", true }
+func given(string) (string, bool) { return "some-value", true }
 
 // bare is one in which none is.
 func bare(string) (string, bool) { return "", false }

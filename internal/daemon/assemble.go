@@ -168,5 +168,8 @@ func proxyTLS(s policy.Settings) (*tls.Config, error) {
 		return nil, errors.New("proxy.tls.client_ca holds no certificate")
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
+	if len(s.Tenants) > 0 { // a client without one may show otherwise who it is
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	return config, nil
 }

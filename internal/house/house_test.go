@@ -77,6 +77,7 @@ var layers = [][]string{
 	{"exchange", "redact"},
 	{"state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
 	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
+	{"policy/tenant"},
 	{"policy"},
 	{"proxy/wire"},
 	{"proxy/audit", "proxy/intercept", "proxy/egress"},

@@ -84,6 +84,7 @@ func (a *assembly) assemble(root *node) {
 	} else if hosts != nil && hosts.kind != broken {
 		a.faults.at(hosts, "must be a mapping of host patterns, is %s", hosts.describe())
 	}
+	a.tenants(root)
 }
 
 func (a *assembly) topBlocks() []topBlock {
@@ -145,7 +146,7 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 	case n.isOff() && b.name == "audit":
 		a.file.settings.Audit.Output = "off"
 		return n
-	case b.name == "notify" && (n.isOff() || n.kind == list && len(n.items) == 0):
+	case (b.name == "notify" || b.name == "tenants") && (n.isOff() || n.kind == list && len(n.items) == 0):
 		return n
 	case n.kind != mapping:
 		a.faults.at(n, "must be a mapping, is %s", n.describe())

@@ -74,6 +74,9 @@ func compile(f *File, rooms Rooms, keeper *state.Keeper, loopbackOnly bool) (_ *
 			return nil, nil, err
 		}
 	}
+	if err := c.tenants(s); err != nil {
+		return nil, nil, err
+	}
 	return s, generation, nil
 }
 
@@ -95,22 +98,30 @@ func (c *compiler) host(index *hostIndex, plan *hostPlan) error {
 	if err != nil {
 		return err
 	}
-	h := &Host{Pattern: plan.pattern}
-	if h.Base, err = c.policy(plan.base); err != nil {
+	h, err := c.compileHost(plan)
+	if err != nil {
 		return err
+	}
+	index.hosts = append(index.hosts, h)
+	return index.byPattern.Add(pattern, h)
+}
+
+func (c *compiler) compileHost(plan *hostPlan) (h *Host, err error) {
+	h = &Host{Pattern: plan.pattern}
+	if h.Base, err = c.policy(plan.base); err != nil {
+		return nil, err
 	}
 	for _, r := range plan.routes {
 		route := Route{Name: r.label}
 		if route.match, err = match.Compile(r.plan.matches); err != nil {
-			return fmt.Errorf("%s.match: %w", r.plan.level, err)
+			return nil, fmt.Errorf("%s.match: %w", r.plan.level, err)
 		}
 		if route.Policy, err = c.policy(r.plan); err != nil {
-			return err
+			return nil, err
 		}
 		h.Routes = append(h.Routes, route)
 	}
-	index.hosts = append(index.hosts, h)
-	return index.byPattern.Add(pattern, h)
+	return h, nil
 }
 
 // policy links the stages of one level, by THE ORDER.

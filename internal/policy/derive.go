@@ -85,7 +85,7 @@ func (a *assembly) checkTunnel(h *hostPlan) {
 			continue
 		}
 		for _, l := range p.layers {
-			if l.origin != originHost && l.origin != originRoute {
+			if l.origin != originHost && l.origin != originRoute && l.origin != originTenant {
 				continue
 			}
 			for _, n := range deaf(l) {
@@ -144,6 +144,13 @@ func (a *assembly) checkSettings() {
 	}
 	a.checkTargets(top)
 	a.checkState(top)
+	if s.Proxy.Open == OpenNo && len(s.Tenants) == 0 {
+		for _, addr := range s.Proxy.Listen {
+			if n := top("proxy", "listen"); n != nil && n.kind != broken && !loopback(addr) {
+				a.faults.at(n, "%s is open to the network: configure tenants, or write open: private (or true) too, or listen on 127.0.0.1", addr)
+			}
+		}
+	}
 	if s.Proxy.Open == OpenYes && !s.Proxy.LoopbackOnly() {
 		if n := top("proxy", "open"); n != nil {
 			a.warnings.at(n, "everybody who reaches the listener may use the proxy: private admits private networks alone")

@@ -10,6 +10,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/match"
+	tenants "httpowerd/internal/policy/tenant"
 )
 
 // Explanation says what the configuration does to one request, and why.
@@ -51,6 +52,14 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	if err != nil {
 		return nil, err
 	}
+	if len(f.settings.Tenants) > 0 {
+		if err := x.who(f, authority); err != nil {
+			return nil, err
+		}
+		host = f.ownFor(tenant, authority, host)
+	} else if tenant != "" {
+		x.Notes = append(x.Notes, "no tenants are configured: the tenant changes nothing")
+	}
 	p := host.base
 	x.Host = host.pattern
 	x.Mode = mode(p, r)
@@ -63,6 +72,23 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	x.fill(p, &authority)
 	x.Authority = authority.String()
 	return x, nil
+}
+
+// who notes what comes of the tenant.
+func (x *Explanation) who(f *File, authority exchange.Authority) error {
+	set, err := tenants.New(f.settings.Tenants)
+	if err != nil {
+		return err
+	}
+	switch {
+	case x.Tenant == "":
+		x.Notes = append(x.Notes, "refused with 407 unless the client shows which tenant it is: write --tenant NAME")
+	case !set.Has(x.Tenant):
+		return fmt.Errorf("there is no tenant %q", harmless(x.Tenant))
+	case !set.May(x.Tenant, authority):
+		x.Notes = append(x.Notes, "refused: the host is not among the tenant's only")
+	}
+	return nil
 }
 
 // choose is Host.Policy for a File that was not compiled; label is that of the route, "" for none.
@@ -111,9 +137,6 @@ func (x *Explanation) fill(p *plan, authority *exchange.Authority) {
 		x.Notes = append(x.Notes, "refused: access is deny")
 	case Report:
 		x.Notes = append(x.Notes, "passes, and is recorded as one that would be refused: access is report")
-	}
-	if x.Tenant != "" {
-		x.Notes = append(x.Notes, "no tenants are configured: the tenant changes nothing")
 	}
 	x.Values = p.values()
 }

@@ -40,6 +40,7 @@ type File struct {
 	tops     []topBlock // the settings with their origins, for output
 	base     *plan      // the defaults alone
 	hosts    []hostPlan
+	tenants  []tenantPlan
 	warnings []Fault
 	files    []string
 	folders  []string // of globs: a file that appears there is part of the configuration

@@ -13,6 +13,7 @@ const (
 	originDefaults = "defaults"
 	originHost     = "host"
 	originRoute    = "route"
+	originTenant   = "tenant"
 	originFlag     = "flag"
 )
 

@@ -214,7 +214,11 @@ func (n *node) hasSecret() bool {
 func (f *File) Effective() Object {
 	out := Object{{"version", int64(1)}}
 	for _, t := range f.tops {
-		out = append(out, Member{t.name, encoder{}.value(reflect.ValueOf(t.config).Elem(), t.body, nil)})
+		shown := encoder{}.value(reflect.ValueOf(t.config).Elem(), t.body, nil)
+		if t.name == "tenants" {
+			f.showTenants(shown)
+		}
+		out = append(out, Member{t.name, shown})
 	}
 	out = append(out, Member{"defaults", f.base.object()})
 	hosts := Object{}
@@ -231,6 +235,32 @@ func (f *File) Effective() Object {
 		hosts = append(hosts, Member{h.pattern, o})
 	}
 	return append(out, Member{"hosts", hosts})
+}
+
+// showTenants puts the tenants' policies where the settings know only that there are some.
+func (f *File) showTenants(section any) {
+	o, _ := section.(Object)
+	for i := range o {
+		body, _ := o[i].Value.(Object)
+		for j := range body {
+			if body[j].Key == "hosts" {
+				body[j].Value = f.tenantObject(o[i].Key)
+			}
+		}
+	}
+}
+
+func (f *File) tenantObject(name string) Object {
+	out := Object{}
+	for _, t := range f.tenants {
+		if t.name != name {
+			continue
+		}
+		for _, h := range t.hosts {
+			out = append(out, Member{h.pattern.String(), h.rest.object()})
+		}
+	}
+	return out
 }
 
 // object is the policy of one level with every block.

@@ -15,6 +15,7 @@ import (
 
 	"httpowerd/internal/notify"
 	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/redact"
 	"httpowerd/internal/setting"
 )
@@ -31,6 +32,7 @@ type Settings struct {
 	Metrics      MetricsSettings    `yaml:"metrics"`
 	Notify       notify.Config      `yaml:"notify"`
 	Destinations destination.Config `yaml:"destinations"`
+	Tenants      tenant.Config      `yaml:"tenants"`
 }
 
 // ProxySettings is where and for whom the proxy listens.
@@ -309,13 +311,6 @@ func (p ProxySettings) Validate() []setting.Fault {
 	}
 	c.pair("tls.cert", p.TLS.Cert, "tls.key", p.TLS.Key)
 	c.roots("tls.client_ca", p.TLS.ClientCA)
-	if p.Open == OpenNo {
-		for _, a := range p.Listen {
-			if !loopback(a) {
-				c = append(c, setting.Faultf("listen", "%s is open to the network: write open: private (or true) too, or listen on 127.0.0.1", a))
-			}
-		}
-	}
 	if p.Wire != WireOwn && p.Wire != WireStandard {
 		c = append(c, setting.Faultf("wire", "must be own or standard, is %q", p.Wire))
 	}

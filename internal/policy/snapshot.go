@@ -9,6 +9,7 @@ import (
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/destination"
 	"httpowerd/internal/policy/match"
+	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/redact"
 )
@@ -20,8 +21,10 @@ type Snapshot struct {
 	Warnings []Fault   // settings that cannot act, wildcards over public suffixes, open secret files
 	Settings Settings  // what is not per host: listeners, admin, audit, ca, destinations, …
 	Rules    *destination.Rules
+	Tenants  *tenant.Set // nil: nobody is asked who he is
 
-	hosts hostIndex
+	hosts       hostIndex
+	tenantHosts map[string]*tenantHosts
 }
 
 // hostIndex finds the block of an authority.

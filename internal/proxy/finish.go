@@ -49,6 +49,9 @@ func (v *visit) panicked(p any) {
 
 // record closes the story and tells everybody who reads it.
 func (v *visit) record() {
+	if v.leave != nil {
+		v.leave()
+	}
 	end := time.Now()
 	v.Update(func(s *exchange.Story) {
 		s.BytesOut += v.w.bytes

@@ -40,6 +40,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = v.target(out)
 	}
+	if err == nil {
+		err = v.identify(out.Header)
+	}
 	if err != nil {
 		v.answer(err)
 		return
@@ -188,6 +191,11 @@ func (v *visit) front(r *http.Request) (*http.Response, error) {
 	if err := v.match(r); err != nil {
 		return nil, err
 	}
+	leave, err := v.occupy(false)
+	if err != nil {
+		return nil, err
+	}
+	v.leave = leave
 	if !v.websocket {
 		v.Informational = v.pass1xx
 	}
@@ -204,10 +212,13 @@ func (v *visit) front(r *http.Request) (*http.Response, error) {
 
 // match finds the policy and asks whether it lets the request through. Nothing is spent on what is forbidden.
 func (v *visit) match(r *http.Request) error {
-	host := v.snapshot.Host(v.Target)
+	host := v.snapshot.HostOf(v.Tenant, v.Target)
 	v.policy = host.Policy(r)
 	v.Policy = v.policy.Name
 	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	if err := v.mayUse(); err != nil {
+		return err
+	}
 	if err := v.access(); err != nil {
 		return err
 	}
@@ -227,10 +238,13 @@ func (v *visit) match(r *http.Request) error {
 
 // matchTunnel is match for a CONNECT. Where the requests inside will be seen, each is asked for access by its own route.
 func (v *visit) matchTunnel() error {
-	host := v.snapshot.Host(v.Target)
+	host := v.snapshot.HostOf(v.Tenant, v.Target)
 	v.policy = host.Base
 	v.Policy = v.policy.Name
 	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	if err := v.mayUse(); err != nil {
+		return err
+	}
 	if err := v.snapshot.Rules.CheckHost(v.Target); err != nil {
 		return err
 	}

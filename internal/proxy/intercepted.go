@@ -26,7 +26,7 @@ func (l *link) intercept() {
 	switch what {
 	case tlsHello:
 		t := newTunnel(v, "https", exchange.ModeIntercept)
-		inside := tls.Server(&conn{Conn: &prefixed{Conn: l.client, ahead: head}, server: v.server, tunnel: t},
+		inside := tls.Server(&conn{Conn: &prefixed{Conn: l.client, ahead: head}, server: v.server, tunnel: t, onClose: l.leave},
 			ca.ServerConfig(v.Target.Host, true))
 		if l.shake(inside) {
 			l.hand(inside, t)
@@ -100,7 +100,12 @@ func (l *link) hand(c net.Conn, t *tunnel) {
 	if inside, ok := c.(*tls.Conn); !ok || inside.ConnectionState().NegotiatedProtocol != "h2" {
 		guarded := &conn{Conn: c, server: l.v.server, tunnel: t, guard: l.v.server.guard()}
 		if up := t.offered; up != nil {
-			guarded.onClose = func() { _ = up.Close() }
+			guarded.onClose = func() {
+				_ = up.Close()
+				l.leave()
+			}
+		} else if !ok {
+			guarded.onClose = l.leave // below TLS there is a conn that does it
 		}
 		if l.v.server.wireInner != nil {
 			l.handed = true

@@ -25,6 +25,7 @@ import (
 type link struct {
 	v      *visit
 	client net.Conn
+	leave  func() // gives back what the tenant's limits count
 	cancel context.CancelFunc
 
 	up       net.Conn       // to the upstream
@@ -64,6 +65,7 @@ func (v *visit) connect(client net.Conn) {
 	ctx, cancel := context.WithCancel(exchange.NewContext(context.Background(), &v.Exchange))
 	v.seenBefore = ownVia(v.raw.Header, s.pseudonym)
 	header := v.raw.Header
+	v.unknown = v.identify(header)
 	stripHopByHop(header)
 	addVia(header, v.raw.ProtoMajor, v.raw.ProtoMinor, s.pseudonym)
 	v.raw = (&http.Request{Method: http.MethodConnect, RequestURI: v.raw.RequestURI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -123,6 +125,9 @@ func (l *link) end() {
 	}
 	l.cancel()
 	v.server.tunnels.leave(l)
+	if l.leave != nil && !l.handed {
+		l.leave()
+	}
 }
 
 // count closes the tunnel's part of the story.
@@ -173,12 +178,19 @@ func (l *link) admit() error {
 	host := target.String()
 	v.raw.URL, v.raw.Host = &url.URL{Host: host}, host
 	switch {
+	case v.unknown != nil:
+		return v.unknown
 	case v.seenBefore:
 		return exchange.Refuse(exchange.Loop, "the request carries this proxy's own Via")
 	case v.server.draining.Load():
 		return exchange.Refuse(exchange.Draining, "this proxy is shutting down")
 	}
-	return v.matchTunnel()
+	if err := v.matchTunnel(); err != nil {
+		return err
+	}
+	leave, err := v.occupy(true)
+	l.leave = leave
+	return err
 }
 
 // dial connects to the upstream by way of the policy's chain, then tells the client.

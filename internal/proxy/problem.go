@@ -113,7 +113,7 @@ func (v *visit) problem(d verdict) (http.Header, []byte) {
 	case d.retryAfter > 0, d.status == http.StatusTooManyRequests, d.status == http.StatusServiceUnavailable:
 		h["Retry-After"] = []string{strconv.FormatInt(int64(max(1, (d.retryAfter+time.Second-1)/time.Second)), 10)}
 	case d.status == http.StatusProxyAuthRequired:
-		h["Proxy-Authenticate"] = []string{`Basic realm="httpowerd"`}
+		h["Proxy-Authenticate"] = v.challenge()
 	}
 	if d.final {
 		h["X-Should-Retry"] = []string{"false"}

@@ -19,6 +19,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
+	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/proxy/audit"
 	"httpowerd/internal/proxy/intercept"
 	"httpowerd/internal/proxy/wire"
@@ -76,6 +77,9 @@ type Server struct {
 	feed  *feed
 
 	wireOuter, wireInner *wire.Server // for HTTP/1.1 in the place of the two; nil: net/http serves it
+
+	failures tenant.Failures // wrong credentials by address
+	places   places          // of tenants
 
 	connections atomic.Int64
 	tunnels     tunnels

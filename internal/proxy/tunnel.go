@@ -16,13 +16,14 @@ type tunnel struct {
 	scheme    string // https where the tunnel was decrypted, http where plaintext was inside
 	mode      exchange.Mode
 	client    string
+	tenant    string
 	hosts     [2]string                                 // how an honest request inside spells the authority
 	context   func(ctx context.Context) context.Context // offers the connection that CONNECT dialled to a request; nil: there is none
 	offered   net.Conn                                  // that connection
 }
 
 func newTunnel(v *visit, scheme string, mode exchange.Mode) *tunnel {
-	return &tunnel{authority: v.Target, scheme: scheme, mode: mode, client: v.Client,
+	return &tunnel{authority: v.Target, scheme: scheme, mode: mode, client: v.Client, tenant: v.Tenant,
 		hosts: [2]string{v.Target.ForScheme(scheme), v.Target.String()}}
 }
 

@@ -24,9 +24,11 @@ type visit struct {
 	in       requestBody
 	out      responseBody
 
-	seenBefore bool // the request carries our own Via
-	websocket  bool // the client asks for exactly that upgrade
-	drained    bool // what was left of an unwanted body has been read
+	seenBefore bool   // the request carries our own Via
+	websocket  bool   // the client asks for exactly that upgrade
+	leave      func() // gives back what the tenant's limits count; nil: nothing is counted
+	unknown    error  // why the client of a CONNECT is no tenant
+	drained    bool   // what was left of an unwanted body has been read
 
 	informational sync.Mutex // held while a 1xx answer is written; see pass1xx
 	answered      bool

@@ -182,3 +182,23 @@ func parseName(s string) (string, error) {
 	}
 	return "", errors.New("is a shorthand that some programs take for an address: write four decimal numbers such as 127.0.0.1, or a name")
 }
+
+// Meets tells whether some authority is matched by both patterns.
+func (p Pattern) Meets(q Pattern) bool {
+	if p.port != 0 && q.port != 0 && p.port != q.port {
+		return false
+	}
+	if p.kind == everything || q.kind == everything {
+		return true
+	}
+	if p.kind > q.kind {
+		p, q = q, p
+	}
+	switch {
+	case q.kind == exact:
+		return p.name == q.name
+	case p.kind == exact:
+		return strings.HasSuffix(p.name, "."+q.name)
+	}
+	return p.name == q.name || strings.HasSuffix(p.name, "."+q.name) || strings.HasSuffix(q.name, "."+p.name)
+}

@@ -1,0 +1,132 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy/tenant"
+)
+
+// identify tells whose the request is, from what the client shows of itself (contract: the front's stage before clean). Requests inside a tunnel belong to whom the
+// CONNECT did.
+func (v *visit) identify(header http.Header) error {
+	set := v.snapshot.Tenants
+	t := v.conn.tunnel
+	if t != nil {
+		v.Tenant = t.tenant
+	}
+	switch {
+	case set == nil:
+		v.Tenant = ""
+		return nil
+	case t != nil:
+		if !set.Has(t.tenant) { // a reload took it away, or brought tenants
+			return &exchange.Refusal{Code: exchange.AuthRequired, Detail: "the tunnel is of no tenant that may use this proxy", Close: true}
+		}
+		return nil
+	}
+	e := tenant.Evidence{Authorization: header["Proxy-Authorization"], Certificate: peerCertificate(v.conn)}
+	if addr, err := netip.ParseAddrPort(v.Client); err == nil {
+		e.Address = addr.Addr()
+	}
+	now := v.Start
+	if len(e.Authorization) > 0 {
+		if wait, spent := v.server.failures.Spent(e.Address, now); spent {
+			return &exchange.Refusal{Code: exchange.RateLimited, Detail: "too many wrong proxy credentials came from this address", RetryAfter: wait}
+		}
+	}
+	name, verdict := set.Identify(&e)
+	switch verdict {
+	case tenant.Known:
+		v.Tenant = name
+		return nil
+	case tenant.Wrong:
+		v.server.failures.Add(e.Address, now)
+		return exchange.Refuse(exchange.AuthRequired, "the proxy credentials are not right")
+	}
+	return exchange.Refuse(exchange.AuthRequired, "this proxy wants to know who asks")
+}
+
+// mayUse asks the tenant's only.
+func (v *visit) mayUse() error {
+	if set := v.snapshot.Tenants; set != nil && !set.May(v.Tenant, v.Target) {
+		return exchange.Refuse(exchange.Denied, "the tenant %s may not use %s", v.Tenant, v.Target.Host)
+	}
+	return nil
+}
+
+// occupy takes one of the tenant's places; leave gives it back.
+func (v *visit) occupy(tunnel bool) (leave func(), err error) {
+	set := v.snapshot.Tenants
+	if set == nil {
+		return nobodys, nil
+	}
+	limits := set.LimitsOf(v.Tenant)
+	most, what := int64(limits.Requests), "requests"
+	if tunnel {
+		most, what = int64(limits.Tunnels), "tunnels"
+	}
+	if most == 0 {
+		return nobodys, nil
+	}
+	n := v.server.places.of(v.Tenant, tunnel)
+	if n.Add(1) > most {
+		n.Add(-1)
+		return nil, exchange.Refuse(exchange.Overloaded, "the tenant %s has as many %s under way as it may have", v.Tenant, what)
+	}
+	return sync.OnceFunc(func() { n.Add(-1) }), nil
+}
+
+// nobodys is the leave of what is not counted.
+func nobodys() {}
+
+// places counts what tenants have under way. Names come from the configuration, so they are few.
+type places struct{ m sync.Map }
+
+type placeKey struct {
+	tenant string
+	tunnel bool
+}
+
+func (p *places) of(name string, tunnel bool) *atomic.Int64 {
+	key := placeKey{name, tunnel}
+	if n, ok := p.m.Load(key); ok {
+		return n.(*atomic.Int64)
+	}
+	n, _ := p.m.LoadOrStore(key, new(atomic.Int64))
+	return n.(*atomic.Int64)
+}
+
+// peerCertificate is the verified certificate that the client of an HTTPS listener showed; nil: none.
+func peerCertificate(c *conn) *x509.Certificate {
+	var inner net.Conn = c.Conn
+	for {
+		switch t := inner.(type) {
+		case *tls.Conn:
+			if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 {
+				return chains[0][0]
+			}
+			return nil
+		case *prefixed:
+			inner = t.Conn
+		case *conn:
+			inner = t.Conn
+		default:
+			return nil
+		}
+	}
+}
+
+// challenge says how a client may show who it is.
+func (v *visit) challenge() []string {
+	if v.snapshot != nil && v.snapshot.Tenants != nil {
+		return v.snapshot.Tenants.Challenges()
+	}
+	return []string{`Basic realm="httpowerd"`}
+}
