@@ -19,6 +19,7 @@ import (
 	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/proxy"
 	"httpowerd/internal/proxy/audit"
@@ -52,6 +53,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 		Breaker:     breaker.New(d.metrics, d.log),
 		Hedge:       hedge.New(d.metrics),
 		Dedup:       dedup.New(d.metrics),
+		Tenants:     tenant.NewRoom(d.log),
 		Ends:        d.ends,
 	}
 	d.rooms.Breaker.OnChange(d.breakerChanged)

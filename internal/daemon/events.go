@@ -52,14 +52,15 @@ func (d *Daemon) reloaded(snapshot *policy.Snapshot, err error, restart []string
 	}
 }
 
-// retarget posts to the snapshot's targets from now on, by the snapshot's rules.
+// retarget makes the daemon's own calls go to the snapshot's targets, by the snapshot's rules.
 func (d *Daemon) retarget(snapshot *policy.Snapshot) {
 	transport, err := d.ends.Calls(snapshot.Rules)
 	if err != nil {
-		d.log.Error("notifications go on as before", "error", err)
+		d.log.Error("notifications and key sets go on as before", "error", err)
 		return
 	}
 	d.notify.Use(snapshot.Settings.Notify, transport)
+	d.rooms.Tenants.Use(transport)
 }
 
 // whyNot is the first fault of a configuration, without the name of its file.

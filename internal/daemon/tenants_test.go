@@ -2,14 +2,18 @@ package daemon
 
 import (
 	"bufio"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/http"
 	"os"
@@ -287,4 +291,40 @@ func certificate(t *testing.T, dir, name string, parent *x509.Certificate, paren
 		t.Fatal(err)
 	}
 	return made, key
+}
+
+// TestTenantsByJWT: the keys come from a URL, by way of the daemon's own calls.
+func TestTenantsByJWT(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, e := base64.RawURLEncoding.EncodeToString(key.N.Bytes()), base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes())
+	keys := newRawOrigin(t, answerWith(`{"keys":[{"kty":"RSA","kid":"1","alg":"RS256","use":"sig","n":"`+n+`","e":"`+e+`"}]}`))
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, `tenants: {billing: {auth: [{jwt: {jwks: "`+keys.url("/keys")+`", issuer: "https://id.example.com", audience: proxy}}]}}`)
+	token := func(sub string) string {
+		part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+		signed := part(`{"alg":"RS256","kid":"1"}`) + "." + part(fmt.Sprintf(`{"iss":"https://id.example.com","aud":"proxy","sub":%q,"exp":%d}`, sub, time.Now().Add(time.Hour).Unix()))
+		sum := sha256.Sum256([]byte(signed))
+		signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed + "." + part(string(signature))
+	}
+	c := b.dialProxy()
+	for sub, status := range map[string]int{"billing": 200, "somebody": 407} {
+		c.send("GET " + o.url("/") + " HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer " + token(sub) + "\r\n\r\n")
+		if a := c.answer(http.MethodGet); a.StatusCode != status {
+			t.Errorf("%s: %s %s", sub, a.Status, a.body)
+		}
+	}
+	if n := len(keys.requests()); n != 1 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
+}
+
+func answerWith(body string) string {
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }

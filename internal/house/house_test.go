@@ -126,6 +126,7 @@ var homes = map[string]func(pkg, file string) bool{
 	"github.com/redis/go-redis":           func(p, _ string) bool { return p == "internal/state/redis" },
 	"cel.dev/cel-go":                      func(p, _ string) bool { return p == "internal/expr" },
 	"github.com/spf13/cobra":              func(p, _ string) bool { return p == "cmd/httpowerd" },
+	"github.com/go-jose/go-jose":          func(p, _ string) bool { return p == "internal/policy/tenant" },
 	"github.com/fsnotify/fsnotify":        func(p, _ string) bool { return p == "internal/policy" },
 	"github.com/prometheus/client_golang": prometheusHome,
 	"github.com/prometheus/client_model":  prometheusHome,

@@ -153,6 +153,8 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 		return nil
 	}
 	switch b.name {
+	case "tenants":
+		a.keySets(n)
 	case "proxy":
 		a.named(n.get("tls"), "cert", "key", "client_ca")
 	case "admin":

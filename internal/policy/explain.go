@@ -76,7 +76,7 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 
 // who notes what comes of the tenant.
 func (x *Explanation) who(f *File, authority exchange.Authority) error {
-	set, err := tenants.New(f.settings.Tenants)
+	set, err := tenants.New(f.settings.Tenants, &tenants.Room{})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/match"
@@ -20,6 +21,30 @@ type tenantHost struct {
 	pattern match.Pattern
 	rest    *plan       // over the bare defaults
 	over    []*hostPlan // over File.hosts[i]; nil where no authority matches both
+}
+
+// keySets makes the files of JWTs' keys a part of the configuration.
+func (a *assembly) keySets(section *node) {
+	for _, f := range section.fields {
+		auth := f.value.get("auth")
+		if auth == nil || auth.kind != list {
+			continue
+		}
+		for _, m := range auth.items {
+			n := m.get("jwt").get("jwks")
+			if n == nil || n.kind != scalar || n.text == "" || strings.Contains(n.text, "://") {
+				continue
+			}
+			a.named(m.get("jwt"), "jwks")
+			data, _, err := readFile(n.text, maxFilledFile)
+			if err == nil {
+				err = tenant.CheckJWKS(data)
+			}
+			if err != nil {
+				a.faults.at(n, "%s: %v", n.text, err)
+			}
+		}
+	}
 }
 
 // tenants reads the hosts of the tenants. The rest of the section was decoded as settings are.
@@ -116,7 +141,7 @@ func (s *Snapshot) HostOf(name string, a exchange.Authority) *Host {
 // tenants compiles what tenants change.
 func (c *compiler) tenants(s *Snapshot) error {
 	var err error
-	if s.Tenants, err = tenant.New(c.file.settings.Tenants); err != nil {
+	if s.Tenants, err = tenant.New(c.file.settings.Tenants, c.rooms.Tenants); err != nil {
 		return err
 	}
 	for _, t := range c.file.tenants {

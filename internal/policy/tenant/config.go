@@ -58,6 +58,7 @@ type Method struct {
 	Bearer redact.Secret // a token
 	MTLS   string        // a name in the client's certificate
 	Source []netip.Prefix
+	JWT    *JWT
 }
 
 // Basic is a user with a password.
@@ -67,16 +68,16 @@ type Basic struct {
 }
 
 // The kinds of Method.
-var kinds = []string{"basic", "bearer", "mtls", "source"}
+var kinds = []string{"basic", "bearer", "mtls", "jwt", "source"}
 
 // later are kinds that a configuration of this version may one day hold.
-var later = []string{"jwt", "signature"}
+var later = []string{"signature"}
 
 const shortest = 8 // characters of a password or token
 
 // SettingKind describes what may be written.
 func (*Method) SettingKind() string {
-	return "one of {basic: {password: …}}, {bearer: {token: …}}, {mtls: {name: …}}, {source: [CIDR, …]}"
+	return "one of {basic: {password: …}}, {bearer: {token: …}}, {mtls: {name: …}}, {source: [CIDR, …]}, {jwt: {jwks: …, issuer: …, audience: …, claim: sub}}"
 }
 
 // String names the kind, and shows what is no secret.
@@ -88,6 +89,8 @@ func (m Method) String() string {
 		return "bearer"
 	case m.MTLS != "":
 		return "mtls " + m.MTLS
+	case m.JWT != nil:
+		return "jwt of " + m.JWT.Issuer
 	}
 	text := make([]string, len(m.Source))
 	for i, p := range m.Source {
@@ -123,6 +126,8 @@ func (m *Method) DecodeSetting(v any) error {
 			return err
 		case "source":
 			return m.source(body)
+		case "jwt":
+			return m.jwt(body)
 		}
 		if slices.Contains(later, kind) {
 			return fmt.Errorf("`%s` is not available in this release", kind)
@@ -261,6 +266,13 @@ func (m *Method) marks(name string) []mark {
 		return []mark{{"token " + m.Bearer.Reveal(), "this token", true}}
 	case m.MTLS != "":
 		return []mark{{"certificate " + strings.ToLower(m.MTLS), "the certificate name " + m.MTLS, true}}
+	}
+	if j := m.JWT; j != nil {
+		value := j.Value
+		if value == "" {
+			value = name
+		}
+		return []mark{{"jwt " + j.Issuer + "\x00" + j.Audience + "\x00" + j.Claim + "\x00" + value, "this claim of the same issuer", true}}
 	}
 	var out []mark
 	for _, p := range m.Source {

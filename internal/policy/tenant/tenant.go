@@ -10,18 +10,21 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/match"
 )
 
-// Set is the tenants of one configuration, ready to be asked. It is immutable.
+// Set is the tenants of one configuration, ready to be asked. It does not change but for what it remembers of tokens.
 type Set struct {
 	salt    [32]byte // so that nobody can prepare texts whose hashes begin alike
 	users   map[string]login
 	tokens  map[[sha256.Size]byte]string
 	names   map[string]string // of client certificates, in lower case
 	sources []source          // the longest prefixes first
+	issuers []issuer          // of JWTs
+	proven  proven
 	tenants map[string]*limits
 	schemes []string // what a 407 offers
 }
@@ -43,7 +46,7 @@ type limits struct {
 }
 
 // New compiles the section. A nil Set, for one without tenants, asks nobody who he is.
-func New(c Config) (*Set, error) {
+func New(c Config, room *Room) (*Set, error) {
 	if len(c) == 0 {
 		return nil, nil
 	}
@@ -53,6 +56,11 @@ func New(c Config) (*Set, error) {
 		l := &limits{Limits: t.Limits}
 		for i := range t.Auth {
 			s.add(name, &t.Auth[i])
+			if j := t.Auth[i].JWT; j != nil {
+				if err := s.addIssuer(name, j, room); err != nil {
+					return nil, err
+				}
+			}
 		}
 		if len(t.Only) > 0 {
 			l.only = match.NewIndex[struct{}]()
@@ -70,7 +78,7 @@ func New(c Config) (*Set, error) {
 	}
 	slices.SortFunc(s.sources, func(a, b source) int { return b.prefix.Bits() - a.prefix.Bits() })
 	s.schemes = []string{`Basic realm="httpowerd", charset="UTF-8"`}
-	if len(s.tokens) > 0 {
+	if len(s.tokens)+len(s.issuers) > 0 {
 		s.schemes = append(s.schemes, `Bearer realm="httpowerd"`)
 	}
 	return s, nil
@@ -159,7 +167,14 @@ func (s *Set) authorized(lines []string) (string, Verdict) {
 	case strings.EqualFold(scheme, "basic"):
 		return s.basic(value)
 	case strings.EqualFold(scheme, "bearer"):
-		if name, ok := s.tokens[s.hash(value)]; ok && value != "" {
+		if value == "" {
+			break
+		}
+		k := s.hash(value)
+		if name, ok := s.tokens[k]; ok {
+			return name, Known
+		}
+		if name, ok := s.token(value, k, time.Now()); ok {
 			return name, Known
 		}
 	}

@@ -22,7 +22,7 @@ func set(t *testing.T) *Set {
 		"ops":     {Auth: []Method{{Basic: &Basic{User: "root", Password: redact.NewSecret("another one")}}, {Bearer: redact.NewSecret("a token of ops")}}},
 		"lan":     {Auth: []Method{{Source: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}}}},
 		"rack":    {Auth: []Method{{Source: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, {MTLS: "spiffe://example.com/rack"}}},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
