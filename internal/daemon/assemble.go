@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"httpowerd/internal/admin"
+	"httpowerd/internal/governor"
 	"httpowerd/internal/notify"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
@@ -40,6 +41,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	if d.audit, err = audit.Open(auditConfig(s.Audit), d.metrics, d.log); err != nil {
 		return err
 	}
+	d.governor = governor.New(s.Proxy.Limits.Memory.Resolve(), d.metrics, d.log)
 	standard := s.Proxy.Wire == policy.WireStandard
 	d.ends = egress.New(egress.Options{Registerer: d.metrics, Logger: d.log, Own: d.own.Has, Reached: labels.Reached, Label: labels.For,
 		Resolver: o.Resolver, Standard: standard})
@@ -56,16 +58,23 @@ func (d *Daemon) assemble(o Options) (err error) {
 		Tenants:     tenant.NewRoom(d.log),
 		Ends:        d.ends,
 	}
+	d.rooms.Retry.Short(func() bool { return d.governor.At(governor.Bodies) })
+	d.rooms.Dedup.Short(func() bool { return d.governor.At(governor.Caches) })
 	d.rooms.Breaker.OnChange(d.breakerChanged)
 	d.rooms.RateLimit.Log(d.log)
 	d.rooms.RateLimit.OnGate(d.gateChanged)
 	d.ca = &lazyCA{config: CAConfig(s)}
+	d.governor.Shed(d.ca.shed)
 	d.holder = policy.NewHolder(o.Source, d.rooms, d.metrics, d.log)
 	d.holder.OnReload(d.reloaded)
 	l := s.Proxy.Limits
+	short := func() bool { return d.governor.At(governor.Refusal) }
+	if d.governor == nil {
+		short = nil
+	}
 	d.proxy = proxy.New(proxy.Options{
 		Policies: d.holder, Audit: d.audit, CA: d.ca.get, Open: proxy.Open(s.Proxy.Open), Labels: labels, Own: d.own,
-		Registerer: d.metrics, Logger: d.log, Standard: standard,
+		Registerer: d.metrics, Logger: d.log, Standard: standard, Short: short,
 		Limits: proxy.Limits{Connections: l.Connections, Tunnels: l.Tunnels, HeaderBytes: int(l.HeaderBytes),
 			HeaderTimeout: l.HeaderTimeout.D(), Idle: l.Idle.D(), TunnelIdle: l.TunnelIdle.D()},
 	})
@@ -125,6 +134,15 @@ func (l *lazyCA) get() (*intercept.Authority, error) {
 	}
 	l.ca = ca
 	return ca, nil
+}
+
+// shed forgets leaf certificates; they are made anew when they are asked for.
+func (l *lazyCA) shed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ca != nil {
+		l.ca.Shed()
+	}
 }
 
 // pem is the CA's certificate, made if need be.

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"httpowerd/internal/admin"
+	"httpowerd/internal/governor"
 	"httpowerd/internal/notify"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/proxy"
@@ -58,6 +59,7 @@ type Daemon struct {
 	admin       *http.Server
 	metrics     *prometheus.Registry
 	rooms       policy.Rooms
+	governor    *governor.Governor // nil: memory has no limit
 	ends        *egress.Egress
 	notify      *notify.Sender
 	own         *proxy.Own
@@ -161,6 +163,7 @@ func (d *Daemon) serve(ctx context.Context, o Options) {
 	if d.kept != nil {
 		d.wg.Go(func() { d.kept.Run(ctx) })
 	}
+	d.wg.Go(func() { d.governor.Run(ctx) })
 }
 
 func (d *Daemon) report(err error) {
@@ -228,6 +231,7 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, closeAdmin(d.admin))
 	}
 	d.wg.Wait()
+	d.governor.Close()
 	d.closeState()
 	d.holder.Close()
 	d.leaveShared()

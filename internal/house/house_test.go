@@ -75,7 +75,7 @@ func walk(t *testing.T, ending string, f func(path, text string)) {
 var layers = [][]string{
 	{"setting"},
 	{"exchange", "redact"},
-	{"state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
+	{"governor", "state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
 	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
 	{"policy/tenant"},
 	{"policy"},
@@ -141,7 +141,8 @@ func prometheusHome(p, f string) bool {
 
 // registerers only name prometheus.Registerer in the signature of their New.
 var registerers = map[string]bool{
-	"internal/proxy/server.go": true, "internal/proxy/egress/egress.go": true, "internal/proxy/egress/conn.go": true,
+	"internal/governor/governor.go": true,
+	"internal/proxy/server.go":      true, "internal/proxy/egress/egress.go": true, "internal/proxy/egress/conn.go": true,
 	"internal/proxy/egress/tunnel.go": true, "internal/notify/notify.go": true, "internal/policy/holder.go": true, "internal/proxy/audit/audit.go": true,
 	"internal/policy/retry/retry.go": true, "internal/policy/hedge/hedge.go": true, "internal/policy/dedup/room.go": true, "internal/policy/ratelimit/room.go": true, "internal/policy/ratelimit/ratelimit.go": true,
 	"internal/policy/breaker/room.go": true, "internal/policy/breaker/breaker.go": true, "internal/policy/concurrency/room.go": true,

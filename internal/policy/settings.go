@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"httpowerd/internal/governor"
 	"httpowerd/internal/notify"
 	"httpowerd/internal/policy/destination"
 	"httpowerd/internal/policy/tenant"
@@ -70,6 +71,8 @@ type LimitSettings struct {
 	HeaderTimeout setting.Duration `yaml:"header_timeout"`
 	Idle          setting.Duration `yaml:"idle"`
 	TunnelIdle    setting.Duration `yaml:"tunnel_idle"`
+	// Memory is what the process may use: as it runs short, what is kept is given up, and then new requests are refused.
+	Memory governor.Limit `yaml:"memory"`
 }
 
 // AdminSettings are the admin listener's. Listen "" switches it off.
@@ -180,7 +183,7 @@ func defaultSettings() Settings {
 			Wire: WireOwn,
 			Limits: LimitSettings{
 				Connections: 10_000, Tunnels: 5000, HeaderBytes: 64 << 10,
-				HeaderTimeout: setting.Duration(10 * time.Second), Idle: setting.Duration(2 * time.Minute), TunnelIdle: setting.Duration(time.Hour),
+				HeaderTimeout: setting.Duration(10 * time.Second), Idle: setting.Duration(2 * time.Minute), TunnelIdle: setting.Duration(time.Hour), Memory: governor.Limit{Auto: true},
 			},
 		},
 		Admin:        AdminSettings{Listen: "127.0.0.1:9128"},

@@ -185,6 +185,9 @@ var errNoAnswer = errors.New("a stage returned neither a whole answer nor an err
 
 // front is what holds for all requests before and after their chain.
 func (v *visit) front(r *http.Request) (*http.Response, error) {
+	if err := v.memory(); err != nil {
+		return nil, err
+	}
 	if answer, err := v.hops(r); answer != nil || err != nil {
 		return answer, err
 	}
@@ -208,6 +211,14 @@ func (v *visit) front(r *http.Request) (*http.Response, error) {
 		return nil, errNoAnswer
 	}
 	return v.upstreamAnswer(resp)
+}
+
+// memory refuses what is new while memory is short.
+func (v *visit) memory() error {
+	if s := v.server.short; s != nil && s() {
+		return &exchange.Refusal{Code: exchange.Overloaded, Detail: "this proxy is short of memory", RetryAfter: time.Second}
+	}
+	return nil
 }
 
 // match finds the policy and asks whether it lets the request through. Nothing is spent on what is forbidden.

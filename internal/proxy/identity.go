@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -105,7 +104,7 @@ func (p *places) of(name string, tunnel bool) *atomic.Int64 {
 
 // peerCertificate is the verified certificate that the client of an HTTPS listener showed; nil: none.
 func peerCertificate(c *conn) *x509.Certificate {
-	var inner net.Conn = c.Conn
+	inner := c.Conn
 	for {
 		switch t := inner.(type) {
 		case *tls.Conn:

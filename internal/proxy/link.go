@@ -185,6 +185,9 @@ func (l *link) admit() error {
 	case v.server.draining.Load():
 		return exchange.Refuse(exchange.Draining, "this proxy is shutting down")
 	}
+	if err := v.memory(); err != nil {
+		return err
+	}
 	if err := v.matchTunnel(); err != nil {
 		return err
 	}

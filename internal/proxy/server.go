@@ -36,6 +36,7 @@ type Options struct {
 	Own        *Own                                 // learns the listeners
 	Registerer prometheus.Registerer                //
 	Logger     *slog.Logger                         //
+	Short      func() bool                          // memory is so short that new requests must be refused; nil: never
 	Standard   bool                                 // net/http serves HTTP/1.1 clients, in the place of the project's own wire
 }
 
@@ -78,6 +79,7 @@ type Server struct {
 
 	wireOuter, wireInner *wire.Server // for HTTP/1.1 in the place of the two; nil: net/http serves it
 
+	short    func() bool
 	failures tenant.Failures // wrong credentials by address
 	places   places          // of tenants
 
@@ -101,7 +103,7 @@ type serverLimits struct {
 func New(o Options) *Server {
 	s := &Server{
 		policies: o.Policies, audit: o.Audit, ca: o.CA, log: o.Logger, open: o.Open,
-		labels: o.Labels, own: o.Own, metrics: newMetrics(o.Registerer), feed: newFeed(),
+		labels: o.Labels, own: o.Own, short: o.Short, metrics: newMetrics(o.Registerer), feed: newFeed(),
 		pseudonym: "httpowerd-" + strconv.FormatUint(rand.Uint64()>>16, 36),
 		limits: serverLimits{connections: o.Limits.Connections, tunnels: o.Limits.Tunnels, headerBytes: o.Limits.HeaderBytes,
 			headerTimeout: o.Limits.HeaderTimeout, tunnelIdle: o.Limits.TunnelIdle,

@@ -9,10 +9,14 @@ const memoryLimit = 64 << 20
 type budget struct {
 	limit int64
 	used  atomic.Int64
+	short func() bool // memory is; nil: it never is
 }
 
 // take reserves n bytes, or nothing.
 func (b *budget) take(n int) bool {
+	if b.short != nil && b.short() {
+		return false
+	}
 	if b.used.Add(int64(n)) <= b.limit {
 		return true
 	}

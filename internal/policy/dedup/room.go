@@ -30,6 +30,9 @@ func New(reg prometheus.Registerer) *Room {
 	return r
 }
 
+// Short says when memory is short: answers are not kept for several then, and whoever waits for one sends for itself. It must come before the first Stage.
+func (r *Room) Short(f func() bool) { r.memory.short = f }
+
 // Share makes all policies remember keyed writes in one store, which other daemons may use too: those with the same secret know the same keys. It is
 // called once, before the first Stage.
 func (r *Room) Share(store Store, secret [32]byte) { r.store, r.secret = store, secret }

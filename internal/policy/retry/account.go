@@ -9,10 +9,14 @@ const memory = 256 << 20
 type account struct {
 	limit int64
 	used  atomic.Int64
+	short func() bool // memory is, so nothing more is to be kept; nil: it never is
 }
 
 // take takes n bytes, or nothing where that would be too much.
 func (a *account) take(n int) bool {
+	if a.short != nil && a.short() {
+		return false
+	}
 	if a.used.Add(int64(n)) > a.limit {
 		a.used.Add(int64(-n))
 		return false

@@ -33,6 +33,9 @@ func New(reg prometheus.Registerer) *Room {
 	return r
 }
 
+// Short says when memory is short: request bodies are not kept then, and are sent once. It must come before the first Stage.
+func (r *Room) Short(f func() bool) { r.account.short = f }
+
 // Stage makes one policy's stage: everything below it runs once for each attempt. It counts first attempts in the budget even where it makes no
 // others, because whatever else sends a request again draws on the same one (state.Budgets with the settings of Config.Budget).
 func (r *Room) Stage(scope state.Scope, c Config) exchange.Stage { return r.stage(scope, c, false) }

@@ -170,13 +170,13 @@ func TestRemoteKeys(t *testing.T) {
 			_, verdict := s.Identify(&Evidence{Authorization: []string{"Bearer " + by.sign(t, claims(func(c map[string]any) { c["jti"] = strconv.Itoa(n) }))}})
 			return verdict == Known
 		}
-		if ask(old) || ask(old) || server.asked.Load() != 1 {
+		if first, second := ask(old), ask(old); first || second || server.asked.Load() != 1 {
 			t.Errorf("without keys: asked %d times", server.asked.Load())
 		}
 		time.Sleep(retryAfter)
 		set := keySet(t, old)
 		server.body.Store(&set)
-		if !ask(old) || !ask(old) || server.asked.Load() != 2 {
+		if first, second := ask(old), ask(old); !first || !second || server.asked.Load() != 2 {
 			t.Errorf("the server was asked %d times", server.asked.Load())
 		}
 		both := keySet(t, old, fresh)

@@ -146,6 +146,13 @@ func (a *Authority) String() string {
 func (a *Authority) GoString() string { return a.String() }
 
 // signer returns the CA, made now if need be.
+// Shed forgets the leaves, to give their memory back; they are made anew when they are asked for, and clients' TLS sessions with them.
+func (a *Authority) Shed() {
+	if s := a.current.Load(); s != nil {
+		s.leaves.clear()
+	}
+}
+
 func (a *Authority) signer() (*signer, error) {
 	if s := a.current.Load(); s != nil {
 		return s, nil

@@ -93,6 +93,13 @@ func (c *leafCache) leaf(name string) (*tls.Certificate, error) {
 	return c.current(e)
 }
 
+func (c *leafCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.byName)
+	c.order.Init()
+}
+
 // current is the entry's leaf, minted anew where there is none or its end is near.
 func (c *leafCache) current(e *leafEntry) (*tls.Certificate, error) {
 	now := time.Now()

@@ -166,6 +166,7 @@ func (t *Transport) leave(addr string, turn chan *upConn) {
 
 // put keeps a connection for the next request, or hands it to the one that waits longest.
 func (t *Transport) put(c *upConn) {
+	c.since = time.Now()
 	t.mu.Lock()
 	p := t.places[c.addr]
 	switch {
@@ -177,7 +178,6 @@ func (t *Transport) put(c *upConn) {
 		next <- c
 		return
 	case len(p.idle) < t.MaxIdle:
-		c.since = time.Now()
 		p.idle = append(p.idle, c)
 		if t.sweeper == nil {
 			t.sweeper = time.AfterFunc(t.interval(), t.sweep)

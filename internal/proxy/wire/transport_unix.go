@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -128,7 +129,8 @@ func received(n int, err error) (int, error) {
 }
 
 func named(call string, err error) error {
-	if errno, ok := err.(syscall.Errno); ok {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
 		return os.NewSyscallError(call, errno)
 	}
 	return err
@@ -161,14 +163,3 @@ func (x *rawIO) arrive() (*buffer, int, error) {
 
 // try reads what is there without waiting.
 func (x *rawIO) try(p []byte) (int, error) { return x.do(callTry, p) }
-
-// peekEnd tells whether nothing but the end waits on a socket.
-func peekEnd(raw syscall.RawConn) bool {
-	ended := false
-	_ = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, err := recv(int(fd), b[:], unix.MSG_PEEK)
-		ended = n == 0 && err == nil || err != nil && err != unix.EAGAIN
-	})
-	return ended
-}
