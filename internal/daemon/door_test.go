@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"httpowerd/internal/policy"
 )
 
 func TestPlainRequestBytes(t *testing.T) {
@@ -175,7 +173,7 @@ func TestSizes(t *testing.T) {
 
 // lengthOf304 is what becomes of the length that a 304 announces (RFC 9110 section 8.6): net/http drops it.
 func lengthOf304() string {
-	if w := wireOf(); w != nil && *w == policy.WireStandard {
+	if onStandard() {
 		return ""
 	}
 	return "10"

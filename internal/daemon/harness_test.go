@@ -66,6 +66,12 @@ func wireOf() *string {
 	return nil
 }
 
+// onStandard tells whether that is net/http's.
+func onStandard() bool {
+	w := wireOf()
+	return w != nil && *w == policy.WireStandard
+}
+
 func startOn(t *testing.T, config, listen string) *box {
 	t.Helper()
 	dir := t.TempDir()

@@ -61,7 +61,7 @@ func appendRequest(b []byte, r *http.Request, length int64, extra string) ([]byt
 		if b, err = appendTrailerNames(b, r.Trailer); err != nil {
 			return b, err
 		}
-	case method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch: // RFC 9110 section 8.6
+	case method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch, len(r.Header["Content-Length"]) > 0: // RFC 9110 section 8.6, or as it came
 		b = append(b, "Content-Length: 0\r\n"...)
 	}
 	return append(b, "\r\n"...), nil
