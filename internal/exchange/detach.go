@@ -5,7 +5,7 @@ package exchange
 func (x *Exchange) Detach() *Exchange {
 	return &Exchange{
 		ID: x.ID, Kind: x.Kind, Mode: x.Mode, Start: x.Start, Client: x.Client, Tenant: x.Tenant, Method: x.Method, URL: x.URL, Scheme: x.Scheme,
-		Target: x.Target, Policy: x.Policy, Host: x.Host, TraceID: x.TraceID, Door: x.Door, Informational: x.Informational, label: x.Label(),
+		Target: x.Target, Policy: x.Policy, Host: x.Host, TraceID: x.TraceID, Door: x.Door, Informational: x.Informational, Repeats: x.Repeats, label: x.Label(),
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 func TestDetach(t *testing.T) {
 	x := &Exchange{ID: "id", Kind: KindRequest, Mode: ModePlain, Start: time.Unix(1, 0), Client: "192.0.2.1:1", Tenant: "t", Method: "GET", URL: "u",
 		Scheme: "https", Target: Authority{Host: "h", Port: 1}, Policy: "p", Host: "l", TraceID: "trace", Door: 1,
-		Informational: func(int, http.Header) {}}
+		Informational: func(int, http.Header) {}, Repeats: true}
 	b := x.Detach()
 	from, to := reflect.ValueOf(x).Elem(), reflect.ValueOf(b).Elem()
 	for i := range from.NumField() {

@@ -1,0 +1,15 @@
+//go:build unix && !linux
+
+package wire
+
+import "golang.org/x/sys/unix"
+
+// recv reads from a socket without waiting.
+func recv(fd int, p []byte, flags int) (int, error) {
+	for {
+		n, _, err := unix.Recvfrom(fd, p, flags|unix.MSG_DONTWAIT)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
