@@ -9,7 +9,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln bench bench-resilience bench-peers soak pgo clean
+.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln bench bench-resilience bench-peers bench-hostile soak pgo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench-resilience: build ## what retries, budgets, breakers and limits come to, a
 
 soak: build ## ten minutes of mixed load with reloads; by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags soak -timeout 30m -run Soak ./test/...
+
+bench-hostile: build ## a healthy client among 5,000 slow and 10,000 resting ones (a minute); by hand
+	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags hostile -timeout 10m -v -run HealthyClient ./test/...
 
 pgo: build ## renew cmd/httpowerd/default.pgo from benchmarks; by hand
 	./test/pgo.sh

@@ -41,6 +41,9 @@ func start(t testing.TB, config string) *daemon {
 	d.write(config)
 	d.cmd = exec.Command(binary, "serve", "--config", d.config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 	d.cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}
+	if wire := os.Getenv("HTTPOWERD_WIRE"); wire != "" {
+		d.cmd.Env = append(d.cmd.Env, "HTTPOWERD_WIRE="+wire)
+	}
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
