@@ -56,15 +56,10 @@ func lostAnswers() []chaos {
 		kept.received++
 		never := lostOnce(502, code)
 		never.received++
-		resent := kept
-		if word == "reset" || word == "close" || word == "half-close" { // nothing was read: to the pool the connection was dead before
-			resent.pooled = 1
-		}
 		rows = append(rows,
 			chaos{name: word + ", always", script: word, repeat: always(code, "reset", 502), once: lostOnce(502, code)},
 			chaos{name: word + ", once", script: word + "/ok", repeat: second("reset", code), once: lostOnce(502, code)},
-			chaos{name: word + ", on a kept connection", script: "ok/" + word + "/ok", warm: true, repeat: kept, once: never,
-				other: map[string]end{"get": resent}})
+			chaos{name: word + ", on a kept connection", script: "ok/" + word + "/ok", warm: true, repeat: kept, once: never})
 	}
 	return rows
 }

@@ -51,7 +51,6 @@ type end struct {
 	outcome    string // "": ok
 	notRetried string
 	never      bool // the client is told not to retry
-	pooled     int  // attempts that the connection pool made by itself, because a kept connection was dead: recorded, but no retries of the block
 }
 
 // cell is one request of the matrix.
@@ -215,7 +214,7 @@ func (c *cell) checkAnswer(t *testing.T) {
 	if never := got.header.Get("X-Should-Retry") == "false"; never != c.want.never {
 		t.Errorf("X-Should-Retry is %q; want it to forbid: %t", got.header.Get("X-Should-Retry"), c.want.never)
 	}
-	n := len(c.attempts()) - c.want.pooled
+	n := len(c.attempts())
 	if status := strings.Join(got.header.Values("Proxy-Status"), ", "); c.want.body != "" && n > 1 != strings.Contains(status, fmt.Sprintf("%d attempts", n)) {
 		t.Errorf("Proxy-Status is %q after %d attempts", status, n)
 	}
@@ -315,9 +314,6 @@ func (c *cell) checkMetrics(t *testing.T, page samples) {
 		if a[0] != "" {
 			want["httpowerd_retries_total"][a[0]]++
 		}
-	}
-	if c.want.pooled > 0 {
-		delete(want["httpowerd_retries_total"], "reset")
 	}
 	if c.warm {
 		want["httpowerd_attempts_total"]["2xx"]++
