@@ -233,7 +233,7 @@ func asRegexp(glob string) *regexp.Regexp {
 		b.WriteByte('/')
 		for i, part := range strings.Split(s, "*") {
 			if i > 0 {
-				b.WriteString("[^/]*")
+				b.WriteString("(?:%[0-9A-F]{2}|[^/%])*") // whole characters: "/*0" is not "/%20"
 			}
 			b.WriteString(regexp.QuoteMeta(reading{text: part}.normal()))
 		}
