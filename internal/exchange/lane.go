@@ -17,10 +17,30 @@ type laneKey struct{}
 
 // WithLane returns a context whose attempt is l's. From now on attempts of x may overlap.
 func (x *Exchange) WithLane(ctx context.Context, l Lane) context.Context {
+	return x.WithLaneIn(new(LaneContext), ctx, l)
+}
+
+// WithLaneIn is WithLane for those who have room for the context.
+func (x *Exchange) WithLaneIn(c *LaneContext, ctx context.Context, l Lane) context.Context {
 	x.mu.Lock()
 	x.lanes = true
 	x.mu.Unlock()
-	return context.WithValue(ctx, laneKey{}, l)
+	c.Context, c.lane = ctx, l
+	return c
+}
+
+// LaneContext is the context of a lane's attempt.
+type LaneContext struct {
+	context.Context
+	lane Lane
+}
+
+// Value implements context.Context.
+func (c *LaneContext) Value(key any) any {
+	if key == (laneKey{}) {
+		return c.lane
+	}
+	return c.Context.Value(key)
 }
 
 // BeginAttemptIn is BeginAttempt for the request whose context ctx is: where that is a lane's, the attempt has the lane's own reason.

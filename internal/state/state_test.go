@@ -100,3 +100,30 @@ func BenchmarkTableGet(b *testing.B) {
 		table.Get(k)
 	}
 }
+
+// What was asked for last is found the short way, and never after it was forgotten: then two would have the same key.
+func TestTableForgetsTheLast(t *testing.T) {
+	made := map[Key]int{}
+	table := NewTable(1, func(k Key) Key { made[k]++; return k })
+	for range 100 {
+		for i := range 64 {
+			for range 20 { // often enough to be the last
+				if got := table.Get(key(i)); got != key(i) {
+					t.Fatalf("asked for %v, got %v", key(i), got)
+				}
+			}
+			if last := table.last.Load(); last != nil {
+				if v, ok := table.Peek(last.key); !ok || v != last.value {
+					t.Fatalf("%v is the last and is not there", last.key)
+				}
+			}
+		}
+	}
+	again := 0
+	for _, n := range made {
+		again += n - 1
+	}
+	if again == 0 {
+		t.Error("nothing was ever forgotten")
+	}
+}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"hash/maphash"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 
@@ -30,6 +31,7 @@ type Table[V any] struct {
 	limit int
 	clock atomic.Uint64
 	fill  func(Key) V
+	last  atomic.Pointer[entry[V]] // one that was asked for lately: most policies have a single key, and its hash costs more than it does to compare it
 	shard [shards]tableShard[V]
 }
 
@@ -39,6 +41,7 @@ type tableShard[V any] struct {
 }
 
 type entry[V any] struct {
+	key   Key
 	used  atomic.Uint64
 	value V
 }
@@ -53,17 +56,28 @@ func NewTable[V any](limit int, fill func(Key) V) *Table[V] {
 
 // Get returns the key's value, made on first use.
 func (t *Table[V]) Get(k Key) V {
-	s := &t.shard[maphash.Comparable(t.seed, k)%shards]
-	s.mu.RLock()
-	e := s.m[k]
-	s.mu.RUnlock()
-	if e == nil {
-		e = t.add(s, k)
+	e := t.last.Load()
+	if e == nil || e.key != k {
+		e = t.find(k)
 	}
 	if now := t.clock.Load(); e.used.Load() != now {
 		e.used.Store(now)
 	}
 	return e.value
+}
+
+func (t *Table[V]) find(k Key) *entry[V] {
+	s := &t.shard[maphash.Comparable(t.seed, k)%shards]
+	s.mu.RLock()
+	e := s.m[k]
+	if e != nil && rand.Uint32()%8 == 0 { // seldom, or those who ask for many keys would fight over it
+		t.last.Store(e)
+	}
+	s.mu.RUnlock()
+	if e == nil {
+		e = t.add(s, k)
+	}
+	return e
 }
 
 func (t *Table[V]) add(s *tableShard[V], k Key) *entry[V] {
@@ -83,9 +97,10 @@ func (t *Table[V]) add(s *tableShard[V], k Key) *entry[V] {
 				oldest, age = key, u
 			}
 		}
+		t.last.CompareAndSwap(s.m[oldest], nil)
 		delete(s.m, oldest)
 	}
-	e := &entry[V]{value: t.fill(k)}
+	e := &entry[V]{key: k, value: t.fill(k)}
 	e.used.Store(t.clock.Add(1)) // only additions move the clock: recency matters only between them
 	s.m[k] = e
 	return e

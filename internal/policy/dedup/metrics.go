@@ -1,9 +1,9 @@
 package dedup
 
 import (
-	"sync"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"httpowerd/internal/state"
 )
 
 // The roles of requests, as metrics and records name them. Each governed request has one.
@@ -21,7 +21,7 @@ const (
 type metrics struct {
 	requests    *prometheus.CounterVec
 	storeErrors prometheus.Counter
-	hosts       sync.Map // host label: *hostMetrics
+	hosts       state.Grown[string, *hostMetrics] // by label
 }
 
 type hostMetrics struct{ leader, follower, replayed, conflict, bypass, refused, observed prometheus.Counter }
@@ -39,14 +39,12 @@ func newMetrics(reg prometheus.Registerer, memory *budget) *metrics {
 	return m
 }
 
-func (m *metrics) host(label string) *hostMetrics {
-	if h, ok := m.hosts.Load(label); ok {
-		return h.(*hostMetrics)
-	}
+func (m *metrics) host(label string) *hostMetrics { return m.hosts.Get(label, m.newHost) }
+
+func (m *metrics) newHost(label string) *hostMetrics {
 	role := func(name string) prometheus.Counter { return m.requests.WithLabelValues(label, name) }
-	h, _ := m.hosts.LoadOrStore(label, &hostMetrics{leader: role(roleLeader), follower: role(roleFollower), replayed: role(roleReplayed),
-		conflict: role(roleConflict), bypass: role(roleBypass), refused: role(roleRefused), observed: role(roleObserved)})
-	return h.(*hostMetrics)
+	return &hostMetrics{leader: role(roleLeader), follower: role(roleFollower), replayed: role(roleReplayed),
+		conflict: role(roleConflict), bypass: role(roleBypass), refused: role(roleRefused), observed: role(roleObserved)}
 }
 
 func (m *metrics) count(label, role string) {

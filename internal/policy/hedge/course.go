@@ -21,17 +21,18 @@ type course struct {
 	x       *exchange.Exchange
 	times   *latency // nil: a fixed duration
 	cancel  context.CancelCauseFunc
+	lane    exchange.LaneContext
 	body    held
 
 	mu     sync.Mutex
 	began  time.Time     // the first attempt; zero: not yet
 	after  time.Duration // that, a hedge is sent; 0: none is
-	timer  *time.Timer
-	sent   int      // hedges
-	out    []*hedge // those that run
-	closed bool     // no more hedges
-	over   bool     // an answer was taken, or nobody waits any more
-	winner *hedge   // nil: none, or the first attempt
+	timer  *timer        // nil: not started
+	sent   int           // hedges
+	out    []*hedge      // those that run
+	closed bool          // no more hedges
+	over   bool          // an answer was taken, or nobody waits any more
+	winner *hedge        // nil: none, or the first attempt
 	landed chan struct{}
 }
 
@@ -45,7 +46,7 @@ func (c *course) run() (*http.Response, error) {
 			c.abandon() // the panic goes on to whoever called
 		}
 	}()
-	resp, err := c.next.RoundTrip(c.request.WithContext(c.x.WithLane(ctx, c)))
+	resp, err := c.next.RoundTrip(c.request.WithContext(c.x.WithLaneIn(&c.lane, ctx, c)))
 	resp, err = c.settle(resp, err)
 	returned = true
 	return resp, err
@@ -58,7 +59,7 @@ func (c *course) Begin(now time.Time) (string, time.Duration, bool) {
 	if c.began.IsZero() {
 		c.began, c.after = now, c.delay(c.times, now)
 		if c.after > 0 && !c.closed {
-			c.timer = time.AfterFunc(c.after, c.fire)
+			c.timer = c.timers.start(c.after, c)
 		}
 	}
 	return "", 0, false
@@ -98,9 +99,7 @@ func (c *course) settle(resp *http.Response, err error) (*http.Response, error) 
 // close sends no more hedges. c.mu is held.
 func (c *course) close() {
 	c.closed = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.timers.stop(&c.timer)
 }
 
 // end lets nobody win any more, and returns the hedges that are still out. c.mu is held.

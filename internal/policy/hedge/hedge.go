@@ -13,11 +13,14 @@ import (
 	"httpowerd/internal/state"
 )
 
-// Room owns what the block counts.
-type Room struct{ metrics *metrics }
+// Room owns what the block counts, and its timers.
+type Room struct {
+	metrics *metrics
+	timers  timers
+}
 
 // New makes a Room and registers its metrics.
-func New(reg prometheus.Registerer) *Room { return &Room{newMetrics(reg)} }
+func New(reg prometheus.Registerer) *Room { return &Room{metrics: newMetrics(reg)} }
 
 // The budget of a policy that retries nothing.
 const (
@@ -31,7 +34,7 @@ const (
 // whether the upstream's quota is used up or low for a request; it is asked just before a hedge would be sent, must not wait, and may be nil.
 func (r *Room) Stage(scope state.Scope, c Config, budgets *state.Table[*state.Budget],
 	scarce func(*exchange.Exchange, *http.Request) bool) exchange.Stage {
-	p := plan{config: c, metrics: r.metrics, budgets: budgets, scarce: scarce}
+	p := plan{config: c, metrics: r.metrics, timers: &r.timers, budgets: budgets, scarce: scarce}
 	if budgets == nil {
 		p.budgets, p.counts = state.Budgets(scope, ownRatio, ownFloor, ownTTL), true
 	}
@@ -55,6 +58,7 @@ func (r *Room) Stage(scope state.Scope, c Config, budgets *state.Table[*state.Bu
 type plan struct {
 	config  Config
 	metrics *metrics
+	timers  *timers
 	budgets *state.Table[*state.Budget]
 	counts  bool                   // first attempts, because nobody above does
 	times   *state.Table[*latency] // nil: a fixed duration

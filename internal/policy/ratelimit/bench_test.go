@@ -20,6 +20,7 @@ func BenchmarkStage(b *testing.B) {
 		levels []Level
 		lines  []string
 	}{
+		{"nothing", nil, usual}, // what the others are to be compared with
 		{"limit", []Level{plenty}, usual},
 		{"limit-and-learn", []Level{learning}, usual},
 		{"keyed", []Level{keyed}, usual},

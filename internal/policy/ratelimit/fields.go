@@ -58,33 +58,34 @@ func appendPolicy(dst []byte, limit int64, window time.Duration, unit string) []
 // tell adds RateLimit and RateLimit-Policy to an answer: an item for each limit that was passed, and for each quota that the upstream announced in
 // another dialect. Whatever counts requests is never told looser than the tightest of what the upstream said. Standard fields of the upstream stay as
 // they are; an item is added to them only where it is tighter.
-func (p *passage) tell(resp *http.Response, standing []quota.Learnt) {
+func (p *passage) tell(resp *http.Response, fields *quota.Fields, now time.Time, standing []quota.Learnt) {
 	tight := tightest(standing)
-	if own := len(resp.Header["Ratelimit"]) + len(resp.Header["Ratelimit-Policy"]); own > 0 {
-		if len(resp.Header["Ratelimit"]) > 0 && len(resp.Header["Ratelimit-Policy"]) > 0 && quota.Lists(resp.Header) {
-			p.tighten(resp, tight)
+	if state, policies := fields.Standard(); state || policies {
+		if state && policies && quota.Lists(resp.Header) {
+			p.tighten(resp, now, tight)
 		}
 		return
 	}
 	if len(p.taken) == 0 && len(standing) == 0 {
 		return
 	}
-	var space [192]byte
+	var space, other [192]byte
 	state := space[:0]
 	for i := range p.taken {
-		state = appendItem(separated(state), &p.taken[i], tight)
+		state = appendItem(separated(state), &p.taken[i], now, tight)
 	}
-	policies := p.policies
+	var values []string
 	if len(standing) > 0 {
-		var space [192]byte
-		var text []byte
-		state, text = appendLearnt(state, append(space[:0], policies...), standing)
-		policies = string(text)
+		var policies []byte
+		state, policies = appendLearnt(state, append(other[:0], p.policies...), now, standing)
+		both := string(append(state, policies...))
+		values = []string{both[:len(state)], both[len(state):]}
+	} else {
+		values = []string{string(state), p.policies}
 	}
 	if resp.Header == nil {
 		resp.Header = http.Header{}
 	}
-	values := []string{string(state), policies}
 	if values[0] != "" {
 		resp.Header["Ratelimit"] = values[:1:1]
 	}
@@ -94,13 +95,13 @@ func (p *passage) tell(resp *http.Response, standing []quota.Learnt) {
 }
 
 // tighten adds the items of those limits that leave less than the upstream does.
-func (p *passage) tighten(resp *http.Response, tight *quota.Learnt) {
+func (p *passage) tighten(resp *http.Response, now time.Time, tight *quota.Learnt) {
 	for i := range p.taken {
 		t := &p.taken[i]
-		if left := t.limiter.Status().Tokens; !t.limit.price.ordinary() || tight != nil && math.Floor(left) >= float64(tight.Remaining) {
+		if left := t.limiter.StatusAt(now).Tokens; !t.limit.price.ordinary() || tight != nil && math.Floor(left) >= float64(tight.Remaining) {
 			continue
 		}
-		for name, item := range map[string]string{"Ratelimit": string(appendItem(nil, t, nil)), "Ratelimit-Policy": t.limit.policy} {
+		for name, item := range map[string]string{"Ratelimit": string(appendItem(nil, t, now, nil)), "Ratelimit-Policy": t.limit.policy} {
 			lines := slices.Clone(resp.Header[name])
 			lines[len(lines)-1] += ", " + item
 			resp.Header[name] = lines
@@ -126,8 +127,8 @@ func separated(list []byte) []byte {
 }
 
 // appendItem writes what is left, and the seconds until there is more: the next token where none is left, else all of them.
-func appendItem(dst []byte, t *taken, tight *quota.Learnt) []byte {
-	s := t.limiter.Status()
+func appendItem(dst []byte, t *taken, now time.Time, tight *quota.Learnt) []byte {
+	s := t.limiter.StatusAt(now)
 	left := max(0, math.Floor(s.Tokens))
 	missing := float64(s.Rate.Burst) - s.Tokens
 	if left == 0 {
@@ -137,22 +138,22 @@ func appendItem(dst []byte, t *taken, tight *quota.Learnt) []byte {
 	wait := math.Ceil(max(0, missing)*s.Rate.Per.Seconds()/float64(s.Rate.Requests) - 1e-3)
 	if tight != nil && float64(tight.Remaining) < left && t.limit.price.ordinary() {
 		left = float64(tight.Remaining)
-		wait = max(wait, untilReset(tight))
+		wait = max(wait, untilReset(tight, now))
 	}
 	dst = append(dst, t.limit.name...)
 	dst = strconv.AppendInt(append(dst, ";r="...), int64(left), 10)
 	return strconv.AppendInt(append(dst, ";t="...), int64(wait), 10)
 }
 
-func untilReset(q *quota.Learnt) float64 {
+func untilReset(q *quota.Learnt, now time.Time) float64 {
 	if q.Reset.IsZero() {
 		return 0
 	}
-	return math.Ceil(max(0, time.Until(q.Reset).Seconds()))
+	return math.Ceil(max(0, q.Reset.Sub(now).Seconds()))
 }
 
 // appendLearnt writes the items of announced quotas. One that counts anything but requests is only understood beside its policy, which needs a limit.
-func appendLearnt(state, policies []byte, standing []quota.Learnt) ([]byte, []byte) {
+func appendLearnt(state, policies []byte, now time.Time, standing []quota.Learnt) ([]byte, []byte) {
 	for i := range standing {
 		q := &standing[i]
 		if q.Unit != quota.Requests && q.Limit < 0 {
@@ -165,7 +166,7 @@ func appendLearnt(state, policies []byte, standing []quota.Learnt) ([]byte, []by
 		state = append(appendQuoted(separated(state), name), ";r="...)
 		state = strconv.AppendInt(state, q.Remaining, 10)
 		if !q.Reset.IsZero() {
-			state = strconv.AppendInt(append(state, ";t="...), int64(untilReset(q)), 10)
+			state = strconv.AppendInt(append(state, ";t="...), int64(untilReset(q, now)), 10)
 		}
 		if q.Limit >= 0 {
 			policies = appendPolicy(appendQuoted(separated(policies), name), q.Limit, q.Window, q.Unit)

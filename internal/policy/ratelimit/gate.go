@@ -45,8 +45,9 @@ func (g *gates) knows() bool {
 }
 
 // extend moves a horizon to the time after d.
-func extend(horizon *atomic.Int64, d time.Duration) {
-	until := time.Now().Add(d).UnixNano()
+func extend(horizon *atomic.Int64, d time.Duration) { extendTo(horizon, time.Now().Add(d).UnixNano()) }
+
+func extendTo(horizon *atomic.Int64, until int64) {
 	for {
 		old := horizon.Load()
 		if until <= old || horizon.CompareAndSwap(old, until) {
@@ -175,6 +176,9 @@ func (p *passage) passGate() error {
 	waited, err := gate.Pass(p.request.Context(), p.request, max(0, g.config.Wait.D()-p.waited), g.config.Queue)
 	g.held.Add(-1)
 	p.waited += waited
+	if err == nil {
+		return nil
+	}
 	var e *quota.Exhausted
 	if errors.As(err, &e) {
 		return exhausted(e)
@@ -196,13 +200,14 @@ const noticeable = 2 * time.Second
 // learn takes in what an answer says of quotas, and tells the client what holds. Beside an announcement that is not understood nothing is said: it
 // could only be taken for a looser word on the same quota.
 func (p *passage) learn(resp *http.Response) {
-	speaks := quota.Speaks(resp.Header)
-	var standing []quota.Learnt
-	announced := false
-	if p.learns && (speaks || quota.Refuses(resp)) {
+	fields, now := quota.FieldsOf(resp.Header), time.Time{}
+	var space [4]quota.Learnt
+	standing, announced := space[:0], false
+	if p.learns && (fields.Speaks() || quota.Refuses(resp)) {
+		now = time.Now()
 		a, g := p.ownGate(), p.stage.gate
 		before := a.Closed(p.request)
-		announced = a.Learn(p.request, resp, g.options, p.x.Label())
+		announced, standing = a.Learn(quota.Answer{Response: resp, To: p.request, Fields: fields, Now: now, Label: p.x.Label()}, g.options, standing)
 		if d := a.Closed(p.request); d > 0 {
 			extend(&g.horizon, d)
 			if d > before+noticeable {
@@ -210,28 +215,29 @@ func (p *passage) learn(resp *http.Response) {
 			}
 		}
 		g.room.watch.heard(g.gates, a)
-		if announced {
-			standing = a.Standing(p.request)
-			for i := range standing {
-				if left := time.Until(standing[i].Reset); left > 0 {
-					extend(&g.known, left)
-				}
+		for i := range standing {
+			if at := standing[i].Reset; at.After(now) {
+				extendTo(&g.known, at.UnixNano())
 			}
 		}
 	}
+	if now.IsZero() {
+		now = p.stage.room.now() // nobody compares it with the upstream's
+	}
 	switch observes := p.learns && p.stage.gate.observes(); {
 	case announced && !observes:
-	case speaks && quota.Announces(resp.Header):
+	case fields.Announces(resp.Header):
 		return
 	case p.learns && !observes && len(p.taken) > 0 && p.stage.gate.knows():
-		standing = p.ownGate().Standing(p.request)
+		standing = p.ownGate().Standing(standing[:0], p.request, now)
 		if t := tightest(standing); t != nil {
-			standing = []quota.Learnt{*t}
+			standing[0] = *t
+			standing = standing[:1]
 		} else {
 			standing = nil
 		}
 	}
-	p.tell(resp, standing)
+	p.tell(resp, &fields, now, standing)
 }
 
 // closed notes that a gate closed, or stays closed for longer, and tells others.

@@ -1,8 +1,6 @@
 package ratelimit
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"net/http"
 	"slices"
@@ -137,59 +135,4 @@ func (l *limit) of(room *Room, x *exchange.Exchange, r *http.Request) *counted {
 		k.Credential = room.fingerprint(parts)
 	}
 	return l.table.Get(k)
-}
-
-// credentialFields are where clients put what upstreams tell accounts apart by.
-var credentialFields = [...]string{"Authorization", "X-Api-Key", "Api-Key", "Apikey", "X-Auth-Token", "X-Access-Token", "Private-Token",
-	"X-Goog-Api-Key", "X-Shopify-Access-Token"}
-
-// credential tells one client's credentials from another's without showing them; "" where there are none.
-func (r *Room) credential(h http.Header) string {
-	var space [fingerprintSpace]byte
-	parts := space[:secretSize]
-	for _, name := range credentialFields {
-		for _, v := range h[name] {
-			parts = appendPart(parts, name, lasting(v))
-		}
-	}
-	if len(parts) == secretSize {
-		return ""
-	}
-	return r.fingerprint(parts)
-}
-
-// lasting is the part of a credential that is the same in every request: a signature of AWS (Signature Version 4) begins with the account's key,
-// the day and the place, and ends with what is made anew each time.
-func lasting(credential string) string {
-	if !strings.HasPrefix(credential, "AWS4-") {
-		return credential
-	}
-	key, _, _ := strings.Cut(credential, ",")
-	return key
-}
-
-// A fingerprint is made of the room's secret and then the parts; most fit into fingerprintSpace.
-const (
-	secretSize       = 32
-	fingerprintSpace = 512
-)
-
-// appendPart adds a named value so that no two lists of parts look the same.
-func appendPart(dst []byte, name, value string) []byte {
-	dst = append(binary.AppendUvarint(dst, uint64(len(name))), name...)
-	return append(binary.AppendUvarint(dst, uint64(len(value))), value...)
-}
-
-// fingerprint is a keyed hash, cut short: it tells values apart for those who have the secret, and gives none away. It overwrites the space that
-// parts begin with.
-func (r *Room) fingerprint(parts []byte) string {
-	copy(parts, r.secret.Load()[:])
-	sum := sha256.Sum256(parts)
-	return string(sum[:16])
-}
-
-// secretOf is a secret of the right size.
-func secretOf(text []byte) *[secretSize]byte {
-	sum := sha256.Sum256(append([]byte("httpowerd rate_limit fingerprints\n"), text...))
-	return &sum
 }

@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,7 +22,7 @@ type metrics struct {
 	wait       *prometheus.HistogramVec
 	remaining  *prometheus.Desc
 	reset      *prometheus.Desc
-	hosts      sync.Map // host label: *hostMetrics
+	hosts      state.Grown[string, *hostMetrics] // by label
 }
 
 type hostMetrics struct {
@@ -71,14 +70,12 @@ func (m *metrics) share() {
 	}
 }
 
-func (m *metrics) host(label string) *hostMetrics {
-	if h, ok := m.hosts.Load(label); ok {
-		return h.(*hostMetrics)
-	}
+func (m *metrics) host(label string) *hostMetrics { return m.hosts.Get(label, m.newHost) }
+
+func (m *metrics) newHost(label string) *hostMetrics {
 	decision := func(name string) prometheus.Counter { return m.decisions.WithLabelValues(label, name) }
-	h, _ := m.hosts.LoadOrStore(label, &hostMetrics{allowed: decision("allowed"), delayed: decision("delayed"), refused: decision("refused"),
-		observed: decision("observed"), wait: m.wait.WithLabelValues(label)})
-	return h.(*hostMetrics)
+	return &hostMetrics{allowed: decision("allowed"), delayed: decision("delayed"), refused: decision("refused"),
+		observed: decision("observed"), wait: m.wait.WithLabelValues(label)}
 }
 
 func (h *hostMetrics) decision(delayed, observed bool) prometheus.Counter {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -38,8 +39,11 @@ type Room struct {
 	log       *slog.Logger
 	sometimes sometimes
 	secret    atomic.Pointer[[secretSize]byte] // of fingerprints; it outlives the process only in an export, or where daemons share it
-	spread    float64                          // of wake-ups
-	shared    *sharing                         // nil: everything is this process's own
+	prints    fingerprints
+	passages  sync.Pool // *passage
+	spread    float64   // of wake-ups
+	begun     time.Time // see now
+	shared    *sharing  // nil: everything is this process's own
 	pending   pending
 	watch     watch
 
@@ -50,13 +54,18 @@ type Room struct {
 
 // New makes a Room and registers its metrics.
 func New(reg prometheus.Registerer) *Room {
-	r := &Room{limits: map[*limits]struct{}{}, gates: map[*gates]struct{}{}, log: slog.New(slog.DiscardHandler), spread: memory.Spread}
+	r := &Room{begun: time.Now(), limits: map[*limits]struct{}{}, gates: map[*gates]struct{}{}, log: slog.New(slog.DiscardHandler), spread: memory.Spread}
 	var secret [secretSize]byte
 	_, _ = rand.Read(secret[:]) // never fails
 	r.secret.Store(&secret)
+	r.prints.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	r.passages.New = func() any { return new(passage) }
 	r.metrics = newMetrics(reg, r)
 	return r
 }
+
+// now is the time by the monotonic clock, for spans: it costs half of what time.Now does.
+func (r *Room) now() time.Time { return r.begun.Add(time.Since(r.begun)) }
 
 // Log makes the room write what operators should know to a log. It is called once, before traffic.
 func (r *Room) Log(log *slog.Logger) { r.log = log }
@@ -138,10 +147,19 @@ type taken struct {
 
 func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := exchange.From(r.Context())
-	p := passage{stage: s, request: r, x: x, metrics: s.room.metrics.host(x.Label())}
+	p := s.room.passages.Get().(*passage)
+	p.stage, p.request, p.x, p.metrics = s, r, x, s.room.metrics.host(x.Label())
 	p.taken = p.first[:0]
-	tunnel := r.Method == http.MethodConnect
-	p.learns = s.gate != nil && !tunnel
+	p.learns = s.gate != nil && r.Method != http.MethodConnect
+	resp, err := p.through()
+	*p = passage{} // nobody keeps it: what outlives the attempt has a copy
+	s.room.passages.Put(p)
+	return resp, err
+}
+
+// through waits for the limits, makes the attempt and learns from its answer.
+func (p *passage) through() (*http.Response, error) {
+	s, tunnel := p.stage, p.request.Method == http.MethodConnect
 	err := p.pass()
 	p.note()
 	if err != nil {
@@ -235,18 +253,23 @@ func (p *passage) passLimit(l *limit) error {
 	}
 	waited, err := t.limiter.Take(p.request.Context(), t.charged, bounds)
 	p.waited += waited
-	var refused *memory.Refused
-	if errors.As(err, &refused) {
-		return &exchange.Refusal{Code: exchange.RateLimited, Detail: l.detail(refused), RetryAfter: refused.After}
-	}
 	if err != nil {
-		return p.leaving(err, exchange.RateLimited)
+		return p.refused(l, err)
 	}
 	p.taken = append(p.taken, t)
 	if l.price.after != nil {
 		p.billed = append(p.billed, t)
 	}
 	return nil
+}
+
+// refused says why a limiter gave nothing.
+func (p *passage) refused(l *limit, err error) error {
+	var refused *memory.Refused
+	if errors.As(err, &refused) {
+		return &exchange.Refusal{Code: exchange.RateLimited, Detail: l.detail(refused), RetryAfter: refused.After}
+	}
+	return p.leaving(err, exchange.RateLimited)
 }
 
 func (l *limit) detail(r *memory.Refused) string {

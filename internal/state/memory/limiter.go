@@ -27,6 +27,7 @@ const mostSpread = 100 * time.Millisecond
 // Limiter is a token bucket. Requests that find it empty wait in the order in which they came, tenants by turns, and whoever would wait too long is
 // told at once. A changed rate holds for those who wait already. Its tokens may be kept elsewhere, see NewShared.
 type Limiter struct {
+	begun  time.Time // when it was made; see now
 	mu     sync.Mutex
 	rate   Rate
 	bucket bucket
@@ -40,8 +41,12 @@ type Limiter struct {
 
 // NewLimiter makes a limiter with a full bucket. Requests, Per and Burst must be above 0; spread is Spread, or 0 for turns to the moment.
 func NewLimiter(r Rate, spread float64) *Limiter {
-	return &Limiter{rate: r, bucket: newBucket(r, time.Now()), spread: spread}
+	now := time.Now()
+	return &Limiter{begun: now, rate: r, bucket: newBucket(r, now), spread: spread}
 }
+
+// now is the time by the monotonic clock alone, which is all that a limiter goes by: that costs half of what time.Now does.
+func (l *Limiter) now() time.Time { return l.begun.Add(time.Since(l.begun)) }
 
 // Take takes n tokens, waiting for them within b and the deadline of ctx. What costs more than the bucket can hold goes when it is full, and leaves it
 // in debt. The error is a *Refused, or the cause of ctx; then nothing was taken.
@@ -52,7 +57,7 @@ func (l *Limiter) Take(ctx context.Context, n float64, b Bounds) (waited time.Du
 	if n <= 0 {
 		return 0, nil
 	}
-	now := time.Now()
+	now := l.now()
 	w, refused := l.enter(ctx, now, n, b)
 	if refused != nil {
 		return 0, refused
@@ -249,11 +254,13 @@ type Status struct {
 	Away    bool // the tokens are kept elsewhere, and whoever keeps them does not answer
 }
 
-// Status tells how the limiter stands now. Where the tokens are kept elsewhere, others may have taken some since they were asked for.
-func (l *Limiter) Status() Status {
+// Status tells how the limiter stands now.
+func (l *Limiter) Status() Status { return l.StatusAt(l.now()) }
+
+// StatusAt is Status for those who have looked at the clock. Where the tokens are kept elsewhere, others may have taken some since they were asked for.
+func (l *Limiter) StatusAt(now time.Time) Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
 	l.bucket.fill(now)
 	return Status{Rate: l.rate, Tokens: l.bucket.tokens - l.owed(now), Waiting: l.queue.len, Away: l.remote != nil && l.remote.away}
 }

@@ -44,78 +44,28 @@ func Read(h http.Header, now time.Time, o Options) (a Announcement, ok bool) {
 	if stored(h) {
 		return a, false
 	}
+	f := FieldsOf(h)
+	a.Quotas = read(&a, nil, h, &f, now, o)
+	return a, len(a.Quotas) > 0
+}
+
+// read is Read for an answer that comes from no store. The quotas are appended to out.
+func read(a *Announcement, out []Quota, h http.Header, f *Fields, now time.Time, o Options) []Quota {
 	a.Dialect = o.Dialect
 	if o.Dialect == "" || o.Dialect == Auto {
-		a.Dialect = detect(h)
-		if a.Dialect == "" {
-			return a, false
+		if a.Dialect = f.seen.dialect(h); a.Dialect == "" {
+			return out
 		}
 	} else if o.Reset == "" || o.Reset == Auto {
 		o.Reset = usualReset(o.Dialect)
 	}
-	r := reader{h: h, clock: newClock(h, now, o.Reset)}
-	r.read(&a)
-	return a, len(a.Quotas) > 0
+	r := reader{h: h, fields: f, clock: newClock(h, now, o.Reset)}
+	return r.read(a, out)
 }
 
 // stored tells whether an answer comes from a cache: what it says was true once.
 func stored(h http.Header) bool {
 	return strings.Trim(first(h, "Age"), "0 ") != ""
-}
-
-// Announces tells whether an answer has rate-limit fields of any dialect.
-func Announces(h http.Header) bool { return detect(h) != "" || len(h["Ratelimit-Policy"]) > 0 }
-
-// Speaks is a cheap look for any field that Read knows, whichever the dialect: all their names have a part in common that few others have.
-func Speaks(h http.Header) bool {
-	for name := range h {
-		if strings.Contains(name, "imit") {
-			return true
-		}
-	}
-	return false
-}
-
-// detect recognises the dialect, the most specific first.
-func detect(h http.Header) string {
-	if !Speaks(h) {
-		return ""
-	}
-	has := func(name string) bool { return len(h[name]) > 0 }
-	x := has("X-Ratelimit-Remaining") || has("X-Ratelimit-Limit") || has("X-Ratelimit-Reset")
-	ietfOld := has("Ratelimit-Remaining") || has("Ratelimit-Limit") || has("Ratelimit-Reset")
-	switch {
-	case has("Anthropic-Ratelimit-Requests-Remaining"), has("Anthropic-Ratelimit-Tokens-Remaining"),
-		has("Anthropic-Ratelimit-Input-Tokens-Remaining"), has("Anthropic-Ratelimit-Output-Tokens-Remaining"):
-		return Anthropic
-	case has("X-Ratelimit-Remaining-Requests"), has("X-Ratelimit-Remaining-Tokens"), has("X-Ratelimit-Reset-Requests"), has("X-Ratelimit-Reset-Tokens"):
-		return OpenAI
-	case has("X-Shopify-Shop-Api-Call-Limit"):
-		return Shopify
-	case has("X-Gorgias-Account-Api-Call-Limit"):
-		return Gorgias
-	case has("X-Hubspot-Ratelimit-Remaining"), has("X-Hubspot-Ratelimit-Daily-Remaining"), has("X-Hubspot-Ratelimit-Secondly-Remaining"):
-		return HubSpot
-	case has("Sforce-Limit-Info"):
-		return Salesforce
-	case x && has("X-Ratelimit-Reset-After"), has("X-Ratelimit-Bucket"):
-		return Discord
-	case x && has("X-Ratelimit-Resource"):
-		return GitHub
-	case has("X-Rate-Limit-Remaining"), has("X-Rate-Limit-Limit"):
-		return X
-	case has("Ratelimit-Observed"), has("Ratelimit-Resettime"):
-		return GitLab
-	case strings.Contains(first(h, "Ratelimit-Remaining"), ";w="):
-		return Docker
-	case has("Ratelimit"):
-		return IETF
-	case ietfOld:
-		return IETFOld
-	case x:
-		return Generic
-	}
-	return ""
 }
 
 // usualReset is how a dialect that was named writes a reset.
@@ -133,50 +83,54 @@ func usualReset(dialect string) string {
 	return Auto
 }
 
+// reader appends what it finds to the slices that it is given.
 type reader struct {
-	h     http.Header
-	clock clock
+	h      http.Header
+	fields *Fields
+	clock  clock
 }
 
-func (r reader) read(a *Announcement) {
+func (r reader) read(a *Announcement, out []Quota) []Quota {
 	switch a.Dialect {
 	case Anthropic:
-		for _, d := range anthropicFields {
-			r.triple(a, Quota{Name: d.unit, Unit: d.unit}, d.limit, d.remaining, d.reset)
+		for i := range anthropicFields {
+			d := &anthropicFields[i]
+			out = r.triple(out, Quota{Name: d.unit, Unit: d.unit}, d.limit, d.remaining, d.reset)
 		}
+		return out
 	case OpenAI:
-		r.triple(a, Quota{Name: Requests, Unit: Requests}, "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests")
-		r.triple(a, Quota{Name: Tokens, Unit: Tokens}, "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens")
+		out = r.triple(out, Quota{Name: Requests, Unit: Requests}, "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests")
+		return r.triple(out, Quota{Name: Tokens, Unit: Tokens}, "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens")
 	case Shopify:
-		r.used(a, "", first(r.h, "X-Shopify-Shop-Api-Call-Limit"))
+		return used(out, "", first(r.h, "X-Shopify-Shop-Api-Call-Limit"))
 	case Gorgias:
-		r.used(a, "", first(r.h, "X-Gorgias-Account-Api-Call-Limit"))
+		return used(out, "", first(r.h, "X-Gorgias-Account-Api-Call-Limit"))
 	case HubSpot:
-		r.hubspot(a)
+		return r.hubspot(out)
 	case Salesforce:
 		for part := range strings.SplitSeq(first(r.h, "Sforce-Limit-Info"), ";") {
-			if name, value, ok := strings.Cut(part, "="); ok && len(a.Quotas) < maxMembers {
-				r.used(a, strings.Trim(name, " "), value)
+			if name, value, ok := strings.Cut(part, "="); ok && len(out) < maxMembers {
+				out = used(out, strings.Trim(name, " "), value)
 			}
 		}
+		return out
 	case Discord:
 		a.Group, a.Global = label(first(r.h, "X-Ratelimit-Bucket")), first(r.h, "X-Ratelimit-Global") == "true"
-		r.discord(a)
+		return r.discord(out, a.Group)
 	case GitHub:
 		a.Group = label(first(r.h, "X-Ratelimit-Resource"))
-		r.generic(a, a.Group)
+		return r.generic(out, a.Group)
 	case X:
-		r.triple(a, Quota{Unit: Requests}, "X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "X-Rate-Limit-Reset")
+		return r.triple(out, Quota{Unit: Requests}, "X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "X-Rate-Limit-Reset")
 	case GitLab:
 		a.Group = label(first(r.h, "Ratelimit-Name"))
-		r.triple(a, Quota{Name: a.Group, Unit: Requests}, "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset")
+		return r.triple(out, Quota{Name: a.Group, Unit: Requests}, "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset")
 	case Docker, IETFOld:
-		r.ietfOld(a)
+		return r.ietfOld(out)
 	case IETF:
-		r.ietf(a)
-	default:
-		r.generic(a, "")
+		return r.ietf(a, out)
 	}
+	return r.generic(out, "")
 }
 
 var anthropicFields = []struct{ unit, limit, remaining, reset string }{
@@ -187,30 +141,37 @@ var anthropicFields = []struct{ unit, limit, remaining, reset string }{
 }
 
 // generic reads X-RateLimit-*. Some say when the next call is allowed instead of when everything is restored.
-func (r reader) generic(a *Announcement, name string) {
-	reset := "X-Ratelimit-Reset"
-	if len(r.h[reset]) == 0 {
-		reset = "X-Ratelimit-Next"
+func (r reader) generic(out []Quota, name string) []Quota {
+	f := r.fields
+	reset := f.reset
+	if len(reset) == 0 {
+		reset = r.h["X-Ratelimit-Next"]
 	}
-	r.triple(a, Quota{Name: name, Unit: Requests}, "X-Ratelimit-Limit", "X-Ratelimit-Remaining", reset)
+	return r.scalars(out, Quota{Name: name, Unit: Requests}, f.limit, f.remaining, reset)
 }
 
-// triple reads three scalar fields. Of several lines the most restrictive counts.
-func (r reader) triple(a *Announcement, q Quota, limit, remaining, reset string) {
-	q.Limit, q.Remaining = least(r.h[limit]), least(r.h[remaining])
-	for _, v := range r.h[reset] {
+// triple reads three scalar fields by their names.
+func (r reader) triple(out []Quota, q Quota, limit, remaining, reset string) []Quota {
+	return r.scalars(out, q, r.h[limit], r.h[remaining], r.h[reset])
+}
+
+// scalars reads three scalar fields. Of several lines the most restrictive counts.
+func (r reader) scalars(out []Quota, q Quota, limit, remaining, reset []string) []Quota {
+	q.Limit, q.Remaining = least(limit), least(remaining)
+	for _, v := range reset {
 		if d, ok := r.clock.wait(v); ok {
 			q.Reset, q.Resets = max(q.Reset, d), true
 		}
 	}
-	r.add(a, q)
+	return add(out, q)
 }
 
 // add keeps what says something.
-func (r reader) add(a *Announcement, q Quota) {
+func add(out []Quota, q Quota) []Quota {
 	if q.Limit >= 0 || q.Remaining >= 0 {
-		a.Quotas = append(a.Quotas, q)
+		out = append(out, q)
 	}
+	return out
 }
 
 func least(values []string) int64 {
@@ -224,35 +185,35 @@ func least(values []string) int64 {
 }
 
 // used reads used/limit. More may be used than there is.
-func (r reader) used(a *Announcement, name, value string) {
-	used, limit, _ := strings.Cut(value, "/")
-	u, l := count(used), count(limit)
+func used(out []Quota, name, value string) []Quota {
+	spent, limit, _ := strings.Cut(value, "/")
+	u, l := count(spent), count(limit)
 	if u >= 0 && l >= 0 {
-		r.add(a, Quota{Name: label(name), Unit: Requests, Limit: l, Remaining: max(0, l-u)})
+		out = add(out, Quota{Name: label(name), Unit: Requests, Limit: l, Remaining: max(0, l-u)})
 	}
+	return out
 }
 
-func (r reader) hubspot(a *Announcement) {
+func (r reader) hubspot(out []Quota) []Quota {
 	field := func(name string) int64 { return least(r.h["X-Hubspot-Ratelimit-"+name]) }
-	r.add(a, Quota{Name: "interval", Unit: Requests, Limit: field("Max"), Remaining: field("Remaining"),
+	out = add(out, Quota{Name: "interval", Unit: Requests, Limit: field("Max"), Remaining: field("Remaining"),
 		Window: span(float64(max(0, field("Interval-Milliseconds"))), time.Millisecond)})
-	r.add(a, Quota{Name: "daily", Unit: Requests, Limit: field("Daily"), Remaining: field("Daily-Remaining"), Window: 24 * time.Hour})
-	r.add(a, Quota{Name: "secondly", Unit: Requests, Limit: field("Secondly"), Remaining: field("Secondly-Remaining"), Window: time.Second})
+	out = add(out, Quota{Name: "daily", Unit: Requests, Limit: field("Daily"), Remaining: field("Daily-Remaining"), Window: 24 * time.Hour})
+	return add(out, Quota{Name: "secondly", Unit: Requests, Limit: field("Secondly"), Remaining: field("Secondly-Remaining"), Window: time.Second})
 }
 
 // discord prefers the relative reset: it needs no clock.
-func (r reader) discord(a *Announcement) {
-	q := Quota{Name: a.Group, Unit: Requests}
+func (r reader) discord(out []Quota, bucket string) []Quota {
+	q := Quota{Name: bucket, Unit: Requests}
 	if d, ok := delta(first(r.h, "X-Ratelimit-Reset-After"), time.Second); ok {
-		q.Limit, q.Remaining, q.Reset, q.Resets = least(r.h["X-Ratelimit-Limit"]), least(r.h["X-Ratelimit-Remaining"]), d, true
-		r.add(a, q)
-		return
+		q.Limit, q.Remaining, q.Reset, q.Resets = least(r.fields.limit), least(r.fields.remaining), d, true
+		return add(out, q)
 	}
-	r.generic(a, a.Group)
+	return r.generic(out, bucket)
 }
 
 // ietfOld reads drafts 00 to 06, and Docker Hub's form: a value may carry windows, as in "100, 100;w=10".
-func (r reader) ietfOld(a *Announcement) {
+func (r reader) ietfOld(out []Quota) []Quota {
 	limit, window := windowed(r.h["Ratelimit-Limit"])
 	remaining, other := windowed(r.h["Ratelimit-Remaining"])
 	q := Quota{Unit: Requests, Limit: limit, Remaining: remaining, Window: cmp.Or(window, other, r.windowFor(limit))}
@@ -261,7 +222,7 @@ func (r reader) ietfOld(a *Announcement) {
 			q.Reset, q.Resets = max(q.Reset, d), true
 		}
 	}
-	r.add(a, q)
+	return add(out, q)
 }
 
 // windowed reads the first number of a list, and the first window.

@@ -168,7 +168,7 @@ func FuzzRead(f *testing.F) {
 		}
 		var g Gate
 		for _, status := range []int{200, 429, 403} {
-			g.Learn(get("/"), &http.Response{StatusCode: status, Header: h}, o, "")
+			g.hear(get("/"), &http.Response{StatusCode: status, Header: h}, o)
 		}
 		if d := g.Closed(get("/")); d < 0 || d > maxHold {
 			t.Fatalf("%v closes the gate for %v", h, d)

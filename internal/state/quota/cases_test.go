@@ -62,7 +62,7 @@ func TestCases(t *testing.T) {
 					t.Errorf("%s: read %q; want %q", c.id, read, c.read)
 				}
 				var g Gate
-				if got, want := g.Learn(get("/v1"), &http.Response{StatusCode: c.status, Header: h}, c.o, ""), c.read != ""; got != want {
+				if got, want := g.hear(get("/v1"), &http.Response{StatusCode: c.status, Header: h}, c.o), c.read != ""; got != want {
 					t.Errorf("%s: learnt an announcement: %v; want %v", c.id, got, want)
 				}
 				if d := g.Closed(get("/v1")); d != c.closed {

@@ -36,6 +36,7 @@ type Gate struct {
 	seed    uint64            // of the paths' hashes
 	dialect string
 	waiting int
+	closes  bool // some group, or did until settle found otherwise
 	label   string
 }
 
@@ -61,39 +62,58 @@ func Refuses(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusForbidden
 }
 
-// Learn takes in an answer: its announcement, and what a refusal (429, or a 403 that says so) asked for. It tells whether there was an
-// announcement. An answer from a cache teaches nothing; nor does one that neither Refuses nor Speaks.
-func (g *Gate) Learn(r *http.Request, resp *http.Response, o Options, label string) (announced bool) {
-	if stored(resp.Header) {
-		return false
+// Answer is what a gate learns from.
+type Answer struct {
+	*http.Response
+	To     *http.Request
+	Fields Fields
+	Now    time.Time
+	Label  string // of the host, in metrics
+}
+
+// Learn takes in an answer: its announcement, and what a refusal (429, or a 403 that says so) asked for. It tells whether there was an announcement,
+// and then appends to standing what holds of the request's quotas now. An answer from a cache teaches nothing; nor does one that neither Refuses
+// nor Speaks.
+func (g *Gate) Learn(from Answer, o Options, standing []Learnt) (announced bool, _ []Learnt) {
+	if from.Fields.seen.has(storedField) && stored(from.Header) {
+		return false, standing
 	}
-	now := time.Now()
-	a, announced := Read(resp.Header, now, o)
+	now := from.Now
+	var space [4]Quota
+	var a Announcement
+	var quotas []Quota
+	if from.Fields.Speaks() {
+		quotas = read(&a, space[:0], from.Header, &from.Fields, now, o)
+		announced = len(quotas) > 0
+	}
 	hold, asked := time.Duration(0), false
-	if Refuses(resp) && !Concurrent(resp) {
-		hold, asked = RetryAfter(resp.Header, now, o.Unit)
+	if Refuses(from.Response) && !Concurrent(from.Response) {
+		hold, asked = RetryAfter(from.Header, now, o.Unit)
 		hold = min(hold, maxHold)
 	}
 	if !announced && hold <= 0 {
-		return false
+		return false, standing
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.begin()
-	g.label = label
+	g.label = from.Label
 	name := a.Group
 	if announced {
 		g.dialect = a.Dialect
 		in := g.group(name, now)
-		for _, q := range a.Quotas {
-			n := learnt(name, q, now)
-			if asked && !n.closes.IsZero() {
-				n.closes = now.Add(hold) // when to come back is the better answer than when all is restored
+		for i := range quotas {
+			n := learnt(name, &quotas[i], now)
+			if !n.closes.IsZero() {
+				g.closes = true
+				if asked {
+					n.closes = now.Add(hold) // when to come back is the better answer than when all is restored
+				}
 			}
-			in.learn(n, now)
+			in.learn(&n, now)
 		}
 		if name != "" {
-			g.remember(r, name)
+			g.remember(from.To, name)
 		}
 	}
 	if hold > 0 {
@@ -102,12 +122,15 @@ func (g *Gate) Learn(r *http.Request, resp *http.Response, o Options, label stri
 		}
 		in := g.group(name, now)
 		if until := now.Add(hold); until.After(in.closed) {
-			in.closed = until
+			in.closed, g.closes = until, true
 		}
 	}
 	g.tellLines(now)
 	g.settle(now)
-	return announced
+	if announced {
+		standing = g.standing(standing, from.To, now)
+	}
+	return announced, standing
 }
 
 // begin makes the tables of a gate that knows nothing yet.
@@ -123,9 +146,12 @@ func (g *Gate) settle(now time.Time) {
 	if g.waiting > 0 {
 		horizon = math.MaxInt64
 	}
-	for _, in := range g.groups {
-		if d := in.until(now); d > 0 {
-			horizon = max(horizon, now.Add(d).UnixNano())
+	if g.closes {
+		g.closes = false
+		for _, in := range g.groups {
+			if d := in.until(now); d > 0 {
+				g.closes, horizon = true, max(horizon, now.Add(d).UnixNano())
+			}
 		}
 	}
 	g.horizon.Store(horizon)
@@ -166,7 +192,7 @@ func rank(name string, in *group) int {
 
 // learnt is an announcement with dates in place of spans. Only what is used up, and said when there is more, closes a group; places in flight
 // are no matter of time.
-func learnt(group string, q Quota, now time.Time) Learnt {
+func learnt(group string, q *Quota, now time.Time) Learnt {
 	n := Learnt{Group: group, Name: q.Name, Unit: q.Unit, Limit: q.Limit, Remaining: q.Remaining, Window: q.Window, seen: now}
 	if q.Resets {
 		n.Reset = now.Add(q.Reset)
@@ -178,19 +204,28 @@ func learnt(group string, q Quota, now time.Time) Learnt {
 }
 
 // find is the index of the quota that an announcement is about, or -1. One that tells no more than a name may be of a unit that was told before.
-func (in *group) find(n Learnt) int {
-	i := slices.IndexFunc(in.quotas, func(l Learnt) bool { return l.Name == n.Name && l.Unit == n.Unit })
-	if i < 0 && n.Name != "" && n.Limit < 0 && n.Window == 0 {
-		i = slices.IndexFunc(in.quotas, func(l Learnt) bool { return l.Name == n.Name })
+func (in *group) find(n *Learnt) int {
+	namesake := -1
+	for i := range in.quotas {
+		switch l := &in.quotas[i]; {
+		case l.Name != n.Name:
+		case l.Unit == n.Unit:
+			return i
+		case namesake < 0:
+			namesake = i
+		}
 	}
-	return i
+	if n.Name != "" && n.Limit < 0 && n.Window == 0 {
+		return namesake
+	}
+	return -1
 }
 
 // learn merges an announcement. Answers arrive out of order: within a window less is newer, and more is believed only when the reset moved on.
-func (in *group) learn(n Learnt, now time.Time) {
+func (in *group) learn(n *Learnt, now time.Time) {
 	i := in.find(n)
 	if i < 0 {
-		in.add(n)
+		in.add(*n)
 		return
 	}
 	old := &in.quotas[i]
@@ -219,7 +254,7 @@ func (in *group) learn(n Learnt, now time.Time) {
 			}
 		}
 	}
-	*old = n
+	*old = *n
 }
 
 // add takes in a quota that is new, in the place of the one that was not heard of for longest where there are too many.
@@ -270,16 +305,21 @@ func (g *Gate) rough(r *http.Request) uint64 {
 
 // of is the group that a request belongs to, as far as answers have shown.
 func (g *Gate) of(r *http.Request) *group {
-	if name, ok := g.paths[g.exact(r)]; ok {
-		return g.groups[name]
-	}
-	if g.dialect == GitHub {
-		if name, ok := g.paths[g.rough(r)]; ok {
+	if len(g.paths) > 0 {
+		if name, ok := g.paths[g.exact(r)]; ok {
 			return g.groups[name]
+		}
+		if g.dialect == GitHub {
+			if name, ok := g.paths[g.rough(r)]; ok {
+				return g.groups[name]
+			}
 		}
 	}
 	if g.dialect == Discord {
 		return nil // buckets are many, and nothing tells which one this is
+	}
+	if len(g.groups) == 1 && g.groups[""] != nil {
+		return nil
 	}
 	var only *group
 	for name, in := range g.groups {

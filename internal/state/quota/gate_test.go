@@ -22,8 +22,15 @@ func get(path string) *http.Request {
 	return r
 }
 
+// hear is Learn for an answer that comes now.
+func (g *Gate) hear(r *http.Request, resp *http.Response, o Options) (announced bool) {
+	f := FieldsOf(resp.Header)
+	announced, _ = g.Learn(Answer{Response: resp, To: r, Fields: f, Now: time.Now(), Label: "api.example.com"}, o, nil)
+	return announced
+}
+
 func (g *Gate) answer(path string, status int, lines ...string) {
-	g.Learn(get(path), &http.Response{StatusCode: status, Header: fields(lines...)}, Options{}, "api.example.com")
+	g.hear(get(path), &http.Response{StatusCode: status, Header: fields(lines...)}, Options{})
 }
 
 func TestGateCloses(t *testing.T) {

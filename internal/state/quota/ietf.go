@@ -73,12 +73,11 @@ func unquote(s string) string {
 }
 
 // ietf reads RateLimit and RateLimit-Policy: the dictionary of draft 07, the token items of the editors' copy between, and the lists of draft 08 on.
-func (r reader) ietf(a *Announcement) {
+func (r reader) ietf(a *Announcement, out []Quota) []Quota {
 	state := members(strings.Join(r.h["Ratelimit"], ","))
 	if q, ok := r.dictionary(state); ok {
 		q.Window = r.windowFor(q.Limit)
-		r.add(a, q)
-		return
+		return add(out, q)
 	}
 	policies := members(strings.Join(r.h["Ratelimit-Policy"], ","))
 	for _, s := range state {
@@ -93,10 +92,11 @@ func (r reader) ietf(a *Announcement) {
 		if d, ok := r.clock.wait(s.param("t")); ok {
 			q.Reset, q.Resets = d, true
 		}
-		r.add(a, q)
+		out = add(out, q)
 		a.Group += "," + q.Name + partition(s.param("pk"))
 	}
 	a.Group = strings.TrimPrefix(a.Group, ",")
+	return out
 }
 
 // Lists tells whether the answer has a RateLimit field in the form of a list with parameters, to which items can be added.

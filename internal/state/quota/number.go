@@ -13,6 +13,9 @@ const longest = 366 * 24 * time.Hour
 
 // count reads a number of requests or the like: digits, perhaps with a fraction, which is dropped. -1: none.
 func count(s string) int64 {
+	if n, ok := whole(trim(s)); ok {
+		return n
+	}
 	n, ok := decimal(s)
 	if !ok {
 		return -1
@@ -20,15 +23,44 @@ func count(s string) int64 {
 	return int64(n)
 }
 
+// whole reads what most fields are: a few digits, which a float64 holds exactly.
+func whole(s string) (n int64, ok bool) {
+	if s == "" || len(s) > 15 {
+		return 0, false
+	}
+	for i := range len(s) {
+		d := s[i] - '0'
+		if d > 9 {
+			return 0, false
+		}
+		n = n*10 + int64(d)
+	}
+	return n, true
+}
+
 // decimal reads a plain decimal number of at most 18 digits before the point. ParseFloat alone would take NaN, Inf, 1e9 and 1_000 besides.
 func decimal(s string) (float64, bool) {
-	s = strings.Trim(s, " \t")
-	whole, _, _ := strings.Cut(s, ".")
-	if whole == "" || len(whole) > 18 || len(s) > 40 || strings.Trim(s, "0123456789.") != "" {
+	s = trim(s)
+	if n, ok := whole(s); ok {
+		return float64(n), true
+	}
+	digits, _, _ := strings.Cut(s, ".")
+	if digits == "" || len(digits) > 18 || len(s) > 40 || strings.Trim(s, "0123456789.") != "" {
 		return 0, false
 	}
 	n, err := strconv.ParseFloat(s, 64)
 	return n, err == nil
+}
+
+// trim takes blanks away at both ends.
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // span is a number of units as a Duration, at most longest.
@@ -41,16 +73,20 @@ func span(n float64, unit time.Duration) time.Duration {
 
 // clock reads reset fields against the clock of the answer that they came with.
 type clock struct {
-	kind string    // one of the Resets
-	now  time.Time // by the upstream's clock
+	kind  string      // one of the Resets
+	local time.Time   // by our clock
+	h     http.Header // says what time it is by the upstream's, where it has a Date; nil: it is the same
 }
 
 func newClock(h http.Header, now time.Time, kind string) clock {
 	if kind == "" {
 		kind = Auto
 	}
-	return clock{kind, upstreamTime(h, now)}
+	return clock{kind, now, h}
 }
+
+// now is the time by the upstream's clock. Spans need none, so nobody reads a date for them.
+func (c clock) now() time.Time { return upstreamTime(c.h, c.local) }
 
 // maxSkew is how far an upstream's clock may be from ours and still be taken for a clock.
 const maxSkew = 24 * time.Hour
@@ -67,7 +103,10 @@ func upstreamTime(h http.Header, now time.Time) time.Time {
 
 // httpDate reads the three forms of an HTTP date, and two near misses: UTC or a numeric zone in place of GMT.
 func httpDate(s string) (time.Time, bool) {
-	s = strings.Trim(s, " \t")
+	s = trim(s)
+	if at, ok := usualDate(s); ok {
+		return at, true
+	}
 	if s == "" || len(s) > 64 {
 		return time.Time{}, false
 	}
@@ -90,7 +129,7 @@ const (
 
 // wait is the time until the reset, from 0 to longest; ok is false for what cannot be understood.
 func (c clock) wait(s string) (d time.Duration, ok bool) {
-	s = strings.Trim(s, " \t")
+	s = trim(s)
 	switch c.kind {
 	case Seconds:
 		return delta(s, time.Second)
@@ -131,7 +170,7 @@ func (c clock) epoch(s string, unit time.Duration) (time.Duration, bool) {
 		return 0, false
 	}
 	per := float64(time.Second / unit)
-	return c.left(n/per - float64(c.now.UnixNano())/1e9), true
+	return c.left(n/per - float64(c.now().UnixNano())/1e9), true
 }
 
 func (c clock) left(seconds float64) time.Duration {
@@ -157,7 +196,7 @@ func (c clock) date(s string) (time.Duration, bool) {
 }
 
 // until is the time to a date: 0 for one in the past.
-func (c clock) until(at time.Time) time.Duration { return min(max(0, at.Sub(c.now)), longest) }
+func (c clock) until(at time.Time) time.Duration { return min(max(0, at.Sub(c.now())), longest) }
 
 // units reads 6m0s, 12ms, 1d2h.
 func units(s string) (time.Duration, bool) {

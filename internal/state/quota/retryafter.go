@@ -50,7 +50,7 @@ var millisecondFields = [...]string{"Retry-After-Ms", "X-Ms-Retry-After-Ms", "X-
 
 // number reads a plain decimal number. However large it is, it asks for a wait: one too large to reckon with is the longest there is.
 func number(s string, unit time.Duration) (time.Duration, bool) {
-	if s = strings.Trim(s, " \t"); len(s) > 18 && len(s) <= 40 && strings.Trim(s, "0123456789") == "" {
+	if s = trim(s); len(s) > 18 && len(s) <= 40 && strings.Trim(s, "0123456789") == "" {
 		return longest, true
 	}
 	return delta(s, unit)
@@ -69,5 +69,5 @@ func dated(s string, h http.Header, now time.Time) (time.Duration, bool) {
 			now = date
 		}
 	}
-	return clock{now: now}.until(at), true
+	return clock{local: now}.until(at), true
 }

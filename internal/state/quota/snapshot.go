@@ -166,33 +166,39 @@ func (g *Gate) restore(s GroupSnapshot, age time.Duration, now time.Time) {
 	}
 	in := g.group(s.Name, now)
 	if until := now.Add(closed); closed > 0 && until.After(in.closed) {
-		in.closed = until
+		in.closed, g.closes = until, true
 	}
 	for _, n := range quotas {
-		in.learn(n, now)
+		g.closes = g.closes || !n.closes.IsZero()
+		in.learn(&n, now)
 	}
 }
 
-// Standing is what still holds of the quotas that this request is counted against.
-func (g *Gate) Standing(r *http.Request) []Learnt {
+// Standing appends to out what still holds of the quotas that this request is counted against.
+func (g *Gate) Standing(out []Learnt, r *http.Request, now time.Time) []Learnt {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
-	var out []Learnt
-	collect := func(in *group) {
-		if in == nil {
-			return
-		}
-		for _, q := range in.quotas {
-			if q.Remaining >= 0 && (q.Reset.IsZero() || q.Reset.After(now)) {
-				out = append(out, q)
-			}
-		}
-	}
+	return g.standing(out, r, now)
+}
+
+func (g *Gate) standing(out []Learnt, r *http.Request, now time.Time) []Learnt {
 	all, in := g.groups[""], g.of(r)
-	collect(all)
+	out = all.standing(out, now)
 	if in != all {
-		collect(in)
+		out = in.standing(out, now)
+	}
+	return out
+}
+
+// standing appends what still holds of a group's quotas. in may be nil.
+func (in *group) standing(out []Learnt, now time.Time) []Learnt {
+	if in == nil {
+		return out
+	}
+	for i := range in.quotas {
+		if q := &in.quotas[i]; q.Remaining >= 0 && (q.Reset.IsZero() || q.Reset.After(now)) {
+			out = append(out, *q)
+		}
 	}
 	return out
 }
@@ -202,7 +208,7 @@ func (g *Gate) Scarce(r *http.Request) bool {
 	if g.Closed(r) > 0 {
 		return true
 	}
-	return slices.ContainsFunc(g.Standing(r), func(q Learnt) bool {
+	return slices.ContainsFunc(g.Standing(nil, r, time.Now()), func(q Learnt) bool {
 		return float64(q.Remaining) < max(2, math.Ceil(float64(q.Limit)/10))
 	})
 }

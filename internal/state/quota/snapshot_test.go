@@ -42,7 +42,7 @@ func TestSnapshot(t *testing.T) {
 			"/short":    {"X-RateLimit-Limit: 9", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 946684805", "X-RateLimit-Resource: short"},
 			"/endless":  {"X-RateLimit-Limit: 9", "X-RateLimit-Remaining: 3", "X-RateLimit-Resource: endless"},
 		} {
-			g.Learn(asked(path), says(200, lines...), Options{}, "api")
+			g.hear(asked(path), says(200, lines...), Options{})
 		}
 		s, ok := g.Snapshot(time.Now())
 		text, err := json.Marshal(s)
@@ -61,7 +61,7 @@ func TestSnapshot(t *testing.T) {
 				t.Errorf("%s: closed for %v, restored for %v", path, a, b)
 			}
 		}
-		if got, want := h.Standing(asked("/repos/a")), g.Standing(asked("/repos/a")); len(got) != 1 || got[0].Remaining != 40 || !got[0].Reset.Equal(want[0].Reset) {
+		if got, want := h.Standing(nil, asked("/repos/a"), time.Now()), g.Standing(nil, asked("/repos/a"), time.Now()); len(got) != 1 || got[0].Remaining != 40 || !got[0].Reset.Equal(want[0].Reset) {
 			t.Errorf("%+v; want %+v", got, want)
 		}
 	})
@@ -71,7 +71,7 @@ func TestSnapshot(t *testing.T) {
 func TestRestoreIntoAGateThatKnowsMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Gate
-		g.Learn(asked("/"), says(429, "Retry-After: 100"), Options{}, "api")
+		g.hear(asked("/"), says(429, "Retry-After: 100"), Options{})
 		g.Restore(Snapshot{Groups: []GroupSnapshot{{Closed: 10 * time.Second}}}, 0)
 		if got := g.Closed(asked("/")); got != 100*time.Second {
 			t.Errorf("closed for %v", got)
@@ -87,7 +87,7 @@ func TestRestoreIntoAGateThatKnowsMore(t *testing.T) {
 func TestRestoreReachesThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Gate
-		g.Learn(asked("/"), says(429, "Retry-After: 2"), Options{}, "api")
+		g.hear(asked("/"), says(429, "Retry-After: 2"), Options{})
 		done := make(chan error, 1)
 		go func() {
 			_, err := g.Pass(t.Context(), asked("/"), 5*time.Second, 9)
@@ -168,7 +168,7 @@ func TestConcurrent(t *testing.T) {
 				t.Errorf("%s: %v", name, got)
 			}
 			var g Gate
-			g.Learn(asked("/"), c.resp, Options{}, "api")
+			g.hear(asked("/"), c.resp, Options{})
 			if closed := g.Closed(asked("/")) > 0; closed && c.want {
 				t.Errorf("%s closed the gate", name)
 			}
