@@ -142,7 +142,7 @@ func vendorField(name string) seen {
 // Speaks tells whether there are fields that Read knows, whichever the dialect.
 func (f *Fields) Speaks() bool { return f.seen&^storedField != 0 }
 
-func (s seen) has(any seen) bool { return s&any != 0 }
+func (s seen) has(what seen) bool { return s&what != 0 }
 
 // Announces tells whether there are fields of any dialect.
 func (f *Fields) Announces(h http.Header) bool {
