@@ -35,6 +35,7 @@ type link struct {
 	handed   bool     // the inner server has the client's connection
 	answered bool     // the client knows what became of its CONNECT
 
+	left  atomic.Bool // the client has ended its side
 	ended sync.Once   // one direction has
 	rest  *time.Timer // cuts what is left then
 
@@ -321,6 +322,9 @@ func (l *link) downward() exchange.Code {
 		return "" // the client left without waiting for the upstream's goodbye
 	case failed == sinkSide:
 		return exchange.ClientGone
+	case errors.Is(err, syscall.ECONNRESET) && l.left.Load() && p.moved.Load() > 0:
+		_ = closeWrite(l.client) // an upstream that still had something to say when its client ended resets the connection; that is its usual end
+		return ""
 	}
 	return exchange.UpstreamReset
 }
@@ -355,6 +359,7 @@ func (l *link) upward() exchange.Code {
 			return exchange.ClientGone
 		} // a client that closes with a goodbye still unread resets the connection; that is its usual end
 	}
+	l.left.Store(true)
 	_ = closeWrite(l.up)
 	return ""
 }
