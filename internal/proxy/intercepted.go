@@ -109,7 +109,7 @@ func (l *link) hand(c net.Conn, t *tunnel) {
 		}
 		if l.v.server.wireInner != nil {
 			l.handed = true
-			go l.v.server.wireInner.ServeConn(guarded)
+			l.v.server.wireInner.Take(guarded)
 			return
 		}
 		c = guarded

@@ -51,7 +51,7 @@ func (s *Server) Serve(l net.Listener) error {
 		c, err := l.Accept()
 		if err == nil {
 			pause = 0
-			go s.ServeConn(c)
+			s.Take(c)
 			continue
 		}
 		if s.draining.Load() {
@@ -75,24 +75,25 @@ const (
 )
 
 // ServeConn serves one client until it leaves.
-func (s *Server) ServeConn(c net.Conn) {
-	sc := newServerConn(s, c)
-	if !s.enter(sc) {
-		_ = c.Close()
-		return
-	}
-	defer s.leave(sc)
-	sc.serve()
+func (s *Server) ServeConn(c net.Conn) { s.run(s.enter(c)) }
+
+// Take serves one client in a goroutine of its own. Shutdown waits for it from now on.
+func (s *Server) Take(c net.Conn) { go s.run(s.enter(c)) }
+
+func (s *Server) run(c *serverConn) {
+	defer s.leave(c)
+	c.serve()
 }
 
-func (s *Server) enter(c *serverConn) bool {
+func (s *Server) enter(c net.Conn) *serverConn {
+	sc := newServerConn(s, c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conns == nil {
 		s.conns = map[*serverConn]struct{}{}
 	}
-	s.conns[c] = struct{}{}
-	return true
+	s.conns[sc] = struct{}{}
+	return sc
 }
 
 func (s *Server) leave(c *serverConn) {

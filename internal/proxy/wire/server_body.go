@@ -25,6 +25,7 @@ type requestBody struct {
 	over    bool // all of it was read
 	place   uint8
 	left    int64 // of the body, or of the chunk
+	excess  int64 // bytes of chunk lines beyond what chunks of a sensible size need
 	trailed int
 	err     error
 }
@@ -51,7 +52,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.read(p)
 	if err != nil {
 		b.err = err
-		b.over = err == io.EOF
+		if b.over = err == io.EOF; b.over {
+			b.c.drained()
+		}
 	}
 	return n, err
 }
@@ -176,6 +179,10 @@ func (b *requestBody) chunkLine(line []byte) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		b.excess = max(0, b.excess+int64(len(line))+2-16-2*n)
+		if b.excess > maxExcess {
+			return false, ErrFraming
+		}
 		b.left, b.place = n, inData
 		if n == 0 {
 			b.place = inTrailers
@@ -188,6 +195,9 @@ func (b *requestBody) chunkLine(line []byte) (done bool, err error) {
 	}
 	return false, nil
 }
+
+// maxExcess bounds what extensions may add to a body (RFC 9112 section 7.1.1). net/http draws the line at the same place.
+const maxExcess = 16 << 10
 
 // requestChunk reads a chunk's size, strictly: white space and extensions may follow it.
 func requestChunk(line []byte) (int64, error) {

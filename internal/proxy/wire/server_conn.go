@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,7 @@ type serverConn struct {
 	mu     sync.Mutex
 	cancel context.CancelFunc // of the request that is served
 	gone   bool               // the client has closed its side
+	ending atomic.Bool        // it has, behind bytes that were not read yet
 }
 
 func newServerConn(s *Server, c net.Conn) *serverConn {
@@ -321,7 +323,15 @@ func (c *serverConn) begin() context.Context {
 	if gone {
 		cancel()
 	}
+	c.drained()
 	return ctx
+}
+
+// drained looks, where a request has been read to its end, whether its client left behind it: the watcher said so while there was more to read.
+func (c *serverConn) drained() {
+	if c.ending.Load() && c.r == c.w && nothingUnread(c.raw) {
+		c.left()
+	}
 }
 
 func (c *serverConn) end() {
@@ -341,7 +351,9 @@ func (c *serverConn) exchange(e *served, refusal *exchange.Refusal) (more bool) 
 	w := &e.w
 	if c.handle(e, refusal) {
 		if !w.hijacked {
-			w.abort()
+			if w.abort() {
+				c.reset()
+			}
 			e.body.stop()
 			c.free()
 			_ = c.Conn.Close()
@@ -356,6 +368,10 @@ func (c *serverConn) exchange(e *served, refusal *exchange.Refusal) (more bool) 
 	switch {
 	case err != nil:
 	case refusal == nil && !w.last && e.body.rest():
+		if w.boundedWrites.Load() {
+			_ = c.SetWriteDeadline(time.Time{})
+		}
+		c.unknown = c.unknown || w.boundedReads.Load()
 		return true
 	default:
 		c.linger(e)
@@ -372,7 +388,7 @@ func (c *serverConn) handle(e *served, refusal *exchange.Refusal) (panicked bool
 		if p := recover(); p != nil {
 			panicked = true
 			if p != http.ErrAbortHandler {
-				c.server.logger().Error("a handler panicked", "panic", p)
+				c.server.logger().Error("a handler panicked", "panic", p, "stack", string(debug.Stack()))
 			}
 		}
 	}()
@@ -391,7 +407,8 @@ const (
 	lingerBytes = 256 << 10
 )
 
-// linger half-closes, and reads on for a moment where the client may still be sending.
+// linger half-closes, and reads on for a moment where the client may still be sending. One that sends a lot is then given a moment more in which nothing is read: it has
+// to stop, and sees its answer.
 func (c *serverConn) linger(e *served) {
 	sending := !e.body.stop()
 	if !sending && c.r == c.w && !e.w.refusing {
@@ -401,6 +418,20 @@ func (c *serverConn) linger(e *served) {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+	wait := lingerTime
+	if sending {
+		wait = max(wait, c.server.HeaderTimeout)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(wait))
+	if _, err := io.CopyN(io.Discard, c.Conn, lingerBytes); err == nil {
+		time.Sleep(lingerTime)
+	}
+}
+
+// reset makes the end of the connection look like none, for an answer that only that end frames.
+func (c *serverConn) reset() {
+	if socket, _ := socketOf(c.Conn); socket != nil {
+		_ = socket.SetLinger(0)
+		_ = socket.Close()
+	}
 }

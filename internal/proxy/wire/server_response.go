@@ -37,6 +37,8 @@ type responseWriter struct {
 	trailer  []string // names that Trailer announced
 	hijacked bool
 	err      error // the client's side failed
+
+	boundedReads, boundedWrites atomic.Bool // the handler set deadlines, which end with its answer
 }
 
 // Header is the answer's header.
@@ -186,7 +188,7 @@ func (w *responseWriter) appendHeader(b []byte, informational bool) (_ []byte, d
 		case "Date":
 			dated = true
 		case "Trailer":
-			if !informational && !w.chunked {
+			if informational || !w.chunked {
 				continue
 			}
 			for _, line := range values {
@@ -359,10 +361,16 @@ func (w *responseWriter) FlushError() error {
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
 // SetReadDeadline bounds the reading of the request's body.
-func (w *responseWriter) SetReadDeadline(t time.Time) error { return w.c.SetReadDeadline(t) }
+func (w *responseWriter) SetReadDeadline(t time.Time) error {
+	w.boundedReads.Store(true)
+	return w.c.SetReadDeadline(t)
+}
 
 // SetWriteDeadline bounds the writing of the answer.
-func (w *responseWriter) SetWriteDeadline(t time.Time) error { return w.c.SetWriteDeadline(t) }
+func (w *responseWriter) SetWriteDeadline(t time.Time) error {
+	w.boundedWrites.Store(true)
+	return w.c.SetWriteDeadline(t)
+}
 
 // EnableFullDuplex changes nothing: an answer never waits for the rest of its request.
 func (w *responseWriter) EnableFullDuplex() error { return nil }
@@ -415,26 +423,35 @@ func (w *responseWriter) finish() error {
 // appendTrailers writes the fields that were announced, and those that http.TrailerPrefix marks.
 func (w *responseWriter) appendTrailers(b []byte) []byte {
 	for _, name := range w.trailer {
-		for _, value := range w.header[name] {
-			b = appendSafe(b, name, value)
-		}
+		b = appendLate(b, name, w.header[name])
 	}
 	for name, values := range w.header {
 		if key, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
-			for _, value := range values {
-				b = appendSafe(b, key, value)
-			}
+			b = appendLate(b, key, values)
 		}
 	}
 	return b
 }
 
-// abort ends the answer where it is.
-func (w *responseWriter) abort() {
+// appendLate writes a trailer field, unless it would frame the message (RFC 9110 section 6.5.1).
+func appendLate(b []byte, name string, values []string) []byte {
+	switch http.CanonicalHeaderKey(name) {
+	case "Transfer-Encoding", "Content-Length", "Trailer":
+		return b
+	}
+	for _, value := range values {
+		b = appendSafe(b, name, value)
+	}
+	return b
+}
+
+// abort ends the answer where it is. It is true where what was sent would look whole.
+func (w *responseWriter) abort() (looksWhole bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.err = http.ErrAbortHandler
 	w.release()
+	return w.started && w.sent && w.length < 0 && !w.chunked && !w.noBody && !w.head
 }
 
 func (w *responseWriter) release() {

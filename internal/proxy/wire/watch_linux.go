@@ -3,6 +3,7 @@ package wire
 import (
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,7 +88,7 @@ func (w *watcher) run(file *os.File) {
 }
 
 // left tells whether an event means that nobody is there any more. A client that has closed its side behind a request that is not read yet still waits for the
-// answer to the one before; what TLS leaves unread there is its goodbye.
+// answer to the one before; what TLS leaves unread there is its goodbye. No other event will come: whoever reads the rest must look (drained).
 func (w *watcher) left(c *serverConn, events uint32) bool {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 		return true
@@ -98,8 +99,14 @@ func (w *watcher) left(c *serverConn, events uint32) bool {
 	if !c.bare {
 		return true
 	}
+	c.ending.Store(true) // before the look: who reads the rest in between sees it
+	return nothingUnread(c.raw)
+}
+
+// nothingUnread tells whether a socket holds nothing more to read.
+func nothingUnread(raw syscall.RawConn) bool {
 	unread := 0
-	err := c.raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	err := raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	return err != nil || unread == 0
 }
 

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -73,3 +74,6 @@ func (w *watcher) close() {
 		w.ticker = nil
 	}
 }
+
+// nothingUnread is asked of sockets of which the watcher has said that they are ending; this one waits until they have ended.
+func nothingUnread(syscall.RawConn) bool { return false }
