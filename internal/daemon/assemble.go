@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"httpowerd/internal/admin"
+	"httpowerd/internal/descriptor"
 	"httpowerd/internal/governor"
 	"httpowerd/internal/notify"
 	"httpowerd/internal/policy"
@@ -75,10 +76,24 @@ func (d *Daemon) assemble(o Options) (err error) {
 	d.proxy = proxy.New(proxy.Options{
 		Policies: d.holder, Audit: d.audit, CA: d.ca.get, Open: proxy.Open(s.Proxy.Open), Labels: labels, Own: d.own,
 		Registerer: d.metrics, Logger: d.log, Standard: standard, Short: short,
-		Limits: proxy.Limits{Connections: l.Connections, Tunnels: l.Tunnels, HeaderBytes: int(l.HeaderBytes),
+		Limits: proxy.Limits{Connections: d.fitting(l.Connections, descriptor.Limit()), Tunnels: l.Tunnels, HeaderBytes: int(l.HeaderBytes),
 			HeaderTimeout: l.HeaderTimeout.D(), Idle: l.Idle.D(), TunnelIdle: l.TunnelIdle.D()},
 	})
 	return nil
+}
+
+// fitting is how many client connections there may be with the descriptors that the process may have.
+func (d *Daemon) fitting(connections, limit int) int {
+	fit, tight := descriptor.Most(connections, limit)
+	switch {
+	case fit < connections:
+		d.log.Warn("proxy.limits.connections is lowered: the limit of file descriptors is too low for it; raise LimitNOFILE or ulimit -n",
+			"configured", connections, "connections", fit, "descriptors", limit)
+	case tight:
+		d.log.Warn("proxy.limits.connections fits only while most clients rest, as each takes a file descriptor and a busy one two; raise LimitNOFILE or ulimit -n",
+			"connections", connections, "descriptors", limit)
+	}
+	return fit
 }
 
 func auditConfig(s policy.AuditSettings) audit.Config {

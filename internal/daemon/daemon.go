@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"httpowerd/internal/admin"
+	"httpowerd/internal/descriptor"
 	"httpowerd/internal/governor"
 	"httpowerd/internal/notify"
 	"httpowerd/internal/policy"
@@ -67,6 +68,7 @@ type Daemon struct {
 	shared      *redis.Client // nil: nothing is shared
 	proxyTLS    *tls.Config
 
+	spare        *descriptor.Reserve // for the admin listener; nil: there is none
 	proxies      []net.Listener
 	adminAddress net.Listener
 	failed       chan error
@@ -129,10 +131,14 @@ func (d *Daemon) listen(o Options) error {
 	if err != nil {
 		return fmt.Errorf("admin.listen %s: %w", d.settings.Admin.Listen, reason(err))
 	}
-	d.adminAddress = l
+	d.spare = descriptor.NewReserve(adminSpare)
+	d.adminAddress = descriptor.Keep(l, d.spare)
 	d.own.Add(l.Addr())
 	return nil
 }
+
+// adminSpare is how many operators, probes and scrapers are served when the process has no file descriptor left.
+const adminSpare = 8
 
 // reason is the last of a chain of errors: "address already in use" without the address again.
 func reason(err error) error {
@@ -231,6 +237,7 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, closeAdmin(d.admin))
 	}
 	d.wg.Wait()
+	d.spare.Close()
 	d.governor.Close()
 	d.closeState()
 	d.holder.Close()
@@ -266,6 +273,7 @@ func (d *Daemon) abandon() {
 	if d.adminAddress != nil {
 		_ = d.adminAddress.Close()
 	}
+	d.spare.Close()
 	if d.proxy != nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()

@@ -370,13 +370,18 @@ const okAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 // dialProxy opens a connection to the proxy for bytes of one's own.
 func (b *box) dialProxy() *rawClient {
 	b.t.Helper()
-	c, err := net.Dial("tcp", b.ProxyAddrs()[0])
+	return dialRaw(b.t, b.ProxyAddrs()[0])
+}
+
+func dialRaw(t *testing.T, addr string) *rawClient {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
-	b.t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(15 * time.Second))
-	return &rawClient{Conn: c, t: b.t, r: bufio.NewReader(c)}
+	return &rawClient{Conn: c, t: t, r: bufio.NewReader(c)}
 }
 
 // rawClient sends bytes and reads answers.

@@ -75,7 +75,7 @@ func walk(t *testing.T, ending string, f func(path, text string)) {
 var layers = [][]string{
 	{"setting"},
 	{"exchange", "redact"},
-	{"governor", "state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
+	{"descriptor", "governor", "state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
 	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
 	{"policy/tenant"},
 	{"policy"},

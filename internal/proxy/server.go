@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,7 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"httpowerd/internal/exchange"
+	"httpowerd/internal/descriptor"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/proxy/audit"
@@ -161,76 +160,13 @@ func (s *Server) Serve(l net.Listener, config *tls.Config) error {
 	if s.wireOuter != nil {
 		serve = s.wireOuter.Serve
 	}
-	err := serve(&acceptor{Listener: l, server: s, tls: config})
+	reserve := descriptor.NewReserve(1)
+	defer reserve.Close()
+	err := serve(&acceptor{Listener: descriptor.Keep(l, reserve), server: s, tls: config})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
-}
-
-// acceptor admits clients and puts a guard before each.
-type acceptor struct {
-	net.Listener
-	server *Server
-	tls    *tls.Config
-}
-
-// Accept returns the next admitted connection.
-func (a *acceptor) Accept() (net.Conn, error) {
-	s := a.server
-	for {
-		c, err := a.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if code := s.admit(c); code != "" {
-			s.turnAway(c, code)
-			continue
-		}
-		s.connections.Add(1)
-		s.metrics.connections.Inc()
-		wrapped := &conn{Conn: c, server: s, guard: s.guard()}
-		wrapped.onClose = func() {
-			s.connections.Add(-1)
-			s.metrics.connections.Dec()
-		}
-		if a.tls != nil {
-			wrapped.Conn = tls.Server(c, a.tls)
-		}
-		return wrapped, nil
-	}
-}
-
-func (s *Server) admit(c net.Conn) exchange.Code {
-	if s.open == OpenPrivate {
-		addr, err := netip.ParseAddrPort(c.RemoteAddr().String())
-		if ip := addr.Addr().Unmap(); err != nil || !ip.IsPrivate() && !ip.IsLoopback() {
-			return exchange.Denied
-		}
-	}
-	if s.connections.Load() >= int64(s.limits.connections) {
-		return exchange.Overloaded
-	}
-	return ""
-}
-
-// turnAway tells a client why it is not served, without waiting for its request.
-func (s *Server) turnAway(c net.Conn, code exchange.Code) {
-	v := &visit{server: s, conn: &conn{Conn: c, server: s}}
-	v.Exchange = exchange.Exchange{ID: requestID(nil), Kind: exchange.KindRequest, Mode: exchange.ModePlain, Start: time.Now(),
-		Client: c.RemoteAddr().String(), Host: otherHost}
-	_ = c.SetDeadline(time.Now().Add(s.limits.refusalTime))
-	v.writeRaw(c, verdict{code: code, status: code.Info().Status, detail: turnAwayDetail[code], close: true, final: code.Info().Final})
-	v.record()
-	if half, ok := c.(*net.TCPConn); ok {
-		_ = half.CloseWrite()
-	}
-	_ = c.Close()
-}
-
-var turnAwayDetail = map[exchange.Code]string{
-	exchange.Denied:     "this proxy serves clients on private networks only",
-	exchange.Overloaded: "this proxy has as many connections as it may have",
 }
 
 // Shutdown stops accepting, lets requests and tunnels end until ctx does, then cuts what is left and says so with an error.

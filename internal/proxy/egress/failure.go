@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+	"time"
 
+	"httpowerd/internal/descriptor"
 	"httpowerd/internal/exchange"
 )
 
@@ -157,6 +159,9 @@ func broken(err error) bool {
 func dialFailure(ctx context.Context, err error) error {
 	if refusal := own[*exchange.Refusal](err); refusal != nil {
 		return refusal
+	}
+	if descriptor.Exhausted(err) { // a name server's socket is one too
+		return &exchange.Refusal{Code: exchange.Overloaded, Detail: "this proxy has no file descriptor left", RetryAfter: time.Second, Cause: err}
 	}
 	if failure := own[*exchange.Failure](err); failure != nil {
 		return failure
