@@ -191,6 +191,9 @@ func proxyTLS(s policy.Settings) (*tls.Config, error) {
 		return nil, errors.Join(errors.New("proxy.tls: the certificate and key cannot be used"), err)
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	if t.HTTP2 {
+		config.NextProtos = []string{"h2", "http/1.1"}
+	}
 	if t.ClientCA == "" {
 		return config, nil
 	}

@@ -13,7 +13,7 @@ import (
 // Limit is how many descriptors the process may have; 0: nobody says. Go has raised it to the hard limit by now.
 func Limit() int {
 	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || uint64(l.Cur) > math.MaxInt32 {
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur > math.MaxInt32 {
 		return 0
 	}
 	return int(l.Cur)

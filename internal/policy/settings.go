@@ -61,6 +61,8 @@ type TLSSettings struct {
 	Cert     string `yaml:"cert"`
 	Key      string `yaml:"key"`
 	ClientCA string `yaml:"client_ca"`
+	// HTTP2 offers it to clients. Some take it and cannot speak it to a proxy, Go's among them.
+	HTTP2 bool `yaml:"http2"`
 }
 
 // LimitSettings bound connections; what is past them is refused with overloaded or too_large.
@@ -308,6 +310,9 @@ func (p ProxySettings) Validate() []setting.Fault {
 		if slices.Contains(p.Listen[:i], a) && !strings.HasSuffix(a, ":0") {
 			c = append(c, setting.Faultf("listen", "names %s twice", a))
 		}
+	}
+	if p.TLS.HTTP2 && p.TLS.Cert == "" {
+		c = append(c, setting.Faultf("tls.http2", "needs cert and key beside it"))
 	}
 	if p.TLS.ClientCA != "" && p.TLS.Cert == "" {
 		c = append(c, setting.Faultf("tls.client_ca", "needs cert and key beside it"))

@@ -23,7 +23,7 @@ type tenantHost struct {
 	over    []*hostPlan // over File.hosts[i]; nil where no authority matches both
 }
 
-// keySets makes the files of JWTs' keys a part of the configuration.
+// keySets makes the files of tenants' keys a part of the configuration.
 func (a *assembly) keySets(section *node) {
 	for _, f := range section.fields {
 		auth := f.value.get("auth")
@@ -31,6 +31,7 @@ func (a *assembly) keySets(section *node) {
 			continue
 		}
 		for _, m := range auth.items {
+			a.signingKey(m.get("signature"))
 			n := m.get("jwt").get("jwks")
 			if n == nil || n.kind != scalar || n.text == "" || strings.Contains(n.text, "://") {
 				continue
@@ -44,6 +45,22 @@ func (a *assembly) keySets(section *node) {
 				a.faults.at(n, "%s: %v", n.text, err)
 			}
 		}
+	}
+}
+
+// signingKey makes the file of a signature's key a part of the configuration.
+func (a *assembly) signingKey(signature *node) {
+	n := signature.get("public_key")
+	if n == nil || n.kind != scalar || n.text == "" {
+		return
+	}
+	a.named(signature, "public_key")
+	data, _, err := readFile(n.text, maxFilledFile)
+	if algorithm := signature.get("algorithm"); err == nil && algorithm != nil {
+		err = tenant.CheckKey(algorithm.text, data)
+	}
+	if err != nil {
+		a.faults.at(n, "%s: %v", n.text, err)
 	}
 }
 

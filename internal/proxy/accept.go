@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
@@ -15,7 +14,7 @@ import (
 type acceptor struct {
 	net.Listener
 	server *Server
-	tls    *tls.Config
+	secure bool // clients speak TLS: a guard would read ciphertext, and an answer be none
 }
 
 // Accept returns the next admitted connection. Where no descriptor is left clients are told so, rather than left waiting in the kernel's queue.
@@ -28,18 +27,18 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		}
 		code, detail := s.admit(c)
 		if code != "" {
-			s.turnAway(c, code, detail)
+			s.turnAway(c, code, detail, a.secure)
 			continue
 		}
 		s.connections.Add(1)
 		s.metrics.connections.Inc()
-		wrapped := &conn{Conn: c, server: s, guard: s.guard()}
+		wrapped := &conn{Conn: c, server: s}
+		if !a.secure {
+			wrapped.guard = s.guard()
+		}
 		wrapped.onClose = func() {
 			s.connections.Add(-1)
 			s.metrics.connections.Dec()
-		}
-		if a.tls != nil {
-			wrapped.Conn = tls.Server(c, a.tls)
 		}
 		return wrapped, nil
 	}
@@ -62,13 +61,20 @@ func (s *Server) admit(c net.Conn) (code exchange.Code, detail string) {
 	return "", ""
 }
 
-// turnAway tells a client why it is not served, without waiting for its request.
-func (s *Server) turnAway(c net.Conn, code exchange.Code, detail string) {
+// turnAway tells a client why it is not served, without waiting for its request. One that speaks TLS is not worth a handshake, and is only recorded.
+func (s *Server) turnAway(c net.Conn, code exchange.Code, detail string, secure bool) {
 	v := &visit{server: s, conn: &conn{Conn: c, server: s}}
 	v.Exchange = exchange.Exchange{ID: requestID(nil), Kind: exchange.KindRequest, Mode: exchange.ModePlain, Start: time.Now(),
 		Client: c.RemoteAddr().String(), Host: otherHost}
+	d := verdict{code: code, status: code.Info().Status, detail: detail, close: true, final: code.Info().Final}
+	if secure {
+		v.problem(d)
+		v.record()
+		_ = c.Close()
+		return
+	}
 	_ = c.SetDeadline(time.Now().Add(s.limits.refusalTime))
-	v.writeRaw(c, verdict{code: code, status: code.Info().Status, detail: detail, close: true, final: code.Info().Final})
+	v.writeRaw(c, d)
 	v.record()
 	_ = closeWrite(c)
 	_ = c.SetReadDeadline(time.Now().Add(arrived))

@@ -22,6 +22,8 @@ type conn struct {
 	tunnel *tunnel     // nil on a listener
 	guard  *wire.Guard // nil: the server behind reads by itself, or what is read is not HTTP
 
+	secure *tls.Conn // above it, where the client speaks HTTP/2 to an HTTPS listener; nil: it does not
+
 	refusal *exchange.Refusal // why the head that the marker stands for was refused
 
 	mu       sync.Mutex

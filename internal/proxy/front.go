@@ -28,6 +28,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.websocket = wantsWebSocket(r)
 	ctx := exchange.NewContext(r.Context(), &v.Exchange)
 	t := v.conn.tunnel
+	overHTTP2 := r.ProtoMajor == 2 && t == nil // to an HTTPS listener
+	if r.Method == http.MethodConnect && overHTTP2 {
+		if err := connectRefusal(r); err != nil {
+			v.answer(err)
+			return
+		}
+		v.connectStream(w, r)
+		return
+	}
 	if r.Method == http.MethodConnect && t == nil {
 		s.door.ServeHTTP(&v.w, r.WithContext(ctx))
 		return
@@ -37,6 +46,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	out := r.WithContext(ctx)
 	err := unguarded(out)
+	if err == nil && overHTTP2 {
+		err = absolute(out)
+		v.raw.RequestURI = out.RequestURI
+	}
 	if err == nil {
 		err = v.target(out)
 	}
@@ -315,6 +328,9 @@ func (v *visit) prepareBody(r *http.Request) {
 		v.captureIn = &capture{max: int(a.MaxBody)}
 	}
 	v.in.ReadCloser, v.in.v = r.Body, v
+	if v.digest != nil {
+		v.in.ReadCloser = newDigestBody(r.Body, v.digest)
+	}
 	r.Body = &v.in
 	if total := v.policy.Timeout.Total.D(); total > 0 {
 		v.bodyBy(v.Start.Add(total + afterTotal))

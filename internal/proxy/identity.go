@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/tenant"
@@ -30,12 +32,18 @@ func (v *visit) identify(header http.Header) error {
 		}
 		return nil
 	}
-	e := tenant.Evidence{Authorization: header["Proxy-Authorization"], Certificate: peerCertificate(v.conn)}
+	e := tenant.Evidence{Authorization: header["Proxy-Authorization"], Certificate: peerCertificate(v.conn), Now: v.Start}
+	if set.Signs() {
+		e.Signature = tenant.TakeSignature(header)
+	}
+	if e.Signature != nil || len(e.Authorization) > 0 {
+		e.Request = v.signable(header)
+	}
 	if addr, err := netip.ParseAddrPort(v.Client); err == nil {
 		e.Address = addr.Addr()
 	}
 	now := v.Start
-	if len(e.Authorization) > 0 {
+	if e.Signature != nil || len(e.Authorization) > 0 {
 		if wait, spent := v.server.failures.Spent(e.Address, now); spent {
 			return &exchange.Refusal{Code: exchange.RateLimited, Detail: "too many wrong proxy credentials came from this address", RetryAfter: wait}
 		}
@@ -43,13 +51,33 @@ func (v *visit) identify(header http.Header) error {
 	name, verdict := set.Identify(&e)
 	switch verdict {
 	case tenant.Known:
-		v.Tenant = name
-		return nil
+		v.Tenant, v.digest = name, e.Digest
+		return v.emptyBody()
+	case tenant.Busy:
+		return &exchange.Refusal{Code: exchange.RateLimited, Detail: e.Why.Error(), RetryAfter: time.Second}
 	case tenant.Wrong:
 		v.server.failures.Add(e.Address, now)
+		if e.Why != nil {
+			return exchange.Refuse(exchange.AuthRequired, "%v", e.Why)
+		}
 		return exchange.Refuse(exchange.AuthRequired, "the proxy credentials are not right")
 	}
 	return exchange.Refuse(exchange.AuthRequired, "this proxy wants to know who asks")
+}
+
+// signable is what signatures of the request are over.
+func (v *visit) signable(header http.Header) tenant.Request {
+	r := tenant.Request{Header: header, Method: v.raw.Method, Scheme: v.Scheme, Target: v.Target}
+	if r.Method == http.MethodConnect {
+		r.Target, _ = exchange.ParseAuthority(v.raw.RequestURI, 0) // what is none is refused for that
+		return r
+	}
+	if _, rest, ok := strings.Cut(v.raw.RequestURI, "://"); ok {
+		if i := strings.IndexAny(rest, "/?"); i >= 0 {
+			r.Path = rest[i:]
+		}
+	}
+	return r
 }
 
 // mayUse asks the tenant's only.
@@ -105,6 +133,9 @@ func (p *places) of(name string, tunnel bool) *atomic.Int64 {
 // peerCertificate is the verified certificate that the client of an HTTPS listener showed; nil: none.
 func peerCertificate(c *conn) *x509.Certificate {
 	inner := c.Conn
+	if c.secure != nil {
+		inner = c.secure
+	}
 	for {
 		switch t := inner.(type) {
 		case *tls.Conn:

@@ -225,6 +225,10 @@ func (l *link) established(by string) {
 	l.answered = true
 	v.headDone(nil)
 	v.Update(func(s *exchange.Story) { s.Status, s.StatusBy = http.StatusOK, by })
+	if s, ok := l.client.(*stream); ok {
+		s.established(v.ID)
+		return
+	}
 	const head = "HTTP/1.1 200 Connection established\r\nHttpowerd-Request-Id: "
 	b := make([]byte, 0, len(head)+len(v.ID)+4)
 	b = append(append(append(b, head...), v.ID...), "\r\n\r\n"...)
@@ -241,6 +245,11 @@ func (l *link) refuse(err error) {
 	}
 	v.headDone(nil)
 	_ = l.client.SetWriteDeadline(time.Now().Add(time.Second))
+	if s, ok := l.client.(*stream); ok {
+		s.refuse(v, d)
+		_ = s.CloseWrite()
+		return
+	}
 	v.writeRaw(l.client, d)
 	_ = closeWrite(l.client)
 	linger(l.client)

@@ -34,6 +34,9 @@ func (v *visit) judge(err error) verdict {
 	if errors.Is(v.in.ended(), wire.ErrFraming) { // the server takes that for a client that left
 		return verdict{code: exchange.BadRequest, status: http.StatusBadRequest, detail: "the request's body is malformed", close: true, final: true}
 	}
+	if errors.Is(v.in.ended(), errBodyDigest) {
+		return verdict{code: exchange.BadRequest, status: http.StatusBadRequest, detail: errBodyDigest.Error(), close: true, final: true}
+	}
 	if v.gone(err) {
 		return verdict{code: exchange.ClientGone, status: statusClientGone, close: true}
 	}

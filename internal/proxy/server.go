@@ -115,6 +115,7 @@ func New(o Options) *Server {
 	s.inner.Protocols.SetHTTP2(true)
 	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 250, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
 		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second}
+	keepScheme(s.inner)
 	if !o.Standard {
 		s.wireOuter, s.wireInner = s.wireServer(o.Limits), s.wireServer(o.Limits)
 	}
@@ -162,7 +163,13 @@ func (s *Server) Serve(l net.Listener, config *tls.Config) error {
 	}
 	reserve := descriptor.NewReserve(1)
 	defer reserve.Close()
-	err := serve(&acceptor{Listener: descriptor.Keep(l, reserve), server: s, tls: config})
+	var clients net.Listener = &acceptor{Listener: descriptor.Keep(l, reserve), server: s, secure: config != nil}
+	if config != nil {
+		t := s.secure(clients, config)
+		defer t.wait()
+		clients = t
+	}
+	err := serve(clients)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

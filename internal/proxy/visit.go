@@ -10,6 +10,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
+	"httpowerd/internal/policy/tenant"
 )
 
 // visit is the door's side of an exchange: the client's connection and writer, and what the record will need.
@@ -24,11 +25,12 @@ type visit struct {
 	in       requestBody
 	out      responseBody
 
-	seenBefore bool   // the request carries our own Via
-	websocket  bool   // the client asks for exactly that upgrade
-	leave      func() // gives back what the tenant's limits count; nil: nothing is counted
-	unknown    error  // why the client of a CONNECT is no tenant
-	drained    bool   // what was left of an unwanted body has been read
+	seenBefore bool           // the request carries our own Via
+	websocket  bool           // the client asks for exactly that upgrade
+	leave      func()         // gives back what the tenant's limits count; nil: nothing is counted
+	unknown    error          // why the client of a CONNECT is no tenant
+	digest     *tenant.Digest // what a signature says of the body; nil: nothing
+	drained    bool           // what was left of an unwanted body has been read
 
 	informational sync.Mutex // held while a 1xx answer is written; see pass1xx
 	answered      bool

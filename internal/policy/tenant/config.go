@@ -59,6 +59,8 @@ type Method struct {
 	MTLS   string        // a name in the client's certificate
 	Source []netip.Prefix
 	JWT    *JWT
+
+	Signature *Signature // also of the kind hmac
 }
 
 // Basic is a user with a password.
@@ -68,16 +70,13 @@ type Basic struct {
 }
 
 // The kinds of Method.
-var kinds = []string{"basic", "bearer", "mtls", "jwt", "source"}
-
-// later are kinds that a configuration of this version may one day hold.
-var later = []string{"signature"}
+var kinds = []string{"basic", "bearer", "mtls", "jwt", "source", "signature", "hmac"}
 
 const shortest = 8 // characters of a password or token
 
 // SettingKind describes what may be written.
 func (*Method) SettingKind() string {
-	return "one of {basic: {password: …}}, {bearer: {token: …}}, {mtls: {name: …}}, {source: [CIDR, …]}, {jwt: {jwks: …, issuer: …, audience: …, claim: sub}}"
+	return "one of {basic: {password: …}}, {bearer: {token: …}}, {mtls: {name: …}}, {source: [CIDR, …]}, {jwt: {jwks: …, issuer: …, audience: …, claim: sub}}, {signature: {…}}, {hmac: {secret: …}}"
 }
 
 // String names the kind, and shows what is no secret.
@@ -91,6 +90,10 @@ func (m Method) String() string {
 		return "mtls " + m.MTLS
 	case m.JWT != nil:
 		return "jwt of " + m.JWT.Issuer
+	case m.Signature != nil && m.Signature.Plain:
+		return "hmac"
+	case m.Signature != nil:
+		return "signature " + m.Signature.Algorithm
 	}
 	text := make([]string, len(m.Source))
 	for i, p := range m.Source {
@@ -128,9 +131,8 @@ func (m *Method) DecodeSetting(v any) error {
 			return m.source(body)
 		case "jwt":
 			return m.jwt(body)
-		}
-		if slices.Contains(later, kind) {
-			return fmt.Errorf("`%s` is not available in this release", kind)
+		case "signature", "hmac":
+			return m.signature(body, kind == "hmac")
 		}
 		return fmt.Errorf("there is no kind %q: write %s", kind, strings.Join(kinds, ", "))
 	}
@@ -273,6 +275,13 @@ func (m *Method) marks(name string) []mark {
 			value = name
 		}
 		return []mark{{"jwt " + j.Issuer + "\x00" + j.Audience + "\x00" + j.Claim + "\x00" + value, "this claim of the same issuer", true}}
+	}
+	if g := m.Signature; g != nil {
+		kind := "signature"
+		if g.Plain {
+			kind = "hmac"
+		}
+		return []mark{{kind + "\x00" + g.keyID(name), "the keyid " + g.keyID(name), true}}
 	}
 	var out []mark
 	for _, p := range m.Source {

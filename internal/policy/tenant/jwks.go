@@ -14,13 +14,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Room keeps the key sets that are fetched, across configurations. Its zero value fetches nothing.
+// Room keeps the key sets that are fetched, and what signatures have used up, across configurations. Its zero value fetches nothing.
 type Room struct {
 	log *slog.Logger
 
 	mu        sync.Mutex
 	transport http.RoundTripper
 	sets      map[string]*remoteKeys
+	nonces    map[string]*nonces // that tenants' signatures have used up
 }
 
 // NewRoom makes a Room.

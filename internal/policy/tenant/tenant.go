@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -25,6 +26,9 @@ type Set struct {
 	sources []source          // the longest prefixes first
 	issuers []issuer          // of JWTs
 	proven  proven
+	signers map[string]*signKey // by keyid
+	macs    map[string]*signKey // the same of plain signatures
+	nobody  *signKey            // no signature is right with it
 	tenants map[string]*limits
 	schemes []string // what a 407 offers
 }
@@ -50,14 +54,21 @@ func New(c Config, room *Room) (*Set, error) {
 	if len(c) == 0 {
 		return nil, nil
 	}
-	s := &Set{users: map[string]login{}, tokens: map[[sha256.Size]byte]string{}, names: map[string]string{}, tenants: map[string]*limits{}}
+	s := &Set{users: map[string]login{}, tokens: map[[sha256.Size]byte]string{}, names: map[string]string{}, tenants: map[string]*limits{},
+		signers: map[string]*signKey{}, macs: map[string]*signKey{}}
 	_, _ = rand.Read(s.salt[:]) // never fails
+	s.nobody = &signKey{algorithm: hmacSHA256, verify: macOf([]byte(rand.Text())), window: maxWindow, nonces: &nonces{}}
 	for name, t := range c {
 		l := &limits{Limits: t.Limits}
 		for i := range t.Auth {
 			s.add(name, &t.Auth[i])
 			if j := t.Auth[i].JWT; j != nil {
 				if err := s.addIssuer(name, j, room); err != nil {
+					return nil, err
+				}
+			}
+			if g := t.Auth[i].Signature; g != nil {
+				if err := s.addSigner(name, g, room); err != nil {
 					return nil, err
 				}
 			}
@@ -80,6 +91,9 @@ func New(c Config, room *Room) (*Set, error) {
 	s.schemes = []string{`Basic realm="httpowerd", charset="UTF-8"`}
 	if len(s.tokens)+len(s.issuers) > 0 {
 		s.schemes = append(s.schemes, `Bearer realm="httpowerd"`)
+	}
+	if len(s.macs) > 0 {
+		s.schemes = append(s.schemes, schemeHMAC+` realm="httpowerd"`)
 	}
 	return s, nil
 }
@@ -126,22 +140,33 @@ type Evidence struct {
 	Authorization []string          // the lines of Proxy-Authorization
 	Certificate   *x509.Certificate // verified; nil: none
 	Address       netip.Addr
+	Signature     *Signed // see TakeSignature; nil: none
+	Request       Request // what signatures are over
+	Now           time.Time
+
+	Digest *Digest // set by Identify: what the body must come to; nil: whatever it is
+	Why    error   // set by Identify where it is Wrong or Busy, and more can be said
 }
 
 // Verdict is what came of evidence.
 type Verdict uint8
 
-// Known: the client is a tenant. Anonymous: it showed nothing. Wrong: what it showed is nobody's.
+// Known: the client is a tenant. Anonymous: it showed nothing. Wrong: what it showed is nobody's. Busy: it is right, and more than can be remembered.
 const (
 	Known Verdict = iota
 	Anonymous
 	Wrong
+	Busy
 )
 
-// Identify tells who the client is. Credentials count before a certificate, and that before an address; wrong ones are never passed over for the next.
+// Identify tells who the client is. Credentials count before a signature, that before a certificate, and that before an address; wrong ones are never passed
+// over for the next.
 func (s *Set) Identify(e *Evidence) (string, Verdict) {
 	if len(e.Authorization) > 0 {
-		return s.authorized(e.Authorization)
+		return s.authorized(e)
+	}
+	if e.Signature != nil {
+		return e.verdict(s.signed(e))
 	}
 	if e.Certificate != nil && len(s.names) > 0 {
 		if name, ok := s.certified(e.Certificate); ok {
@@ -157,7 +182,21 @@ func (s *Set) Identify(e *Evidence) (string, Verdict) {
 	return "", Anonymous
 }
 
-func (s *Set) authorized(lines []string) (string, Verdict) {
+// verdict of a signature.
+func (e *Evidence) verdict(name string, err error) (string, Verdict) {
+	switch {
+	case err == nil:
+		return name, Known
+	case errors.Is(err, errFull):
+		e.Why, e.Digest = err, nil
+		return "", Busy
+	}
+	e.Why, e.Digest = err, nil
+	return "", Wrong
+}
+
+func (s *Set) authorized(e *Evidence) (string, Verdict) {
+	lines := e.Authorization
 	if len(lines) != 1 {
 		return "", Wrong
 	}
@@ -166,6 +205,8 @@ func (s *Set) authorized(lines []string) (string, Verdict) {
 	switch {
 	case strings.EqualFold(scheme, "basic"):
 		return s.basic(value)
+	case strings.EqualFold(scheme, schemeHMAC) && len(s.macs) > 0:
+		return e.verdict(s.maced(e, value))
 	case strings.EqualFold(scheme, "bearer"):
 		if value == "" {
 			break

@@ -1,0 +1,315 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// securedBox is a daemon with an HTTPS listener that offers HTTP/2.
+type securedBox struct {
+	*box
+	roots *x509.CertPool
+	dir   string
+}
+
+func startSecured(t *testing.T, config string) *securedBox {
+	t.Helper()
+	s := &securedBox{dir: t.TempDir(), roots: x509.NewCertPool()}
+	ca, caKey := certificate(t, s.dir, "ca", nil, nil)
+	certificate(t, s.dir, "server", ca, caKey)
+	certificate(t, s.dir, "billing.svc", ca, caKey)
+	s.roots.AddCert(ca)
+	path := func(name string) string { return filepath.Join(s.dir, name) }
+	asks := ""
+	if strings.Contains(config, "mtls:") {
+		asks = ", client_ca: " + path("ca.pem")
+	}
+	s.box = start(t, "proxy: {tls: {cert: "+path("server.pem")+", key: "+path("server.key")+asks+", http2: true}}\n"+config)
+	return s
+}
+
+// dialTLS opens a connection that offers these protocols.
+func (s *securedBox) dialTLS(protocols ...string) *tls.Conn {
+	s.t.Helper()
+	c, err := tls.Dial("tcp", s.ProxyAddrs()[0], &tls.Config{RootCAs: s.roots, ServerName: "localhost", NextProtos: protocols})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// speak opens a connection by HTTP/2.
+func (s *securedBox) speak(certs ...tls.Certificate) *http.ClientConn {
+	s.t.Helper()
+	transport := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{RootCAs: s.roots, ServerName: "localhost", Certificates: certs}}
+	transport.Protocols.SetHTTP2(true)
+	cc, err := transport.NewClientConn(s.t.Context(), "https", s.ProxyAddrs()[0])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { cc.Close() })
+	return cc
+}
+
+// streamed is a CONNECT over HTTP/2 with its two directions.
+type streamed struct {
+	*http.Response
+	up *io.PipeWriter
+}
+
+func connectH2(t *testing.T, cc *http.ClientConn, authority string, header http.Header) streamed {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	t.Cleanup(cancel)
+	body, up := io.Pipe()
+	if header == nil {
+		header = http.Header{}
+	}
+	r := (&http.Request{Method: http.MethodConnect, URL: &url.URL{Host: authority}, Host: authority, Header: header, Body: body}).WithContext(ctx)
+	resp, err := cc.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return streamed{resp, up}
+}
+
+// endingEcho is a server of bytes: what it reads it writes, and it ends when the other side does.
+func endingEcho(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+				_, _ = io.WriteString(c, ".") // the client's end arrived
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestTunnelsOverHTTP2: one connection to the proxy carries many tunnels, each with its own end and record.
+func TestTunnelsOverHTTP2(t *testing.T) {
+	addr := endingEcho(t)
+	b := startSecured(t, "")
+	cc := b.speak()
+	const tunnels, size = 20, 200_000
+	var wg sync.WaitGroup
+	for i := range tunnels {
+		wg.Go(func() {
+			s := connectH2(t, cc, addr, nil)
+			if s.StatusCode != 200 || s.Header.Get("Httpowerd-Request-Id") == "" {
+				t.Errorf("%s %v", s.Status, s.Header)
+				return
+			}
+			text := strings.Repeat(string(rune('a'+i)), size)
+			go func() {
+				_, _ = io.WriteString(s.up, text)
+				_ = s.up.Close()
+			}()
+			got, err := io.ReadAll(s.Body)
+			if err != nil || string(got) != text+"." {
+				t.Errorf("tunnel %d: %d bytes, %v", i, len(got), err)
+			}
+			_ = s.Body.Close()
+		})
+	}
+	wg.Wait()
+	for _, r := range b.records(tunnels) {
+		r.want(t, map[string]any{"kind": "tunnel", "mode": "tunnel", "outcome": "ok", "request_bytes": size, "response_bytes": size + 1})
+	}
+}
+
+// TestLeavingTunnelsOverHTTP2: a stream that is reset ends its tunnel and no other, and so does the connection's end.
+func TestLeavingTunnelsOverHTTP2(t *testing.T) {
+	addr := endingEcho(t)
+	b := startSecured(t, "")
+	cc := b.speak()
+	gone, stays := connectH2(t, cc, addr, nil), connectH2(t, cc, addr, nil)
+	say := func(s streamed, text string) {
+		t.Helper()
+		buf := make([]byte, len(text))
+		if _, err := io.WriteString(s.up, text); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(s.Body, buf); err != nil || string(buf) != text {
+			t.Fatalf("%q, %v", buf, err)
+		}
+	}
+	say(gone, "hello")
+	_ = gone.Body.Close() // RST_STREAM
+	b.records(1)
+	say(stays, "still here")
+	_ = cc.Close()
+	for i, r := range b.records(2) {
+		if i == 1 {
+			r.want(t, map[string]any{"kind": "tunnel", "request_bytes": len("still here")})
+		}
+	}
+}
+
+// TestRequestsOverHTTP2: what is asked by HTTP/2 is what an upstream receives, and refusals look as they do in HTTP/1.1.
+func TestRequestsOverHTTP2(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := startSecured(t, `
+tenants:
+  billing: {auth: [{mtls: {name: billing.svc}}], only: ["127.0.0.1"]}
+  ops: {auth: [{bearer: {token: "a token of ops"}}]}
+`)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(b.dir, "billing.svc.pem"), filepath.Join(b.dir, "billing.svc.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(cc *http.ClientConn, method, target, auth, body string) answer {
+		t.Helper()
+		r := request(t, method, target, body)
+		if auth != "" {
+			r.Header.Set("Proxy-Authorization", auth)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		defer cancel()
+		resp, err := cc.RoundTrip(r.WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer{resp, string(text)}
+	}
+	known, unknown := b.speak(pair), b.speak()
+	if a := ask(known, http.MethodPost, o.url("/a%2Fb?c=%64"), "", "body"); a.StatusCode != 200 || a.body != "ok" {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	if a := ask(unknown, http.MethodGet, o.url("/"), "Bearer a token of ops", ""); a.StatusCode != 200 {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	refused(t, ask(unknown, http.MethodGet, o.url("/"), "", ""), 407, "auth_required")
+	refused(t, ask(known, http.MethodGet, "http://api.example.com/", "", ""), 403, "denied")
+	got := o.requests()
+	if len(got) != 2 || !strings.HasPrefix(got[0], "POST /a%2Fb?c=%64 HTTP/1.1\r\n") || !strings.Contains(got[0], "\r\nHost: "+o.addr+"\r\n") || !strings.HasSuffix(got[0], "\r\n\r\nbody") {
+		t.Errorf("the upstream received %q", got)
+	}
+	for _, text := range got {
+		if strings.Contains(text, "Proxy-Authorization") || !strings.Contains(text, "\r\nVia: 2.0 ") {
+			t.Errorf("the upstream received %q", text)
+		}
+	}
+	tunnelled := connectH2(t, known, o.addr, nil)
+	if tunnelled.StatusCode != 200 {
+		t.Error(tunnelled.Status)
+	}
+	no := connectH2(t, unknown, o.addr, nil)
+	text, _ := io.ReadAll(no.Body)
+	refused(t, answer{no.Response, string(text)}, 407, "auth_required")
+	no = connectH2(t, known, "api.example.com:443", nil)
+	text, _ = io.ReadAll(no.Body)
+	refused(t, answer{no.Response, string(text)}, 403, "denied")
+	_ = tunnelled.up.Close()
+	_, _ = io.Copy(io.Discard, tunnelled.Body)
+	for i, r := range b.records(7) {
+		if r.text("tenant") == "" && r.text("outcome") != "auth_required" {
+			t.Errorf("record %d: %v", i, r)
+		}
+	}
+}
+
+// TestInterceptedOverHTTP2: what is in a CONNECT over HTTP/2 is governed as in any other, in HTTP/1.1 and HTTP/2.
+func TestInterceptedOverHTTP2(t *testing.T) {
+	o := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Method, " ", r.URL.Path) }))
+	t.Cleanup(o.Close)
+	b := startSecured(t, "hosts: {127.0.0.1: {tls: intercept, upstream: {ca: "+originCA(t, o)+"}}}\n")
+	cc := b.speak()
+	ca, err := b.CA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	for _, two := range []bool{false, true} {
+		s := connectH2(t, cc, o.Listener.Addr().String(), nil)
+		if s.StatusCode != 200 {
+			t.Fatal(s.Status)
+		}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, Protocols: new(http.Protocols),
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return &streamConn{s}, nil }}
+		transport.Protocols.SetHTTP1(!two)
+		transport.Protocols.SetHTTP2(two)
+		a := get(t, &http.Client{Transport: transport, Timeout: 10 * time.Second}, o.URL+"/inside")
+		if a.body != "GET /inside" || a.ProtoMajor == 2 != two {
+			t.Errorf("HTTP/2 %t: %s %s %s", two, a.Proto, a.Status, a.body)
+		}
+		transport.CloseIdleConnections()
+	}
+	for _, r := range b.records(2) {
+		r.want(t, map[string]any{"kind": "request", "mode": "intercept", "outcome": "ok", "status": 200})
+	}
+}
+
+// streamConn is the client's side of a tunnel.
+type streamConn struct{ s streamed }
+
+func (c *streamConn) Read(p []byte) (int, error)       { return c.s.Body.Read(p) }
+func (c *streamConn) Write(p []byte) (int, error)      { return c.s.up.Write(p) }
+func (c *streamConn) Close() error                     { _ = c.s.up.Close(); return c.s.Body.Close() }
+func (c *streamConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *streamConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *streamConn) SetDeadline(time.Time) error      { return nil }
+func (c *streamConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *streamConn) SetWriteDeadline(time.Time) error { return nil }
+
+// TestHTTPSListenerSpeaksBoth: clients without HTTP/2 are served as before, and one that never ends its handshake holds up nobody.
+func TestHTTPSListenerSpeaksBoth(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := startSecured(t, "")
+	silent, err := net.Dial("tcp", b.ProxyAddrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for _, protocols := range [][]string{nil, {"http/1.1"}} {
+		c := b.dialTLS(protocols...)
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", o.url("/"))
+		if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200 ") || !strings.HasSuffix(string(got), "ok") {
+			t.Errorf("%v: %q, %v", protocols, got, err)
+		}
+	}
+}
+
+// TestOddConnectsOverHTTP2: nothing but a host and a port opens a tunnel, and what is refused reaches nobody.
+func TestOddConnectsOverHTTP2(t *testing.T) {
+	b := startSecured(t, "")
+	cc := b.speak()
+	for _, authority := range []string{"example.com", "example.com:0", "example.com:443:443", "169.254.169.254:80"} {
+		s := connectH2(t, cc, authority, nil)
+		text, _ := io.ReadAll(s.Body)
+		if s.StatusCode != 400 && s.StatusCode != 403 || s.Header.Get("Httpowerd-Error") == "" || s.Header.Get("Connection") != "" {
+			t.Errorf("%s: %s %v %s", authority, s.Status, s.Header, text)
+		}
+	}
+}

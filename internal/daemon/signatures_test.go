@@ -1,0 +1,153 @@
+package daemon
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+const signingTenants = `
+tenants:
+  billing: {auth: [{signature: {secret: "a key of billing that is long"}}]}
+  ops: {auth: [{hmac: {secret: "a key of ops that is long enough"}}]}
+`
+
+func macOf(key, text string) string {
+	m := hmac.New(sha256.New, []byte(key))
+	m.Write([]byte(text))
+	return base64.StdEncoding.EncodeToString(m.Sum(nil))
+}
+
+// signature is the fields of one by RFC 9421, beside another that is not for the proxy.
+func signature(nonce string, covered ...[2]string) string {
+	var names []string
+	base := ""
+	for _, c := range covered {
+		names = append(names, `"`+c[0]+`"`)
+		base += `"` + c[0] + `": ` + c[1] + "\n"
+	}
+	params := fmt.Sprintf(`(%s);created=%d;nonce="%s";keyid="billing";tag="httpowerd"`, strings.Join(names, " "), time.Now().Unix(), nonce)
+	return `Signature-Input: app=("date");tag="other", proxy=` + params + "\r\n" +
+		"Signature: app=:AAAA:, proxy=:" + macOf("a key of billing that is long", base+`"@signature-params": `+params) + ":\r\n"
+}
+
+// TestSignedRequests: each request is signed once, in every way to the proxy; what is for the proxy goes no further, what is for others does.
+func TestSignedRequests(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, signingTenants)
+	get := func(nonce, path string) string {
+		return signature(nonce, [2]string{"@method", "GET"}, [2]string{"@authority", o.addr}, [2]string{"@target-uri", o.url(path)})
+	}
+	first := get("nonce-0001", "/a?b=c")
+	c := b.dialProxy()
+	for i, row := range []struct {
+		path, signature string
+		status          int
+	}{{"/a?b=c", first, 200}, {"/a?b=c", first, 407}, {"/a?b=d", get("nonce-0002", "/a?b=c"), 407}, {"/a", "", 407}, {"/a", get("nonce-0003", "/a"), 200}} {
+		c.send("GET " + o.url(row.path) + " HTTP/1.1\r\nHost: x\r\n" + row.signature + "\r\n")
+		if a := c.answer(http.MethodGet); a.StatusCode != row.status {
+			t.Errorf("%d: %s %s", i, a.Status, a.body)
+		} else if row.status == 407 {
+			refused(t, a, 407, "auth_required")
+		}
+	}
+	got := o.requests()
+	if len(got) != 2 {
+		t.Fatalf("the upstream received %q", got)
+	}
+	for _, r := range got {
+		if strings.Contains(r, "httpowerd\"") || strings.Contains(r, "proxy=") || !strings.Contains(r, "\r\nSignature-Input: app=(\"date\");tag=\"other\"\r\n") ||
+			!strings.Contains(r, "\r\nSignature: app=:AAAA:\r\n") {
+			t.Errorf("the upstream received %q", r)
+		}
+	}
+	for i, r := range b.records(5) {
+		want := map[string]any{"tenant": "billing", "outcome": "ok"}
+		if i > 0 && i < 4 {
+			want = map[string]any{"tenant": nil, "outcome": "auth_required"}
+		}
+		r.want(t, want)
+	}
+	tunnel := b.dialProxy()
+	tunnel.send("CONNECT " + o.addr + " HTTP/1.1\r\nHost: x\r\n" + signature("nonce-0004", [2]string{"@method", "CONNECT"}, [2]string{"@authority", o.addr}) + "\r\n")
+	if a := tunnel.answer(http.MethodConnect); a.StatusCode != 200 {
+		t.Errorf("CONNECT: %s", a.Status)
+	}
+}
+
+// plainSignature is a field Proxy-Authorization with a plain signature of ops.
+func plainSignature(nonce, method, authority, path, body string) string {
+	stamp, digest := fmt.Sprint(time.Now().Unix()), ""
+	if body != "" {
+		sum := sha256.Sum256([]byte(body))
+		digest = base64.StdEncoding.EncodeToString(sum[:])
+	}
+	text := strings.Join([]string{"HMAC-SHA256", method, authority, path, stamp, nonce, digest}, "\n")
+	return fmt.Sprintf("Proxy-Authorization: HMAC-SHA256 keyid=\"ops\", timestamp=\"%s\", nonce=\"%s\", digest=\"%s\", signature=\"%s\"\r\n",
+		stamp, nonce, digest, macOf("a key of ops that is long enough", text))
+}
+
+// TestSignedBodies: a body that is not what was signed never arrives as a whole, however it is framed.
+func TestSignedBodies(t *testing.T) {
+	for name, row := range map[string]struct {
+		signed, sent string
+		chunked      bool
+		status       int
+	}{
+		"right":           {"the whole body", "the whole body", false, 200},
+		"right, chunked":  {"the whole body", "the whole body", true, 200},
+		"wrong":           {"the whole body", "the wrong body", false, 400},
+		"wrong, chunked":  {"the whole body", "the wrong body", true, 400},
+		"longer":          {"the whole body", "the whole body, and more", true, 400},
+		"large and right": {strings.Repeat("0123456789", 20_000), strings.Repeat("0123456789", 20_000), false, 200},
+		"large and wrong": {strings.Repeat("0123456789", 20_000), strings.Repeat("0123456789", 19_999) + "012345678x", false, 400},
+		"none":            {"the whole body", "", false, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newRawOrigin(t, okAnswer)
+			b := start(t, "defaults: {retry: {buffer: 64KiB}}\n"+signingTenants)
+			framing, body := fmt.Sprintf("Content-Length: %d\r\n", len(row.sent)), row.sent
+			if row.chunked {
+				framing, body = "Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(row.sent), row.sent)
+			}
+			c := b.dialProxy()
+			c.send("POST " + o.url("/pay") + " HTTP/1.1\r\nHost: x\r\n" + framing + plainSignature("nonce-0001", "POST", o.addr, "/pay", row.signed) + "\r\n" + body)
+			a := c.answer(http.MethodPost)
+			if a.StatusCode != row.status {
+				t.Fatalf("%s %s", a.Status, a.body)
+			}
+			if row.status == 400 {
+				refused(t, a, 400, "bad_request")
+			}
+			whole := 0
+			for _, got := range o.requests() {
+				if strings.HasSuffix(got, row.sent) || strings.HasSuffix(got, "\r\n0\r\n\r\n") {
+					whole++
+				}
+			}
+			if want := map[int]int{200: 1, 400: 0}[row.status]; whole != want {
+				t.Errorf("the upstream has %d whole requests, want %d: %.300q", whole, want, o.requests())
+			}
+			b.records(1)[0].want(t, map[string]any{"tenant": "ops"})
+		})
+	}
+}
+
+// TestSignaturesAreGuessedAt: wrong ones count as wrong passwords do (A44).
+func TestSignaturesAreGuessedAt(t *testing.T) {
+	b := start(t, signingTenants)
+	c := b.dialProxy()
+	for i := range 21 {
+		c.send("GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\n" + signature(fmt.Sprint("nonce-", i), [2]string{"@method", "GET"}) + "\r\n")
+		if a := c.answer(http.MethodGet); i < 20 {
+			refused(t, a, 407, "auth_required")
+		} else {
+			refused(t, a, 429, "rate_limited")
+		}
+	}
+}
