@@ -9,8 +9,60 @@ func chaosRows() []chaos {
 	for _, group := range [][]chaos{lostAnswers(), brokenBodies(), statuses(), waits(), refusedRetries(), signals()} {
 		rows = append(rows, group...)
 	}
-	return append(rows, chaos{name: "nothing", script: "ok", repeat: ok}, chaos{name: "nothing, on a kept connection", script: "ok", warm: true,
+	rows = append(rows, chaos{name: "nothing", script: "ok", repeat: ok}, chaos{name: "nothing, on a kept connection", script: "ok", warm: true,
 		repeat: end{status: 200, body: "ok", received: 2, attempts: "200"}})
+	return append(rows, elsewhere(rows)...)
+}
+
+// elsewhere are the rows that are not in clear: the same by TLS, those that HTTP/2 has words for, and those that only HTTP/2 has.
+func elsewhere(rows []chaos) []chaos {
+	var out []chaos
+	for _, row := range rows {
+		if strings.Contains(row.policy, "upgrade:") {
+			continue // it is the lack of TLS
+		}
+		row.over = overTLS
+		out = append(out, row)
+		if row.over = overHTTP2; speakable(row.script) {
+			out = append(out, row)
+		}
+	}
+	for _, row := range streams() {
+		row.over = overHTTP2
+		out = append(out, row)
+	}
+	return out
+}
+
+// streams are what can go wrong with one stream, or be said of a whole connection.
+func streams() []chaos {
+	unseen := lost(502, "upstream_reset", 4, times(4, "reset", "upstream_reset"), "attempts") // nobody looked at it: any may be repeated
+	again := end{status: 200, body: "ok", received: 2, attempts: "upstream_reset, reset 200"}
+	kept := again
+	kept.received++
+	opened := lost(502, "upstream_reset", 3, times(3, "reset", "upstream_reset"), "breaker")
+	opened.never = true // three attempts were made
+	rows := []chaos{}
+	for _, word := range []string{"refused", "goaway"} {
+		rows = append(rows,
+			chaos{name: word + ", always", script: word, repeat: unseen},
+			chaos{name: word + ", until the breaker opens", script: word, policy: "breaker: {consecutive: 3}", repeat: opened},
+			chaos{name: word + ", once", script: word + "/ok", repeat: again},
+			chaos{name: word + ", on a kept connection", script: "ok/" + word + "/ok", warm: true, repeat: kept})
+	}
+	for word, code := range map[string]string{"internal": "upstream_reset", "enhance": "upstream_reset", "goaway-seen": "upstream_reset", "protocol": "upstream_protocol"} {
+		second := end{status: 200, body: "ok", received: 2, attempts: code + ", reset 200"}
+		rows = append(rows, chaos{name: word + ", once", script: word + "/ok", once: lostOnce(502, code), repeat: second})
+		if word == "protocol" { // net/http was about to send it again by itself, which hides why
+			rows[len(rows)-1].other = map[string]end{"get": again}
+		}
+	}
+	cut := end{status: 200, body: "0123456789", cut: true, received: 1, attempts: "200", outcome: "upstream_reset"}
+	long := end{status: 200, body: "ok", received: 1, attempts: "200", outcome: "upstream_protocol"} // the client has what was announced
+	return append(rows,
+		chaos{name: "resets the stream within its body", script: "part-reset/ok", repeat: cut},
+		chaos{name: "less than its length", script: "short/ok", repeat: cut},
+		chaos{name: "more than its length", script: "long/ok", repeat: long})
 }
 
 // times is an attempt, and n-1 more for the same reason.

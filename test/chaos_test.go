@@ -1,6 +1,7 @@
 package test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"maps"
@@ -29,9 +30,13 @@ var columns = []column{
 	{name: "post-injected", method: http.MethodPost, repeatable: true, injects: true, retry: "idempotency_key: on"},
 }
 
+// columnsElsewhere are those that are sent to rows that are not in clear: what a key is and means is the same there.
+var columnsElsewhere = []string{"get", "put", "post", "post-keyed"}
+
 // chaos is what goes wrong, and what must come of it.
 type chaos struct {
 	name   string
+	over   string         // how the upstream is spoken to: in clear, or within an intercepted connection by overTLS or overHTTP2
 	script string         // for the upstream, see behaviours; "": nobody listens
 	policy string         // further blocks
 	retry  string         // further keys of the retry block
@@ -40,6 +45,12 @@ type chaos struct {
 	once   *end           // of what may not, where that differs
 	other  map[string]end // of single columns
 }
+
+// How the upstream is spoken to otherwise than in clear.
+const (
+	overTLS   = "TLS"
+	overHTTP2 = "HTTP/2"
+)
 
 // end is what the client, the upstream, the record and the metrics must say.
 type end struct {
@@ -77,6 +88,9 @@ func matrix() []*cell {
 	var cells []*cell
 	for i, row := range chaosRows() {
 		for _, col := range columns {
+			if row.over != "" && !slices.Contains(columnsElsewhere, col.name) {
+				continue
+			}
 			c := &cell{chaos: row, column: col, host: fmt.Sprintf("%s-%d.example.com", col.name, i), want: row.repeat}
 			if other, ok := row.other[col.name]; ok {
 				c.want = other
@@ -98,10 +112,11 @@ func TestChaos(t *testing.T) {
 	u, nobody := startScripted(t), refusing(t)
 	cells := matrix()
 	var config strings.Builder
+	fmt.Fprintf(&config, "ca: {cert: %s, key: %s}\n", u.ca.certFile, u.ca.keyFile)
 	config.WriteString("defaults: {timeout: {connect: 10s, attempt: 10s, body_idle: 10s}}\nhosts:\n")
 	for _, c := range cells {
 		known(t, strings.TrimPrefix(c.script+"/ok", "/"))
-		config.WriteString(c.block(u.address, nobody))
+		config.WriteString(c.block(u, nobody))
 	}
 	d := start(t, config.String())
 	var wg sync.WaitGroup
@@ -110,23 +125,28 @@ func TestChaos(t *testing.T) {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			c.run(t, d)
+			c.run(t, d, u.ca)
 		})
 	}
 	wg.Wait()
+	records := map[string][]record{}
 	eventually(t, "every exchange is recorded", func() error {
-		if n := len(d.records(t, func(record) bool { return true })); n < requests(cells) {
+		all := d.records(t, func(r record) bool { return r.Kind == "request" })
+		if n := len(all); n < requests(cells) {
 			return fmt.Errorf("%d of %d", n, requests(cells))
+		}
+		for _, r := range all {
+			records[r.Host] = append(records[r.Host], r)
 		}
 		return nil
 	})
 	page := parseMetrics(d.ask("/metrics"))
 	keys := map[string]string{}
 	for _, c := range cells {
-		t.Run(strings.ReplaceAll(c.chaos.name, " ", "-")+"/"+c.column.name, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(c.chaos.title(), " ", "-")+"/"+c.column.name, func(t *testing.T) {
 			c.checkAnswer(t)
 			c.checkUpstream(t, u, keys)
-			c.checkRecord(t, d)
+			c.checkRecord(t, records[c.host])
 			c.checkMetrics(t, page)
 		})
 	}
@@ -144,10 +164,27 @@ func requests(cells []*cell) (n int) {
 	return n
 }
 
+// title names a row.
+func (c chaos) title() string {
+	if c.over == "" {
+		return c.name
+	}
+	return c.name + " over " + strings.ReplaceAll(c.over, "/", "-")
+}
+
 // block is the cell's host.
-func (c *cell) block(address, nobody string) string {
-	if c.script == "" {
+func (c *cell) block(u *upstream, nobody string) string {
+	address, trust := u.address, ""
+	policy := c.policy
+	if c.over != "" {
+		address, trust = u.secure, ", ca: "+u.ca.certFile
+		policy = strings.TrimSuffix("tls: intercept, "+policy, ", ")
+	}
+	switch {
+	case c.script == "":
 		address = nobody
+	case c.over == overHTTP2:
+		address = u.http2
 	}
 	retry := []string{"backoff: {base: 5ms, throttled: 10ms}"}
 	for _, more := range []string{c.chaos.retry, c.column.retry} {
@@ -155,17 +192,19 @@ func (c *cell) block(address, nobody string) string {
 			retry = append(retry, more)
 		}
 	}
-	policy := ""
-	if c.policy != "" {
-		policy = ", " + c.policy
+	if policy != "" {
+		policy = ", " + policy
 	}
-	return fmt.Sprintf("  %s: {upstream: {resolve: {%s: \"%s\"}}, retry: {%s}%s}\n", c.host, c.host, address, strings.Join(retry, ", "), policy)
+	return fmt.Sprintf("  %s: {upstream: {resolve: {%s: \"%s\"}%s}, retry: {%s}%s}\n", c.host, c.host, address, trust, strings.Join(retry, ", "), policy)
 }
 
-func (c *cell) run(t *testing.T, d *daemon) {
-	transport := &http.Transport{Proxy: http.ProxyURL(d.proxyURL()), DisableKeepAlives: true}
+func (c *cell) run(t *testing.T, d *daemon, ca *authority) {
+	transport := &http.Transport{Proxy: http.ProxyURL(d.proxyURL()), DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: ca.pool()}}
 	client := &http.Client{Transport: transport, Timeout: 2 * patience}
 	url := "http://" + c.host + "/" + c.script
+	if c.over != "" {
+		url = "https" + strings.TrimPrefix(url, "http")
+	}
 	if c.warm {
 		resp, err := client.Get(url)
 		if err != nil {
@@ -243,6 +282,8 @@ func (c *cell) checkUpstream(t *testing.T, u *upstream, keys map[string]string) 
 			want = ""
 		}
 		switch {
+		case (s.Proto == 2) != (c.over == overHTTP2):
+			t.Errorf("request %d is by HTTP/%d", i+1, s.Proto)
 		case s.Method != c.method || s.Body != want:
 			t.Errorf("request %d is %s %q; want %s %q", i+1, s.Method, s.Body, c.method, want)
 		case !c.injects && key != c.key:
@@ -272,8 +313,7 @@ func (c *cell) attempts() (out [][2]string) {
 	return out
 }
 
-func (c *cell) checkRecord(t *testing.T, d *daemon) {
-	records := d.records(t, func(r record) bool { return r.Host == c.host })
+func (c *cell) checkRecord(t *testing.T, records []record) {
 	if c.warm && len(records) > 0 {
 		records = records[1:]
 	}

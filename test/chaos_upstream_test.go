@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,7 +27,9 @@ const scriptedEnv = "HTTPOWERD_TEST_UPSTREAM"
 
 // wire is a connection of the scripted upstream, after a request was read from it.
 type wire struct {
-	*net.TCPConn
+	net.Conn              // TLS, where there is some
+	tcp      *net.TCPConn // below it
+	stream   *stream      // of HTTP/2; nil: HTTP/1.1
 	upstream *scripted
 	noted    *sighting
 }
@@ -34,30 +37,48 @@ type wire struct {
 func (w wire) say(text string) { _, _ = io.WriteString(w, text) }
 
 // reset ends the connection as a crashed process does.
-func (w wire) reset() {
-	_ = w.SetLinger(0)
-	_ = w.Close()
+func (w wire) reset() bool {
+	_ = w.tcp.SetLinger(0)
+	_ = w.tcp.Close()
+	return false
 }
 
-// rest waits until the proxy has given the connection up.
-func (w wire) rest() { _, _ = io.Copy(io.Discard, w.TCPConn) }
+func (w wire) halfClose() { _ = w.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// rest waits until the proxy has given the request up: of a connection by HTTP/2 the others go on.
+func (w wire) rest() bool {
+	if w.stream != nil {
+		<-w.stream.ended
+		return true
+	}
+	_, _ = io.Copy(io.Discard, w.Conn)
+	return false
+}
 
 // part is the beginning of an answer with a body of ten bytes, and of a hundred announced.
-const part = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789"
+func (w wire) part() wire {
+	if w.stream != nil {
+		w.stream.head(200, "content-length", "100")
+		w.stream.data("0123456789", false)
+	} else {
+		w.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789")
+	}
+	return w
+}
 
 // behaviours are what a scripted upstream does with a request; false ends the connection.
 var behaviours = map[string]func(wire) bool{
 	"ok":         func(w wire) bool { return w.answer(200) },
-	"reset":      func(w wire) bool { w.reset(); return false },
+	"reset":      func(w wire) bool { return w.reset() },
 	"close":      func(w wire) bool { return false },
-	"half-close": func(w wire) bool { _ = w.CloseWrite(); w.rest(); return false },
-	"hang":       func(w wire) bool { w.rest(); return false },
+	"half-close": func(w wire) bool { w.halfClose(); return w.rest() },
+	"hang":       func(w wire) bool { return w.rest() },
 	"slow":       func(w wire) bool { time.Sleep(300 * time.Millisecond); return w.answer(200) },
 	"head-cut":   func(w wire) bool { w.say("HTTP/1.1 200 OK\r\nContent-Len"); return false },
-	"head-hang":  func(w wire) bool { w.say("HTTP/1.1 200 OK\r\nContent-Len"); w.rest(); return false },
-	"body-reset": func(w wire) bool { w.say(part); time.Sleep(50 * time.Millisecond); w.reset(); return false },
-	"body-cut":   func(w wire) bool { w.say(part); return false },
-	"body-hang":  func(w wire) bool { w.say(part); w.rest(); return false },
+	"head-hang":  func(w wire) bool { w.say("HTTP/1.1 200 OK\r\nContent-Len"); return w.rest() },
+	"body-reset": func(w wire) bool { w.part(); time.Sleep(50 * time.Millisecond); return w.reset() },
+	"body-cut":   func(w wire) bool { w.part(); return false },
+	"body-hang":  func(w wire) bool { return w.part().rest() },
 	"chunk-cut": func(w wire) bool {
 		w.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n")
 		return false
@@ -88,11 +109,22 @@ var behaviours = map[string]func(wire) bool{
 	"informed-cut": func(w wire) bool { w.say("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"); return false },
 }
 
+func behaviour(word string) func(wire) bool {
+	if f := behaviours[word]; f != nil {
+		return f
+	}
+	return onlyHTTP2[word]
+}
+
 // answer is a whole one, with its number for a body; 200 says ok.
 func (w wire) answer(status int, fields ...string) bool {
 	text := strconv.Itoa(status)
 	if status == http.StatusOK {
 		text = "ok"
+	}
+	if w.stream != nil {
+		w.stream.answer(status, text, fields)
+		return true
 	}
 	head := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Length: %d\r\n", status, http.StatusText(status), len(text))
 	w.say(head + strings.Join(append(fields, ""), "\r\n") + "\r\n" + text)
@@ -102,6 +134,7 @@ func (w wire) answer(status int, fields ...string) bool {
 // sighting is a request as the scripted upstream received it.
 type sighting struct {
 	Method, Body string
+	Proto        int // major version
 	Header       http.Header
 	At           time.Time
 	NotBefore    time.Time // when the answer allows the next one
@@ -128,49 +161,68 @@ type scripted struct {
 	seen map[string][]*sighting
 }
 
-// runScripted is the process: it says its addresses, and ends with its input.
-func runScripted() int {
+// runScripted is the process: it says its addresses, and ends with its input. identity is a file with a certificate and its key.
+func runScripted(identity string) int {
 	s := &scripted{seen: map[string][]*sighting{}}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	certificate, err := tls.LoadX509KeyPair(identity, identity)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	control, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	for _, serve := range []func(*net.TCPConn){
+		func(c *net.TCPConn) { s.serve(wire{Conn: c, tcp: c}) },
+		func(c *net.TCPConn) { s.serve(wire{Conn: s.secure(c, certificate, "http/1.1"), tcp: c}) },
+		func(c *net.TCPConn) { s.serveH2(wire{Conn: s.secure(c, certificate, "h2"), tcp: c}) },
+		nil, // tells what was received
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		if serve != nil {
+			go accept(l, serve)
+		} else {
+			go func() { _ = http.Serve(l, s) }()
+		}
+		fmt.Println(l.Addr())
 	}
-	go func() { _ = http.Serve(control, s) }()
-	go s.accept(listener)
-	fmt.Println(listener.Addr(), control.Addr())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
 }
 
-func (s *scripted) accept(l net.Listener) {
+func accept(l net.Listener, serve func(*net.TCPConn)) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		go s.serve(c.(*net.TCPConn))
+		go serve(c.(*net.TCPConn))
 	}
 }
 
-func (s *scripted) serve(c *net.TCPConn) {
-	defer c.Close()
-	in := bufio.NewReader(c)
+func (s *scripted) secure(c net.Conn, certificate tls.Certificate, protocol string) net.Conn {
+	return tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{protocol}})
+}
+
+// note remembers a request, and says which of its host it is.
+func (s *scripted) note(method, host string, proto int, header http.Header) (noted *sighting, n int) {
+	noted = &sighting{Method: method, Proto: proto, Header: header, At: time.Now()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[host] = append(s.seen[host], noted)
+	return noted, len(s.seen[host]) - 1
+}
+
+func (s *scripted) serve(w wire) {
+	defer w.Close()
+	in := bufio.NewReader(w.Conn)
 	for {
 		r, err := http.ReadRequest(in)
 		if err != nil {
 			return
 		}
-		noted := &sighting{Method: r.Method, Header: r.Header, At: time.Now()}
-		s.mu.Lock()
-		n := len(s.seen[r.Host])
-		s.seen[r.Host] = append(s.seen[r.Host], noted)
-		s.mu.Unlock()
+		noted, n := s.note(r.Method, r.Host, 1, r.Header)
 		content, err := io.ReadAll(r.Body)
 		if err != nil {
 			return
@@ -178,19 +230,21 @@ func (s *scripted) serve(c *net.TCPConn) {
 		s.mu.Lock()
 		noted.Body = string(content)
 		s.mu.Unlock()
-		words := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-		if !s.play(words[min(n, len(words)-1)], wire{c, s, noted}) {
+		w.upstream, w.noted = s, noted
+		if !play(r.URL.Path, n, w) {
 			return
 		}
 	}
 }
 
-// play does what a word says. It is one that the table knows: the test has looked.
-func (s *scripted) play(word string, w wire) bool {
+// play does what the n-th word says, or the last one. It is one that the table knows: the test has looked.
+func play(script string, n int, w wire) bool {
+	words := strings.Split(strings.Trim(script, "/"), "/")
+	word := words[min(n, len(words)-1)]
 	if status, err := strconv.Atoi(word); err == nil {
 		return w.answer(status)
 	}
-	return behaviours[word](w)
+	return behaviour(word)(w)
 }
 
 // ServeHTTP tells what was received.
@@ -202,14 +256,16 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // upstream is a scripted one that runs.
 type upstream struct {
-	address, control string
+	ca                              *authority
+	address, secure, http2, control string
 }
 
 // startScripted starts it, and ends it with the test.
 func startScripted(t testing.TB) *upstream {
 	t.Helper()
+	u := &upstream{ca: newAuthority(t)}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), scriptedEnv+"=1")
+	cmd.Env = append(os.Environ(), scriptedEnv+"="+u.ca.identity(t))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
@@ -230,8 +286,7 @@ func startScripted(t testing.TB) *upstream {
 			t.Errorf("the upstream said:\n%s", &stderr)
 		}
 	})
-	u := &upstream{}
-	if _, err := fmt.Fscan(stdout, &u.address, &u.control); err != nil {
+	if _, err := fmt.Fscan(stdout, &u.address, &u.secure, &u.http2, &u.control); err != nil {
 		t.Fatalf("the upstream did not say its addresses: %v", err)
 	}
 	return u
@@ -254,8 +309,9 @@ func (u *upstream) seen(t testing.TB, host string) (out []sighting) {
 func known(t testing.TB, script string) {
 	t.Helper()
 	for word := range strings.SplitSeq(script, "/") {
-		if _, err := strconv.Atoi(word); err != nil && behaviours[word] == nil {
-			t.Fatalf("the upstream does not know %q, only statuses and %q", word, slices.Sorted(maps.Keys(behaviours)))
+		if _, err := strconv.Atoi(word); err != nil && behaviour(word) == nil {
+			t.Fatalf("the upstream does not know %q, only statuses, %q and by HTTP/2 %q", word, slices.Sorted(maps.Keys(behaviours)),
+				slices.Sorted(maps.Keys(onlyHTTP2)))
 		}
 	}
 }

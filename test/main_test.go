@@ -16,8 +16,8 @@ import (
 var binary, clientsDir string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(scriptedEnv) != "" {
-		os.Exit(runScripted())
+	if identity := os.Getenv(scriptedEnv); identity != "" {
+		os.Exit(runScripted(identity))
 	}
 	os.Exit(run(m))
 }

@@ -62,6 +62,22 @@ func (a *authority) certificate(t testing.TB) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// identity is a file with a certificate for every name below example.com, and its key.
+func (a *authority) identity(t testing.TB) string {
+	t.Helper()
+	c := a.certificate(t)
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	path := filepath.Join(t.TempDir(), "identity.pem")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // sign makes a key and a certificate for it; without a signer it signs itself.
 func sign(t testing.TB, cert, issuer *x509.Certificate, signer *ecdsa.PrivateKey) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()

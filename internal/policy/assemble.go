@@ -168,7 +168,7 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 		a.absolute(n, "dir")
 		a.named(n, "ca")
 	case "audit":
-		if out := n.get("output"); out != nil && !slices.Contains([]string{"stdout", "stderr", "off"}, out.text) {
+		if out := n.get("output"); out != nil && !slices.Contains(noFiles, out.text) {
 			a.absolute(n, "output")
 		} else if out.isOff() {
 			out.value, out.text = "off", "off"

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
@@ -144,6 +145,7 @@ func (a *assembly) checkSettings() {
 	}
 	a.checkTargets(top)
 	a.checkState(top)
+	a.checkAudit(top)
 	if s.Proxy.Open == OpenNo && len(s.Tenants) == 0 {
 		for _, addr := range s.Proxy.Listen {
 			if n := top("proxy", "listen"); n != nil && n.kind != broken && !loopback(addr) {
@@ -172,6 +174,19 @@ func (a *assembly) checkTargets(top func(block string, keys ...string) *node) {
 		}
 		if err == nil && rules.CheckHost(target.URL.Authority()) != nil {
 			a.warnings.at(n, "cannot be reached under destinations: what is posted there is lost; name its network in destinations.allow, its port in ports")
+		}
+	}
+}
+
+// checkAudit warns of rotation that was asked for where there is no file. An output that a flag names is for this run alone.
+func (a *assembly) checkAudit(top func(block string, keys ...string) *node) {
+	now, usual := a.file.settings.Audit, defaultSettings().Audit
+	if n := top("audit", "output"); !slices.Contains(noFiles, now.Output) || n != nil && n.at.line == 0 {
+		return
+	}
+	for key, asked := range map[string]bool{"max_size": now.MaxSize != usual.MaxSize, "max_age": now.MaxAge != usual.MaxAge, "max_files": now.MaxFiles != usual.MaxFiles} {
+		if n := top("audit", key); n != nil && asked {
+			a.warnings.at(n, "has no effect: only a file is rotated; write audit.output: with the path of one")
 		}
 	}
 }

@@ -300,3 +300,40 @@ func TestDidYouMean(t *testing.T) {
 		}
 	}
 }
+
+// TestRotationOfNoFile: rotation that is asked for and cannot be is said so; the defaults, and an output that a flag names, ask for nothing.
+func TestRotationOfNoFile(t *testing.T) {
+	no := "off"
+	for text, want := range map[string][]string{
+		"{max_size: 1GiB, max_age: 1d, max_files: 3}":                        {"audit.max_age", "audit.max_files", "audit.max_size"},
+		"{output: stderr, max_files: 3}":                                     {"audit.max_files"},
+		"{output: off, max_age: 1d}":                                         {"audit.max_age"},
+		"{output: stdout, max_size: 100MiB, max_age: 0s, max_files: 10}":     nil,
+		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3}":   nil,
+		"{output: ./stdout, max_size: 1GiB}":                                 nil,
+		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3} #": nil, // and then --audit off
+	} {
+		source := testSource(write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\naudit: "+text+"\n"))
+		if strings.HasSuffix(text, "#") {
+			source.Overrides.AuditOutput = &no
+		}
+		f, faults := Load(source)
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		var got []string
+		for _, w := range f.Warnings() {
+			got = append(got, w.Path)
+			if w.Line == 0 || !strings.Contains(w.Message, "has no effect") {
+				t.Errorf("%s: %v", text, w)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: warns of %v; want %v", text, got, want)
+		}
+	}
+	if w := loadReference(t).Warnings(); slices.ContainsFunc(w, func(f Fault) bool { return strings.HasPrefix(f.Path, "audit.") }) {
+		t.Errorf("the reference: %v", w)
+	}
+}

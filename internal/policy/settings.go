@@ -107,6 +107,9 @@ type AuditSettings struct {
 	MaxFiles int              `yaml:"max_files"` // rotated files that are kept; 0: all
 }
 
+// noFiles are the outputs that are no paths.
+var noFiles = []string{"stdout", "stderr", "off"}
+
 // CASettings are the interception CA's: a directory for our own, or files of yours.
 type CASettings struct {
 	Dir     string           `yaml:"dir"`

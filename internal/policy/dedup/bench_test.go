@@ -15,12 +15,15 @@ type fixed struct{ strings.Reader }
 
 func (*fixed) Close() error { return nil }
 
-func chain(b *testing.B, methods ...string) (http.RoundTripper, *fixed) {
+func chain(b *testing.B, waits bool, methods ...string) (http.RoundTripper, *fixed) {
 	var keeper state.Keeper
 	c := Default()
 	c.Methods = methods
 	body := &fixed{}
-	next := exchange.RoundTripperFunc(func(*http.Request) (*http.Response, error) {
+	next := exchange.RoundTripperFunc(func(r *http.Request) (*http.Response, error) {
+		if waits {
+			r.Context().Done()
+		}
 		body.Reset("body")
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: body, ContentLength: 4}, nil
 	})
@@ -50,7 +53,7 @@ func run(b *testing.B, chain http.RoundTripper, r *http.Request) {
 func BenchmarkNothing(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	chain, _ := chain(b, "HEAD")
+	chain, _ := chain(b, false, "HEAD")
 	r := usual(ctx, "GET", "")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -58,11 +61,14 @@ func BenchmarkNothing(b *testing.B) {
 	}
 }
 
-// BenchmarkLeader is a request that nobody follows.
-func BenchmarkLeader(b *testing.B) {
+// A request that nobody follows; the second is one for whose end somebody below waits, as whoever sends it does.
+func BenchmarkLeader(b *testing.B)       { leader(b, false) }
+func BenchmarkLeaderWaited(b *testing.B) { leader(b, true) }
+
+func leader(b *testing.B, waits bool) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	chain, _ := chain(b, "GET")
+	chain, _ := chain(b, waits, "GET")
 	r := usual(ctx, "GET", "")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -76,7 +82,7 @@ func BenchmarkKey(b *testing.B) {
 	x := exchange.From(r.Context())
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = s.keyOf(r, x)
+		_, _ = s.wantOf(r, x)
 	}
 }
 
@@ -84,7 +90,7 @@ func BenchmarkKey(b *testing.B) {
 func BenchmarkReplay(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	chain, _ := chain(b, "POST")
+	chain, _ := chain(b, false, "POST")
 	r := usual(ctx, "POST", "body")
 	r.Header["Idempotency-Key"] = []string{"0b5f7c1e-5c0e-4f8e-9d50-0b1d0d5c7a11"}
 	b.ReportAllocs()

@@ -13,20 +13,20 @@ import (
 
 // collapse gives a safe request the answer of an identical one that runs, or makes it the one that runs.
 func (s *stage) collapse(r *http.Request, x *exchange.Exchange) (*http.Response, error) {
-	k, why := s.keyOf(r, x)
+	k, why := s.wantOf(r, x)
 	if why != "" {
 		return s.alone(r, x, why)
 	}
 	if s.observe {
-		return s.watch(r, x, k)
+		return s.watch(r, x, &k)
 	}
-	if a := s.group.lingeringAnswer(k); a != nil {
+	if a := s.group.lingeringAnswer(&k); a != nil {
 		s.note(x, roleReplayed)
 		resp := a.response(r)
 		aged(resp, a.complete)
 		return resp, nil
 	}
-	f, w, why := s.group.join(k)
+	f, w, why := s.group.join(&k)
 	switch {
 	case why != "":
 		return s.alone(r, x, why)
@@ -37,7 +37,7 @@ func (s *stage) collapse(r *http.Request, x *exchange.Exchange) (*http.Response,
 }
 
 // watch is collapse in observe mode.
-func (s *stage) watch(r *http.Request, x *exchange.Exchange, k digest) (*http.Response, error) {
+func (s *stage) watch(r *http.Request, x *exchange.Exchange, k *want) (*http.Response, error) {
 	f := s.group.enter(k)
 	if f == nil {
 		return s.pass(r, x, observedFollower)
@@ -48,14 +48,14 @@ func (s *stage) watch(r *http.Request, x *exchange.Exchange, k digest) (*http.Re
 }
 
 // enter lists a flight that nobody can follow; nil where one is there.
-func (g *group) enter(k digest) *flight {
-	s := g.of(&k)
+func (g *group) enter(k *want) *flight {
+	s := g.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.flights[k] != nil {
+	if f := s.flights[k.hash]; f != nil && f.want.equal(k) {
 		return nil
 	}
-	f := &flight{group: g, shard: s, key: k}
+	f := &flight{group: g, shard: s, want: *k}
 	if g.flights.Load() < maxFlights {
 		f.list()
 	}
@@ -83,7 +83,7 @@ var errNobody = fmt.Errorf("nobody waits for the answer any more: %w", context.C
 func (s *stage) lead(f *flight, t *turn, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
 	t.flight = f
 	x.Update(func(story *exchange.Story) { story.Dedup = roleLeader })
-	sent, own := t.hold(r, x, t.clientLeft)
+	sent := t.hold(r, context.WithoutCancel(r.Context()), t.clientLeft)
 	returned := false
 	defer func() {
 		if !returned {
@@ -93,7 +93,6 @@ func (s *stage) lead(f *flight, t *turn, r *http.Request, x *exchange.Exchange) 
 	}()
 	resp, err := s.next.RoundTrip(sent)
 	returned = true
-	x.Join(own)
 	if err != nil || resp == nil || resp.Body == nil {
 		t.fail(err)
 		return resp, err

@@ -697,3 +697,106 @@ func TestLeaderDeadline(t *testing.T) {
 		}
 	})
 }
+
+// Nobody need wait for a leash's end; whoever looks at it learns what has become of it all the same.
+func TestLeashUnwaited(t *testing.T) {
+	type step func(l *leash, leave context.CancelCauseFunc)
+	leaves := func(_ *leash, leave context.CancelCauseFunc) { leave(errors.New("the client left")) }
+	late := func(_ *leash, leave context.CancelCauseFunc) { leave(errLate) }
+	for name, c := range map[string]struct {
+		steps []step
+		goes  bool // the work, without its client
+		ended string
+	}{
+		"nothing happened":              {goes: true},
+		"the client left, and it ends":  {steps: []step{leaves}, ended: "the client left"},
+		"the client left, and it goes":  {steps: []step{leaves}, goes: true},
+		"the time is over":              {steps: []step{late}, goes: true, ended: errLate.Error()},
+		"nobody waits for it any more":  {steps: []step{func(l *leash, _ context.CancelCauseFunc) { l.cancel(errNobody) }}, goes: true, ended: errNobody.Error()},
+		"it is over":                    {steps: []step{func(l *leash, _ context.CancelCauseFunc) { l.loose() }}, goes: true, ended: context.Canceled.Error()},
+		"it is over, and then he left":  {steps: []step{func(l *leash, _ context.CancelCauseFunc) { l.loose() }, leaves}, goes: true, ended: context.Canceled.Error()},
+		"it was cancelled, and is over": {steps: []step{func(l *leash, _ context.CancelCauseFunc) { l.cancel(errNobody); l.loose() }}, ended: errNobody.Error()},
+	} {
+		for how, look := range map[string]func(context.Context) error{
+			"Cause": context.Cause,
+			"Err":   func(ctx context.Context) error { _ = ctx.Err(); return context.Cause(ctx) },
+			"Done": func(ctx context.Context) error {
+				select {
+				case <-ctx.Done():
+				default:
+				}
+				synctest.Wait()
+				return context.Cause(ctx)
+			},
+			"a child's": func(ctx context.Context) error {
+				child, cancel := context.WithCancel(ctx)
+				defer cancel()
+				synctest.Wait()
+				return context.Cause(child)
+			},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				type key struct{}
+				parent, leave := context.WithCancelCause(context.WithValue(t.Context(), key{}, name))
+				r, _ := ask(parent, "GET", "")
+				var l leash
+				asked := 0
+				ctx := l.hold(r, context.WithoutCancel(r.Context()), func() bool { asked++; return c.goes }).Context()
+				for _, s := range c.steps {
+					s(&l, leave)
+				}
+				ended := ""
+				if err := look(ctx); err != nil {
+					ended = err.Error()
+				}
+				if ended != c.ended || (ctx.Err() != nil) != (c.ended != "") || ctx.Value(key{}) != name || asked > 1 {
+					t.Errorf("%s, by its %s: ended with %q, %v; want %q; asked %d times", name, how, ended, ctx.Err(), c.ended, asked)
+				}
+				l.loose()
+				leave(nil)
+			})
+		}
+	}
+}
+
+// A leader that reads a shared answer hears of its client leaving, even where nobody below waits for that.
+func TestLeavingLeaderIsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		in, out := io.Pipe()
+		r.next = func(*http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return r.stream(200, in), nil
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		leader, follower := make(chan error, 1), make(chan result)
+		go func() {
+			resp, err := r.chain.RoundTrip(first(ask(ctx, "GET", "")))
+			if err == nil {
+				_, err = io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+			}
+			leader <- err
+		}()
+		synctest.Wait()
+		go func() { follower <- r.get() }()
+		time.Sleep(2 * time.Second)
+		leave()
+		synctest.Wait()
+		select {
+		case err := <-leader:
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		default:
+			t.Error("the leader still reads")
+		}
+		_, _ = out.Write([]byte("body"))
+		_ = out.Close()
+		if got := <-follower; got.body != "body" || got.err != nil {
+			t.Errorf("the follower got %q, %v", got.body, got.err)
+		}
+	})
+}
+
+func first(r *http.Request, _ *exchange.Exchange) *http.Request { return r }

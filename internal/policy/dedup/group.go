@@ -31,33 +31,34 @@ type group struct {
 type shard struct {
 	mu        sync.Mutex
 	closed    bool
-	flights   map[digest]*flight
-	lingering map[digest]*lingering
-	refusing  map[digest]time.Time // until when
+	flights   map[uint64]*flight // by the hash of what is wanted, as the others
+	lingering map[uint64]*lingering
+	refusing  map[uint64]time.Time // until when
 }
 
 type lingering struct {
+	want   want
 	answer *answer
 	timer  *time.Timer
-	size   int // of its fields; the body is accounted for already
+	size   int // of its fields, and of the request's; the body is accounted for already
 }
 
 func newGroup(memory *budget, c Config) *group {
 	g := &group{memory: memory, maxBody: int(c.MaxBody), linger: c.Linger.D()}
 	for i := range g.shard {
 		s := &g.shard[i]
-		s.flights, s.lingering, s.refusing = map[digest]*flight{}, map[digest]*lingering{}, map[digest]time.Time{}
+		s.flights, s.lingering, s.refusing = map[uint64]*flight{}, map[uint64]*lingering{}, map[uint64]time.Time{}
 	}
 	return g
 }
 
-func (g *group) of(k *digest) *shard { return &g.shard[k[0]%shards] }
+func (g *group) of(k *want) *shard { return &g.shard[k.hash%shards] }
 
 // flight is one exchange with the upstream, for everybody who wants its answer. It has one leader at a time. shard.mu guards it.
 type flight struct {
 	group   *group
 	shard   *shard
-	key     digest
+	want    want
 	listed  bool      // newcomers find it
 	waiters []*waiter // first come, first promoted
 	leader  *turn     // nil: the next one has been told, and has not begun yet
@@ -76,28 +77,28 @@ type verdict struct {
 }
 
 // join finds the flight of a key: as a follower (w is set), as its leader, or, where a bound or an earlier answer says so, not at all.
-func (g *group) join(k digest) (f *flight, w *waiter, why string) {
-	s := g.of(&k)
+func (g *group) join(k *want) (f *flight, w *waiter, why string) {
+	s := g.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f = s.flights[k]; f != nil {
-		if len(f.waiters) >= maxFollowers {
+	if f = s.flights[k.hash]; f != nil {
+		if len(f.waiters) >= maxFollowers || !f.want.equal(k) {
 			return nil, nil, whyCrowd
 		}
 		w = &waiter{told: make(chan verdict, 1)}
 		f.waiters = append(f.waiters, w)
 		return f, w, ""
 	}
-	if until, known := s.refusing[k]; known {
+	if until, known := s.refusing[k.hash]; known {
 		if time.Now().Before(until) {
 			return nil, nil, whyUnshared
 		}
-		delete(s.refusing, k)
+		delete(s.refusing, k.hash)
 	}
 	if g.flights.Load() >= maxFlights {
 		return nil, nil, whyCrowd
 	}
-	f = &flight{group: g, shard: s, key: k}
+	f = &flight{group: g, shard: s, want: *k}
 	f.list()
 	f.leader = &f.first
 	return f, nil, ""
@@ -105,8 +106,8 @@ func (g *group) join(k digest) (f *flight, w *waiter, why string) {
 
 // list lets newcomers find the flight, where they do not find another one. shard.mu is held.
 func (f *flight) list() {
-	if f.shard.flights[f.key] == nil {
-		f.shard.flights[f.key], f.listed = f, true
+	if f.shard.flights[f.want.hash] == nil {
+		f.shard.flights[f.want.hash], f.listed = f, true
 		f.group.flights.Add(1)
 	}
 }
@@ -114,7 +115,7 @@ func (f *flight) list() {
 // unlist ends that. shard.mu is held.
 func (f *flight) unlist() {
 	if f.listed {
-		delete(f.shard.flights, f.key)
+		delete(f.shard.flights, f.want.hash)
 		f.listed = false
 		f.group.flights.Add(-1)
 	}
@@ -182,7 +183,7 @@ func (f *flight) refuse() {
 			delete(m, k)
 		}
 	}
-	m[f.key] = time.Now().Add(refusing)
+	m[f.want.hash] = time.Now().Add(refusing)
 }
 
 // keep lets a complete answer linger. The caller's own part in it is not touched. shard.mu is held.
@@ -191,8 +192,8 @@ func (f *flight) keep(a *answer) {
 	if s.closed || g.linger <= 0 || g.kept.Load() >= maxLingering {
 		return
 	}
-	s.forget(g, f.key, nil)
-	k, l := f.key, &lingering{answer: a, size: headerSize(a.head.Header) + headerSize(a.head.Trailer)}
+	s.forget(g, f.want.hash, nil)
+	k, l := f.want.hash, &lingering{want: f.want, answer: a, size: headerSize(a.head.Header) + headerSize(a.head.Trailer) + headerSize(f.want.header)}
 	if !g.memory.take(l.size) {
 		return
 	}
@@ -207,7 +208,7 @@ func (f *flight) keep(a *answer) {
 }
 
 // forget drops what lingers under a key: that one, or whatever it is. mu is held.
-func (s *shard) forget(g *group, k digest, that *lingering) {
+func (s *shard) forget(g *group, k uint64, that *lingering) {
 	if l := s.lingering[k]; l != nil && (that == nil || l == that) {
 		l.timer.Stop()
 		delete(s.lingering, k)
@@ -218,15 +219,15 @@ func (s *shard) forget(g *group, k digest, that *lingering) {
 }
 
 // lingeringAnswer is the answer that lingers under a key, which the caller then holds.
-func (g *group) lingeringAnswer(k digest) *answer {
+func (g *group) lingeringAnswer(k *want) *answer {
 	if g.kept.Load() == 0 {
 		return nil
 	}
-	s := g.of(&k)
+	s := g.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lingering[k]
-	if l == nil || time.Since(l.answer.complete) >= g.linger {
+	l := s.lingering[k.hash]
+	if l == nil || !l.want.equal(k) || time.Since(l.answer.complete) >= g.linger {
 		return nil
 	}
 	l.answer.holders.Add(1)

@@ -105,6 +105,42 @@ func (s *stage) fingerprint(r *http.Request, x *exchange.Exchange, body []byte) 
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// keySpace is what the parts of most keys fit in.
+const keySpace = 2 << 10
+
+// appendPlace appends what is asked, of whom, for whom. Each part goes with its length, so that no two lists of parts are the same bytes.
+func (s *stage) appendPlace(b []byte, r *http.Request, x *exchange.Exchange) []byte {
+	b = appendPart(b, s.policy)
+	b = appendPart(b, x.Tenant)
+	b = appendPart(b, method(r))
+	b = appendPart(b, x.Target.Host)
+	b = binary.BigEndian.AppendUint16(b, x.Target.Port)
+	u := r.URL
+	b = appendPart(b, u.Scheme)
+	b = appendPart(b, u.Host)
+	b = appendPart(b, r.Host)
+	b = appendPart(b, u.Opaque)
+	b = appendPart(b, u.Path)
+	b = appendPart(b, u.RawPath)
+	b = appendPart(b, u.RawQuery)
+	if u.ForceQuery {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func appendPart(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendValues(b []byte, values []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(values)))
+	for _, v := range values {
+		b = appendPart(b, v)
+	}
+	return b
+}
+
 // identities are words in the names of fields that say who asks, or for whom.
 var identities = []string{"account", "actor", "apikey", "auth", "authorization", "cookie", "credential", "credentials", "customer", "email", "identity",
 	"impersonate", "jwt", "key", "login", "merchant", "org", "organization", "passwd", "password", "principal", "project", "secret", "session",

@@ -1,18 +1,15 @@
 package dedup
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
+	"hash/maphash"
+	"math/bits"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"httpowerd/internal/exchange"
 )
-
-// digest is a SHA-256 over the room's secret and what is told apart by it.
-type digest [sha256.Size]byte
 
 // Why a request is sent as if the block were off, as records name it behind "bypass:".
 const (
@@ -92,77 +89,82 @@ func hasBody(r *http.Request) bool {
 	return r.Body != nil && r.Body != http.NoBody || r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Trailer != nil
 }
 
-// keySpace is what the parts of most keys fit in.
-const keySpace = 2 << 10
+// want is what is asked, of whom, for whom: requests whose wants are equal may share an answer. It refers to the first one's URL and fields, which
+// nobody below changes (http.RoundTripper forbids it).
+type want struct {
+	hash   uint64 // of all of it; equal wants have equal ones
+	policy string
+	tenant string
+	method string
+	target exchange.Authority
+	host   string
+	url    *url.URL
+	header http.Header
+	fields int // of header, without those that do not count
+}
 
-var keySpaces = sync.Pool{New: func() any { b := make([]byte, 0, keySpace); return &b }}
-
-// keyOf tells requests apart that may not share an answer, or says why this one shares none.
-func (s *stage) keyOf(r *http.Request, x *exchange.Exchange) (k digest, why string) {
+// wantOf is a request's, or says why this one shares no answer. Fields come in no order, so the hash is a sum of theirs.
+func (s *stage) wantOf(r *http.Request, x *exchange.Exchange) (w want, why string) {
 	if hasBody(r) {
-		return k, whyBody
+		return w, whyBody
 	}
-	var space [48]string
-	names := space[:0]
+	w = want{policy: s.policy, tenant: x.Tenant, method: method(r), target: x.Target, host: r.Host, url: r.URL, header: r.Header}
+	seed := s.room.seed
 	for name, values := range r.Header {
 		if name == skipField {
-			return k, whyAsked
+			return w, whyAsked
 		}
 		if why := reasonOf(name, values); why != "" {
-			return k, why
+			return w, why
 		}
-		if !volatile(name) {
-			names = append(names, name)
+		if volatile(name) {
+			continue
 		}
+		h := maphash.String(seed, name)
+		for _, v := range values {
+			h = mix(h, maphash.String(seed, v))
+		}
+		w.hash += h
+		w.fields++
 	}
-	slices.Sort(names)
-	p := keySpaces.Get().(*[]byte)
-	b := append((*p)[:0], s.room.secret[:]...)
-	b = s.appendPlace(append(b, 'R'), r, x)
-	b = binary.AppendUvarint(b, uint64(len(names)))
-	for _, name := range names {
-		b = appendValues(appendPart(b, name), r.Header[name])
-	}
-	k = sha256.Sum256(b)
-	clear(b) // it held credentials
-	if cap(b) <= 32*keySpace {
-		*p = b[:0]
-	}
-	keySpaces.Put(p)
-	return k, ""
-}
-
-// appendPlace appends what is asked, of whom, for whom. Each part goes with its length, so that no two lists of parts are the same bytes.
-func (s *stage) appendPlace(b []byte, r *http.Request, x *exchange.Exchange) []byte {
-	b = appendPart(b, s.policy)
-	b = appendPart(b, x.Tenant)
-	b = appendPart(b, method(r))
-	b = appendPart(b, x.Target.Host)
-	b = binary.BigEndian.AppendUint16(b, x.Target.Port)
 	u := r.URL
-	b = appendPart(b, u.Scheme)
-	b = appendPart(b, u.Host)
-	b = appendPart(b, r.Host)
-	b = appendPart(b, u.Opaque)
-	b = appendPart(b, u.Path)
-	b = appendPart(b, u.RawPath)
-	b = appendPart(b, u.RawQuery)
+	w.hash = mix(w.hash, uint64(w.target.Port))
 	if u.ForceQuery {
-		return append(b, 1)
+		w.hash++
 	}
-	return append(b, 0)
+	for _, part := range [...]string{w.policy, w.tenant, w.method, w.target.Host, w.host, u.Scheme, u.Host, u.Opaque, u.Path, u.RawPath, u.RawQuery} {
+		if part != "" {
+			w.hash = mix(w.hash, maphash.String(seed, part))
+		} else {
+			w.hash = mix(w.hash, 0)
+		}
+	}
+	return w, ""
 }
 
-func appendPart(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+// mix takes a hash into another; the order counts.
+func mix(h, next uint64) uint64 {
+	high, low := bits.Mul64(h^0x9e3779b97f4a7c15, next^0xd6e8feb86659fd93)
+	return high ^ low
 }
 
-func appendValues(b []byte, values []string) []byte {
-	b = binary.AppendUvarint(b, uint64(len(values)))
-	for _, v := range values {
-		b = appendPart(b, v)
+// equal tells whether two requests may share an answer. A hash alone would let whoever finds two requests with the same one read another's answer.
+func (w *want) equal(v *want) bool {
+	if w.hash != v.hash || w.policy != v.policy || w.tenant != v.tenant || w.method != v.method || w.target != v.target || w.host != v.host ||
+		w.fields != v.fields {
+		return false
 	}
-	return b
+	a, b := w.url, v.url
+	if a.Scheme != b.Scheme || a.Host != b.Host || a.Opaque != b.Opaque || a.Path != b.Path || a.RawPath != b.RawPath || a.RawQuery != b.RawQuery ||
+		a.ForceQuery != b.ForceQuery {
+		return false
+	}
+	for name, values := range w.header {
+		if other, there := v.header[name]; !volatile(name) && (!there || !slices.Equal(values, other)) {
+			return false
+		}
+	}
+	return true
 }
 
 // method is the request's; "" is GET, as in net/http.

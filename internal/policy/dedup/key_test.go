@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"reflect"
 	"testing"
+	"time"
 
 	"httpowerd/internal/exchange"
 )
@@ -17,11 +18,11 @@ type wish struct {
 	header                                                                              http.Header
 }
 
-func (w wish) key(room *Room) (digest, string) {
+func (w wish) key(room *Room) (want, string) {
 	s := &stage{room: room, policy: w.policy}
 	r := &http.Request{Method: w.method, Host: w.host, Header: w.header, URL: &url.URL{Scheme: w.scheme, Host: w.urlHost, Opaque: w.opaque, Path: w.path,
 		RawPath: w.rawPath, RawQuery: w.query, ForceQuery: w.force}}
-	return s.keyOf(r, &exchange.Exchange{Tenant: w.tenant, Target: exchange.Authority{Host: w.target, Port: w.port}})
+	return s.wantOf(r, &exchange.Exchange{Tenant: w.tenant, Target: exchange.Authority{Host: w.target, Port: w.port}})
 }
 
 func base() wish {
@@ -33,7 +34,7 @@ func base() wish {
 func TestKeyCoversEverything(t *testing.T) {
 	room := New(nil)
 	same, _ := base().key(room)
-	if again, _ := base().key(room); again != same {
+	if again, _ := base().key(room); !again.equal(&same) {
 		t.Fatal("the key of a request changes")
 	}
 	typ := reflect.TypeFor[wish]()
@@ -71,16 +72,16 @@ func TestKeyCoversEverything(t *testing.T) {
 		default:
 			t.Fatalf("%s is not looked at", name)
 		}
-		if k, _ := w.key(room); k == same {
+		if k, _ := w.key(room); k.equal(&same) || k.hash == same.hash {
 			t.Errorf("%s is not part of the key", typ.Field(i).Name)
 		}
 	}
-	if other, _ := base().key(New(nil)); other == same {
-		t.Error("the key has no secret")
+	if other, _ := base().key(New(nil)); other.hash == same.hash {
+		t.Error("anybody can tell the hash")
 	}
 	empty := base()
 	empty.method = ""
-	if k, _ := empty.key(room); k != same {
+	if k, _ := empty.key(room); !k.equal(&same) {
 		t.Error("a method that is not written is not GET")
 	}
 }
@@ -91,14 +92,14 @@ func TestKeyIgnoresWhatVaries(t *testing.T) {
 	for _, name := range []string{"Traceparent", "Tracestate", "Baggage", "X-Request-Id", "X-Correlation-Id", "Date", "X-Stainless-Retry-Count", "Via"} {
 		w := base()
 		w.header[name] = []string{"1"}
-		if k, why := w.key(room); k != same || why != "" {
+		if k, why := w.key(room); !k.equal(&same) || why != "" {
 			t.Errorf("%s is part of the key (%s)", name, why)
 		}
 	}
 	for _, name := range []string{"User-Agent", "Accept-Encoding", "Accept-Language", "Cookie", "X-Api-Key", "X-Forwarded-For", "X-Forwarded-Host", "Origin", "Te"} {
 		w := base()
 		w.header[name] = []string{"1"}
-		if k, why := w.key(room); k == same || why != "" {
+		if k, why := w.key(room); k.equal(&same) || k.hash == same.hash || why != "" {
 			t.Errorf("%s is not part of the key (%s)", name, why)
 		}
 	}
@@ -135,8 +136,8 @@ func FuzzKey(f *testing.F) {
 				}
 			}
 		}
-		if same := reflect.DeepEqual(a, b); same != (ka == kb) {
-			t.Errorf("same: %t, one key: %t\n%+v\n%+v", same, ka == kb, a, b)
+		if same := reflect.DeepEqual(a, b); same != ka.equal(&kb) || same && ka.hash != kb.hash {
+			t.Errorf("same: %t, equal: %t and %t\n%+v\n%+v", same, ka.equal(&kb), ka.hash == kb.hash, a, b)
 		}
 	})
 }
@@ -195,5 +196,37 @@ func TestDirective(t *testing.T) {
 		if got := expired([]string{line}); got != want {
 			t.Errorf("%q: %t", line, got)
 		}
+	}
+}
+
+// TestSameHash: whoever finds another request with the hash of somebody's gets nothing of theirs by it.
+func TestSameHash(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Linger = seconds(60) })
+	g := r.group()
+	mine, _ := base().key(r.room)
+	other := base()
+	other.header = http.Header{"Accept": {"a"}, "Authorization": {"y"}}
+	theirs, _ := other.key(r.room)
+	theirs.hash = mine.hash
+	f, _, _ := g.join(&mine)
+	if second, w, why := g.join(&theirs); second != nil || w != nil || why != whyCrowd {
+		t.Errorf("a running answer: %v, %v, %q", second, w, why)
+	}
+	if g.enter(&theirs) == nil {
+		t.Error("in observe mode it would be a follower")
+	}
+	if _, w, _ := g.join(&mine); w == nil {
+		t.Error("an equal request does not follow")
+	}
+	f.shard.mu.Lock()
+	f.keep(&answer{complete: time.Now(), free: func() {}})
+	f.shard.mu.Unlock()
+	if a := g.lingeringAnswer(&theirs); a != nil {
+		t.Error("it got an answer that lingers")
+	}
+	if a := g.lingeringAnswer(&mine); a == nil {
+		t.Error("an equal request gets none")
+	} else {
+		a.drop()
 	}
 }

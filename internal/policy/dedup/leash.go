@@ -11,31 +11,82 @@ import (
 	"httpowerd/internal/exchange"
 )
 
-// leash is the context of work that may go on without the client that began it. It carries an exchange of its own, so that nobody writes to the
-// client's once that has ended, and keeps the client's deadline up to the head of the answer.
+// leash is the context of work that may go on without the client that began it. It keeps the client's deadline up to the head of the answer. What can
+// be cancelled is made only when somebody waits for that.
 type leash struct {
-	context.Context
 	parent   context.Context
-	cancel   context.CancelCauseFunc
-	stop     func() bool
-	left     func() bool // called when the client leaves: whether the work goes on
+	values   context.Context // the request's, and no end
+	left     func() bool     // called when the client leaves: whether the work goes on
 	deadline time.Time
 	bounded  bool
 	headed   atomic.Bool
+	over     atomic.Bool
+	decide   sync.Once // whether the work goes on
+	tied     atomic.Pointer[tie]
+	room     tie // for tied
 
 	mu    sync.Mutex
 	timer *time.Timer
-	over  bool
 }
 
-// hold makes the leash, and the request and the exchange that go with it.
-func (l *leash) hold(r *http.Request, x *exchange.Exchange, left func() bool) (*http.Request, *exchange.Exchange) {
-	own := x.Detach()
-	l.parent, l.left = r.Context(), left
+// tie is what can be waited for.
+type tie struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	stop   func() bool
+}
+
+// hold makes the leash, and the request that goes with it. values are that request's, and have no end.
+func (l *leash) hold(r *http.Request, values context.Context, left func() bool) *http.Request {
+	l.parent, l.values, l.left = r.Context(), values, left
 	l.deadline, l.bounded = l.parent.Deadline()
-	l.Context, l.cancel = context.WithCancelCause(exchange.NewContext(context.WithoutCancel(l.parent), own))
-	l.stop = context.AfterFunc(l.parent, l.gone)
-	return r.WithContext(l), own
+	return r.WithContext(l)
+}
+
+// tie makes the leash one that can be waited for.
+func (l *leash) tie() *tie {
+	if t := l.tied.Load(); t != nil {
+		return t
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.tied.Load(); t != nil {
+		return t
+	}
+	t := &l.room
+	t.Context, t.cancel = context.WithCancelCause(l.values)
+	if l.over.Load() {
+		t.cancel(nil)
+		t.stop = func() bool { return false }
+	} else {
+		t.stop = context.AfterFunc(l.parent, l.parentEnded)
+	}
+	l.tied.Store(t)
+	return t
+}
+
+// Done implements context.Context.
+func (l *leash) Done() <-chan struct{} { return l.tie().Done() }
+
+// Err implements context.Context.
+func (l *leash) Err() error { return l.now().Err() }
+
+// Value implements context.Context.
+func (l *leash) Value(key any) any { return l.now().Value(key) }
+
+// now is the context as it is. Where nobody has waited yet and the parent has ended, whoever looks must hear what that means.
+func (l *leash) now() context.Context {
+	if t := l.tied.Load(); t != nil {
+		return t
+	}
+	if l.parent.Err() == nil && !l.over.Load() {
+		return l.values
+	}
+	t := l.tie()
+	if !l.over.Load() {
+		l.parentEnded()
+	}
+	return t
 }
 
 // Deadline is what stages below plan their waits by. It is lifted with the head, as timeout.total is.
@@ -43,10 +94,16 @@ func (l *leash) Deadline() (time.Time, bool) {
 	return l.deadline, l.bounded && !l.headed.Load()
 }
 
+// cancel ends the work.
+func (l *leash) cancel(cause error) { l.tie().cancel(cause) }
+
 // longest is how long work goes on without its client where no deadline says so.
 const longest = 10 * time.Minute
 
-// gone runs when the client's context has ended: because the client left, or because its time is over.
+// parentEnded runs when the client's context has ended, and waits where it runs already.
+func (l *leash) parentEnded() { l.decide.Do(l.gone) }
+
+// gone decides what becomes of the work: because the client left, or because its time is over.
 func (l *leash) gone() {
 	cause := context.Cause(l.parent)
 	if timeIsOver(cause) || !l.left() {
@@ -59,7 +116,7 @@ func (l *leash) gone() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.over {
+	if !l.over.Load() {
 		l.timer = time.AfterFunc(rest, func() {
 			if !l.headed.Load() {
 				l.cancel(errLate)
@@ -77,12 +134,15 @@ func timeIsOver(cause error) bool {
 
 // loose frees what the leash holds.
 func (l *leash) loose() {
-	l.stop()
 	l.mu.Lock()
-	l.over = true
+	l.over.Store(true)
 	if l.timer != nil {
 		l.timer.Stop()
 	}
+	t := l.tied.Load()
 	l.mu.Unlock()
-	l.cancel(nil)
+	if t != nil {
+		t.stop()
+		t.cancel(nil)
+	}
 }

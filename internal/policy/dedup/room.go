@@ -3,6 +3,7 @@ package dedup
 
 import (
 	"crypto/rand"
+	"hash/maphash"
 	"maps"
 	"net/http"
 	"slices"
@@ -19,12 +20,13 @@ type Room struct {
 	metrics *metrics
 	memory  budget
 	secret  [32]byte
+	seed    maphash.Seed
 	store   Store // shared by all policies; nil: each keeps its own in memory
 }
 
 // New makes a Room and registers its metrics.
 func New(reg prometheus.Registerer) *Room {
-	r := &Room{memory: budget{limit: memoryLimit}}
+	r := &Room{memory: budget{limit: memoryLimit}, seed: maphash.MakeSeed()}
 	_, _ = rand.Read(r.secret[:]) // never fails
 	r.metrics = newMetrics(reg, &r.memory)
 	return r

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,7 @@ func TestPromotedFollowerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		g, s := r.group(), r.chain.(*stage)
-		var k digest
+		k := &want{url: &url.URL{}}
 		f, _, _ := g.join(k)
 		_, first, _ := g.join(k)
 		_, second, _ := g.join(k)
@@ -60,8 +61,9 @@ func TestPromotedFollowerLeaves(t *testing.T) {
 // TestAnswerBeatsTheClock: what has been told when the wait is over counts.
 func TestAnswerBeatsTheClock(t *testing.T) {
 	r := newRig(t, nil)
-	f, _, _ := r.group().join(digest{})
-	_, w, _ := r.group().join(digest{})
+	k := &want{url: &url.URL{}}
+	f, _, _ := r.group().join(k)
+	_, w, _ := r.group().join(k)
 	f.pass()
 	var v verdict
 	if err := r.chain.(*stage).lateBy(f, w, &v); err != nil || !v.lead {
@@ -78,8 +80,8 @@ func TestRefusingIsBounded(t *testing.T) {
 			if i == maxRefusing {
 				time.Sleep(refusing)
 			}
-			k := digest{0, byte(i), byte(i >> 8)}
-			f := &flight{group: g, shard: g.of(&k), key: k}
+			k := want{hash: uint64(i) * shards}
+			f := &flight{group: g, shard: g.of(&k), want: k}
 			f.shard.mu.Lock()
 			f.refuse()
 			f.shard.mu.Unlock()

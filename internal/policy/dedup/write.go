@@ -210,7 +210,8 @@ type write struct {
 func (w *write) run(r *http.Request, x *exchange.Exchange) (*http.Response, error) {
 	s := w.stage
 	x.Update(func(story *exchange.Story) { story.Dedup = roleLeader })
-	sent, own := w.hold(r, x, func() bool { return true })
+	own := x.Detach() // nobody writes to the client's once that has ended
+	sent := w.hold(r, exchange.NewContext(context.WithoutCancel(r.Context()), own), func() bool { return true })
 	w.mu.Lock()
 	w.timer = time.AfterFunc(lease/3, w.renew)
 	w.mu.Unlock()
