@@ -2,14 +2,14 @@
 
 GO       ?= go
 BIN      ?= bin/httpowerd
-FUZZTIME ?= 3s
+FUZZTIME ?= 10s
 STAGES   := ^Benchmark(TotalAndAttempt|Success|Closed|Stage|Nothing|AtOnce|NotHedgeable|Leader)$$
 STAGE_PACKAGES := $(addprefix ./internal/policy/,timeout retry breaker ratelimit concurrency hedge dedup)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln bench bench-resilience bench-peers bench-hostile soak pgo clean
+.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln sbom bench bench-resilience bench-peers bench-hostile soak pgo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -25,10 +25,11 @@ test: deps vet lint unit e2e fuzz ## everything that must hold; installs for its
 deps: ## install what the tests need and this machine lacks
 	@./test/deps.sh
 
-vet: ## go vet, gofmt and go mod tidy
+vet: ## go vet, gofmt, go mod tidy, and modules that are what go.sum says
 	$(GO) vet ./...
 	@test -z "$$(gofmt -l cmd internal configs test)" || { gofmt -l cmd internal configs test; echo 'run gofmt -w on these'; exit 1; }
 	$(GO) mod tidy -diff
+	$(GO) mod verify
 
 lint: ## run the linters
 	@./test/lint.sh
@@ -39,11 +40,15 @@ unit: ## unit tests with the race detector, and the snippets of the documentatio
 e2e: build ## the built binary with real clients
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test/...
 
-fuzz: ## each fuzz target for FUZZTIME (3s)
+fuzz: ## each fuzz target for FUZZTIME (10s), two at once
 	@./test/fuzz.sh $(FUZZTIME)
 
 snippets: ## load every YAML snippet of the documentation (a part of unit)
 	$(GO) test -count=1 -run Documentation ./internal/house
+
+sbom: ## what the binary is made of, as CycloneDX JSON: bin/httpowerd.cdx.json
+	@mkdir -p bin
+	$(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 app -json -licenses -main cmd/httpowerd -output bin/httpowerd.cdx.json .
 
 vuln: ## look for known vulnerabilities in what the binary uses
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
@@ -59,8 +64,8 @@ bench-resilience: build ## what retries, budgets, breakers and limits come to, a
 	$(BIN) bench --resilience
 	$(GO) test -run '^$$' -bench '$(STAGES)' -benchmem $(STAGE_PACKAGES)
 
-soak: build ## ten minutes of mixed load with reloads; by hand
-	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags soak -timeout 30m -run Soak ./test/...
+soak: build ## ten minutes of traffic in all modes with faults, reloads and clients that leave; by hand (half a minute of it is a part of e2e)
+	SOAK=10m HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -timeout 30m -v -run Soak ./test/...
 
 bench-hostile: build ## a healthy client among 5,000 slow and 10,000 resting ones (a minute); by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags hostile -timeout 10m -v -run HealthyClient ./test/...

@@ -4,8 +4,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-
-	"golang.org/x/sys/unix"
 )
 
 // notifier speaks systemd's notification protocol (sd_notify(3)); without NOTIFY_SOCKET it is silent.
@@ -25,9 +23,7 @@ func (n *notifier) stopping() { n.send("STOPPING=1") }
 
 // reloading tells the time too, as Type=notify-reload asks.
 func (n *notifier) reloading() {
-	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-	n.send("RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(now.Nano()/1000, 10))
+	n.send("RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(monotonic().Microseconds(), 10))
 }
 
 func (n *notifier) send(state string) {

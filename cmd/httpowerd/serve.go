@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -29,6 +30,9 @@ func serveCommand(io stdio) *cobra.Command {
 func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	defer outliveReaders()()
 	defer ballast()()
+	if err := withoutCore(); err != nil {
+		fmt.Fprintln(io.err, "httpowerd: core files cannot be turned off:", err)
+	}
 	d, err := daemon.Start(daemon.Options{Source: flags.source(), Version: version(), Log: io.err})
 	if err != nil {
 		return err

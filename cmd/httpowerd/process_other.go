@@ -1,0 +1,15 @@
+//go:build !unix
+
+package main
+
+import (
+	"os"
+	"syscall"
+	"time"
+)
+
+func withoutCore() error { return nil }
+
+func monotonic() time.Duration { return 0 } // no init system asks
+
+var passedOn = []os.Signal{os.Interrupt, syscall.SIGTERM}
