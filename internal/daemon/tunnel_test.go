@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -247,6 +249,42 @@ func TestServerName(t *testing.T) {
 			t.Errorf("%+v: the outcome is %s", row, got)
 		}
 	}
+}
+
+// TestEncryptedClientHello: of such a hello the outer name counts, and the record says that another one may be inside (A16, RFC 9849).
+func TestEncryptedClientHello(t *testing.T) {
+	o := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer o.Close()
+	_, port, _ := net.SplitHostPort(o.Listener.Addr().String())
+	for public, outcome := range map[string]string{"a.example.com": "ok", "b.example.com": "sni_mismatch"} {
+		b := start(t, "defaults: {upstream: {resolve: {a.example.com: 127.0.0.1}}}")
+		c := b.dialProxy()
+		if a := c.connect("a.example.com:" + port); a.StatusCode != 200 {
+			t.Fatal(a.Status)
+		}
+		_ = tls.Client(c, &tls.Config{ServerName: "secret.example.com", InsecureSkipVerify: true, MinVersion: tls.VersionTLS13,
+			EncryptedClientHelloConfigList: encryptedHello(t, public)}).Handshake() // the origin knows no such thing
+		_ = c.Close()
+		r := b.records(1)[0]
+		if got := r.text("outcome"); got != outcome && (outcome != "ok" || got != "client_gone") {
+			t.Errorf("%s: the outcome is %s", public, got)
+		}
+		r.want(t, map[string]any{"unapplied": "[sni.encrypted_client_hello]"})
+	}
+}
+
+// encryptedHello is an ECHConfigList (RFC 9849 section 4) with a key that nobody has.
+func encryptedHello(t *testing.T, public string) []byte {
+	t.Helper()
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents := append([]byte{1, 0, 0x20, 0, 32}, key.PublicKey().Bytes()...) // id, DHKEM(X25519)
+	contents = append(contents, 0, 4, 0, 1, 0, 1, 0, byte(len(public)))       // HKDF-SHA256 with AES-128-GCM, and no padding
+	contents = append(append(contents, public...), 0, 0)
+	config := append([]byte{0xfe, 0x0d, 0, byte(len(contents))}, contents...)
+	return append([]byte{0, byte(len(config))}, config...)
 }
 
 // TestServerNameRequiredOnlyTLS: with sni: require nothing but TLS passes a tunnel.

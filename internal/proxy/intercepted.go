@@ -66,7 +66,7 @@ func (l *link) shake(c *tls.Conn) bool {
 		l.cut(exchange.ClientGone, "the client broke the TLS handshake off; it may not trust the CA")
 		return false
 	}
-	if name := c.ConnectionState().ServerName; name != "" && l.checkName(tlsHello, name, true) != "" {
+	if name := c.ConnectionState().ServerName; name != "" && l.checkName(tlsHello, hello{serverName: name}, true) != "" {
 		l.cut(exchange.SNIMismatch, sideDetail[exchange.SNIMismatch])
 		return false
 	}

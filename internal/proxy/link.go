@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -384,17 +385,17 @@ func (l *link) look(p *pump) (head []byte, what protocol, why exchange.Code) {
 		p.release()
 		switch {
 		case err == io.EOF:
-			return head, undecided, l.checkName(undecided, "", len(head) > 0)
+			return head, undecided, l.checkName(undecided, hello{}, len(head) > 0)
 		case os.IsTimeout(err) && len(head) > 0:
 			l.hesitate(0)
-			return head, opaque, l.checkName(opaque, "", true)
+			return head, opaque, l.checkName(opaque, hello{}, true)
 		case err != nil:
 			return nil, undecided, exchange.ClientGone
 		}
-		what, name := sniff(head)
+		what, said := sniff(head)
 		if what != undecided {
 			l.hesitate(0)
-			return head, what, l.checkName(what, name, true)
+			return head, what, l.checkName(what, said, true)
 		}
 		if len(head) >= sniffLimit {
 			return nil, undecided, exchange.SNIMismatch
@@ -419,22 +420,25 @@ func (l *link) hesitate(d time.Duration) {
 	_ = l.client.SetReadDeadline(until)
 }
 
-// checkName compares a ClientHello's server name with the CONNECT host.
-func (l *link) checkName(what protocol, name string, spoke bool) exchange.Code {
+// checkName compares a ClientHello's server name with the CONNECT host. Where the hello may hold another one that is encrypted, the record says so.
+func (l *link) checkName(what protocol, said hello, spoke bool) exchange.Code {
 	require := l.v.policy.SNI == policy.SNIRequire
 	switch {
 	case what == plainHTTP || !spoke:
 		return ""
-	case what != tlsHello || name == "":
+	case what != tlsHello || said.serverName == "":
 		if require {
 			return exchange.SNIMismatch
 		}
 		return ""
 	}
+	if said.encrypted {
+		l.v.Update(func(s *exchange.Story) { s.Unapplied = append(slices.Clip(s.Unapplied), "sni.encrypted_client_hello") })
+	}
 	if _, literal := l.v.Target.Addr(); literal && !require {
 		return ""
 	}
-	if strings.EqualFold(strings.TrimSuffix(name, "."), l.v.Target.Host) {
+	if strings.EqualFold(strings.TrimSuffix(said.serverName, "."), l.v.Target.Host) {
 		return ""
 	}
 	return exchange.SNIMismatch

@@ -16,15 +16,21 @@ const (
 // shares and padding, are below 4 KiB.
 const sniffLimit = 64 << 10
 
-// sniff looks at a client's first bytes. The name is a ClientHello's server name, "" where it has none.
-func sniff(b []byte) (p protocol, serverName string) {
+// hello is what a ClientHello tells.
+type hello struct {
+	serverName string // "": it has none
+	encrypted  bool   // there may be another one inside (RFC 9849), whose name nobody here can read. Browsers say so of hellos without one too
+}
+
+// sniff looks at a client's first bytes.
+func sniff(b []byte) (protocol, hello) {
 	if len(b) == 0 {
-		return undecided, ""
+		return undecided, hello{}
 	}
 	if b[0] == recordHandshake {
 		return sniffHello(b)
 	}
-	return sniffHTTP(b), ""
+	return sniffHTTP(b), hello{}
 }
 
 // sniffHTTP recognises METHOD SP and a target as a proxy or an origin gets it. HTTP/2's preface has a target of neither form.
@@ -55,27 +61,28 @@ func sniffHTTP(b []byte) protocol {
 	return opaque
 }
 
-// Numbers of TLS (RFC 8446 sections 4, 5.1 and RFC 6066 section 3).
+// Numbers of TLS (RFC 8446 sections 4, 5.1, RFC 6066 section 3 and RFC 9849 section 5).
 const (
 	recordHandshake     = 22
 	messageClientHello  = 1
 	extensionServerName = 0
+	extensionEncrypted  = 0xfe0d
 	nameTypeHost        = 0
 )
 
-// sniffHello reads the server name of a ClientHello, which may be spread over several records.
-func sniffHello(b []byte) (protocol, string) {
+// sniffHello reads a ClientHello, which may be spread over several records.
+func sniffHello(b []byte) (protocol, hello) {
 	var message []byte
 	for len(b) > 0 {
 		if len(b) < 5 {
-			return undecided, ""
+			return undecided, hello{}
 		}
 		if b[0] != recordHandshake || b[1] != 3 {
-			return opaque, ""
+			return opaque, hello{}
 		}
 		length := int(binary.BigEndian.Uint16(b[3:]))
 		if length == 0 || length > 1<<14 {
-			return opaque, ""
+			return opaque, hello{}
 		}
 		part := b[5:]
 		if len(part) > length {
@@ -87,21 +94,21 @@ func sniffHello(b []byte) (protocol, string) {
 			message = append(message, part...)
 		}
 		if len(message) > 0 && message[0] != messageClientHello {
-			return opaque, ""
+			return opaque, hello{}
 		}
 		if len(message) >= 4 {
 			want := 4 + int(message[1])<<16 + int(message[2])<<8 + int(message[3])
 			if len(message) >= want {
-				name, ok := helloName(message[4:want])
+				h, ok := parseHello(message[4:want])
 				if !ok {
-					return opaque, ""
+					return opaque, hello{}
 				}
-				return tlsHello, name
+				return tlsHello, h
 			}
 		}
 		b = b[5+len(part):]
 	}
-	return undecided, ""
+	return undecided, hello{}
 }
 
 // fields reads what a TLS message is made of; ok turns false at the first that is cut short.
@@ -132,32 +139,38 @@ func (f *fields) vector(lengthBytes int) fields {
 	return fields{f.take(f.number(lengthBytes)), f.ok}
 }
 
-// helloName finds the server name in a ClientHello's body.
-func helloName(hello []byte) (name string, ok bool) {
-	f := fields{hello, true}
+// parseHello reads a ClientHello's body.
+func parseHello(body []byte) (h hello, ok bool) {
+	f := fields{body, true}
 	f.take(2 + 32) // version, random
 	f.vector(1)    // session id
 	f.vector(2)    // cipher suites
 	f.vector(1)    // compression methods
 	if !f.ok || len(f.b) == 0 {
-		return "", f.ok
+		return h, f.ok
 	}
 	extensions := f.vector(2)
+	named := false
 	for f.ok && extensions.ok && len(extensions.b) > 0 {
 		kind := extensions.number(2)
 		body := extensions.vector(2)
-		if kind != extensionServerName {
-			continue
-		}
-		names := body.vector(2)
-		for names.ok && len(names.b) > 0 {
-			nameType := names.number(1)
-			host := names.vector(2)
-			if nameType == nameTypeHost && names.ok {
-				return string(host.b), true
+		switch {
+		case kind == extensionEncrypted:
+			h.encrypted = true
+		case kind == extensionServerName && !named:
+			named = true
+			names := body.vector(2)
+			for names.ok && len(names.b) > 0 && h.serverName == "" {
+				nameType := names.number(1)
+				host := names.vector(2)
+				if nameType == nameTypeHost && names.ok {
+					h.serverName = string(host.b)
+				}
+			}
+			if !names.ok {
+				return hello{}, false
 			}
 		}
-		return "", names.ok
 	}
-	return "", f.ok && extensions.ok
+	return h, f.ok && extensions.ok
 }

@@ -65,8 +65,8 @@ func TestSniffTLS(t *testing.T) {
 		"alert":         {[]byte{21, 3, 1, 0, 2, 1, 0}, opaque, ""},
 		"garbled":       {append([]byte{22, 3, 1, 0, 44, 1, 0, 0, 40}, strings.Repeat("\xff", 40)...), opaque, ""},
 	} {
-		if what, sni := sniff(c.in); what != c.want || sni != c.sni {
-			t.Errorf("%s: %d %q; want %d %q", name, what, sni, c.want, c.sni)
+		if what, said := sniff(c.in); what != c.want || said.serverName != c.sni {
+			t.Errorf("%s: %d %q; want %d %q", name, what, said.serverName, c.want, c.sni)
 		}
 	}
 	for i := range hello {
@@ -114,12 +114,12 @@ func FuzzSniff(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n"), []byte("x"))
 	f.Add([]byte{22, 3, 1, 0, 5, 1, 0}, []byte{0, 1, 9})
 	f.Fuzz(func(t *testing.T, head, more []byte) {
-		what, name := sniff(head)
+		what, said := sniff(head)
 		if what == undecided {
 			return
 		}
-		if again, sni := sniff(append(append([]byte{}, head...), more...)); again != what || sni != name {
-			t.Fatalf("%d %q became %d %q", what, name, again, sni)
+		if again, then := sniff(append(append([]byte{}, head...), more...)); again != what || then != said {
+			t.Fatalf("%d %+v became %d %+v", what, said, again, then)
 		}
 	})
 }
