@@ -175,3 +175,43 @@ func loopback(listen string) bool {
 
 // unescape decodes one part of a path.
 func unescape(part string) (string, error) { return url.PathUnescape(part) }
+
+// Changes may come in a burst, then at a pace: a script that has gone wild must neither keep the daemon reloading nor fill the audit trail. Whoever may make
+// none has a pace of its own, or it could keep the operator from making one.
+const (
+	changesBurst = 60
+	changesEvery = time.Second
+)
+
+// paced holds a change to its pace, and tells whether it is recorded. p is why it may not be made, so far.
+func (h *Handler) paced(c *call, p **problem) (recorded bool) {
+	if *p != nil {
+		return h.refused.wait(time.Now()) == 0
+	}
+	wait := h.changes.wait(time.Now())
+	if wait > 0 {
+		*p = refuse(codeRateLimited, "too many changes: there may be 60 at once, then one a second")
+		(*p).retryAfter = wait
+	}
+	return wait == 0
+}
+
+// pace is when the next change is due, by the virtual scheduling of a GCRA.
+type pace struct {
+	mu  sync.Mutex
+	due time.Time
+}
+
+// wait takes a change; 0: it may be made, else it may after that time.
+func (p *pace) wait(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.due.Before(now) {
+		p.due = now
+	}
+	if late := p.due.Sub(now) - (changesBurst-1)*changesEvery; late > 0 {
+		return late
+	}
+	p.due = p.due.Add(changesEvery)
+	return 0
+}

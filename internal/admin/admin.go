@@ -81,6 +81,8 @@ type Handler struct {
 	page     *page
 	last     atomic.Pointer[reloaded]
 	guesses  *state.Table[*guesses]
+	changes  pace // that may be made
+	refused  pace // that may not, as far as they are recorded
 
 	// What may be in work at once, so that those whom everybody may ask cannot take the places of the operator.
 	open, guarded, viewers chan struct{}
@@ -211,10 +213,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		action, known = found.methods[http.MethodGet]
 	}
-	if action.event != "" {
+	p := h.admit(c, found.open)
+	if action.event != "" && h.paced(c, &p) {
 		defer h.record(c, action.event)
 	}
-	p := h.admit(c, found.open)
 	switch {
 	case p != nil:
 	case !ok:

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"httpowerd/internal/policy/breaker"
 )
@@ -221,4 +223,45 @@ func FuzzFields(f *testing.F) {
 			t.Fatalf("%q was read as %v", data, out)
 		}
 	})
+}
+
+// TestPaceOfChanges: changes have a rate, whoever asks and whatever comes of them; reading has none.
+func TestPaceOfChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pace
+		for i := range changesBurst + 1 {
+			if wait := p.wait(time.Now()); (wait > 0) != (i == changesBurst) || wait > changesEvery {
+				t.Errorf("change %d waits %s", i, wait)
+			}
+		}
+		time.Sleep(changesEvery)
+		if p.wait(time.Now()) != 0 || p.wait(time.Now()) == 0 {
+			t.Error("one a second is the pace")
+		}
+	})
+	r := newRig(t, "")
+	for range changesBurst {
+		r.is(r.ask("PUT", "/api/v1/log-level", `{"level": "info"}`), 200, "")
+	}
+	w := r.ask("PUT", "/api/v1/log-level", `{"level": "debug"}`)
+	r.is(w, 429, "rate_limited")
+	if w.Header().Get("Retry-After") == "" {
+		t.Error("Retry-After is missing")
+	}
+	if n := len(r.recorded()); n != changesBurst {
+		t.Errorf("%d records", n)
+	}
+	r.is(r.ask("GET", "/api/v1/log-level", ""), 200, "")
+}
+
+// TestRefusedChangesHaveTheirOwnPace: whoever may change nothing neither keeps the operator from it nor fills the audit trail.
+func TestRefusedChangesHaveTheirOwnPace(t *testing.T) {
+	r := newRig(t, "admin: {token: \"a long and secret token\"}")
+	for range 2 * changesBurst {
+		r.is(r.ask("PUT", "/api/v1/log-level", `{"level": "info"}`), 401, "unauthorized")
+	}
+	if n := len(r.recorded()); n < changesBurst || n > changesBurst+5 {
+		t.Errorf("%d records", n)
+	}
+	r.is(r.ask("PUT", "/api/v1/log-level", `{"level": "info"}`, "Authorization", "Bearer a long and secret token"), 200, "")
 }

@@ -43,7 +43,7 @@ var kinds = map[string]struct {
 	codeTooLarge:      {http.StatusRequestEntityTooLarge, "The request is too large"},
 	codeUnsupported:   {http.StatusUnsupportedMediaType, "The body's type is not supported"},
 	codeInvalidConfig: {http.StatusUnprocessableEntity, "The configuration is not valid"},
-	codeRateLimited:   {http.StatusTooManyRequests, "Too many wrong tokens"},
+	codeRateLimited:   {http.StatusTooManyRequests, "Too many wrong tokens, or changes"},
 	codeInternal:      {http.StatusInternalServerError, "The daemon failed"},
 	codeNotReady:      {http.StatusServiceUnavailable, "The daemon is not ready"},
 	codeDraining:      {http.StatusServiceUnavailable, "The daemon is shutting down"},
