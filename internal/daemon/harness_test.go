@@ -16,8 +16,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,6 +86,7 @@ func startOn(t *testing.T, config, listen string) *box {
 		t.Fatal(err)
 	}
 	b.Daemon = d
+	running.Add(1)
 	t.Cleanup(b.stop)
 	return b
 }
@@ -99,12 +102,37 @@ func (b *box) write(config string) {
 	}
 }
 
+// running is how many daemons there are.
+var running atomic.Int32
+
+// nothingLeft looks for goroutines that daemons have left behind, whatever their clients and upstreams did.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	var left string
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		stacks := make([]byte, 4<<20)
+		left = ""
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "/internal/") && !strings.Contains(stack, "_test.go:") && strings.Contains(stack, "\nhttpowerd/internal/") {
+				left = stack
+			}
+		}
+		if left == "" {
+			return
+		}
+	}
+	t.Errorf("a daemon has ended, and left a goroutine behind:\n%s", left)
+}
+
 // stop drains; what is still open is cut.
 func (b *box) stop() {
 	b.stopped.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		_ = b.Shutdown(ctx)
+		if running.Add(-1) == 0 {
+			nothingLeft(b.t)
+		}
 		if strings.Contains(b.log.String(), "panicked") && !strings.Contains(b.t.Name(), "Panic") {
 			b.t.Errorf("something panicked:\n%s", b.log)
 		}
