@@ -390,6 +390,13 @@ func (o *rawOrigin) connections() []int {
 	return append([]int(nil), o.conns...)
 }
 
+// opened is how many connections there were.
+func (o *rawOrigin) opened() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.open
+}
+
 func (o *rawOrigin) url(path string) string { return "http://" + o.addr + path }
 
 // ok is a plain answer.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -311,5 +313,99 @@ func TestOddConnectsOverHTTP2(t *testing.T) {
 		if s.StatusCode != 400 && s.StatusCode != 403 || s.Header.Get("Httpowerd-Error") == "" || s.Header.Get("Connection") != "" {
 			t.Errorf("%s: %s %v %s", authority, s.Status, s.Header, text)
 		}
+	}
+}
+
+// frames opens a connection for HTTP/2 frames of one's own making.
+func (s *securedBox) frames() *h2Client {
+	s.t.Helper()
+	c := s.dialTLS("h2")
+	_ = c.SetDeadline(time.Now().Add(15 * time.Second))
+	h := &h2Client{&rawClient{Conn: c, t: s.t, r: bufio.NewReader(c)}, s.t}
+	h.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(frameSettings, 0, 0, ""))
+	return h
+}
+
+// TestHostileHTTP2OfListener: what can be read in two ways is refused on the proxy's own connection too, and reaches nobody (A17, A19, A22).
+func TestHostileHTTP2OfListener(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := startSecured(t, "")
+	get := func(path string, more ...string) []string {
+		return append([]string{":method", "GET", ":scheme", "http", ":authority", o.addr, ":path", path}, more...)
+	}
+	connect := func(more ...string) []string { return append([]string{":method", "CONNECT"}, more...) }
+	for name, row := range map[string]struct {
+		fields []string
+		want   string
+	}{
+		"alias":               {get("/", "transfer_encoding", "chunked"), `"code":"bad_request"`},
+		"expectation":         {get("/", "expect", "foo"), `"status":417`},
+		"another Host":        {get("/", "host", "other.example.com"), `"code":"authority_mismatch"`},
+		"no authority":        {[]string{":method", "GET", ":scheme", "http", ":path", "/"}, `"code":"bad_request"`},
+		"userinfo":            {[]string{":method", "GET", ":scheme", "http", ":authority", "user@" + o.addr, ":path", "/"}, "reset 1"},
+		"scheme":              {[]string{":method", "GET", ":scheme", "ftp", ":authority", o.addr, ":path", "/"}, "reset 1"},
+		"no scheme":           {[]string{":method", "GET", ":authority", o.addr, ":path", "/"}, "reset 1"},
+		"URL in the path":     {get("http://other.example.com/"), `"code":"bad_request"`},
+		"fragment":            {get("/a#b"), `"code":"bad_request"`},
+		"no slash":            {get("a"), "reset 1"},
+		"CONNECT with a path": {connect(":authority", o.addr, ":path", "/"), "reset 1"},
+		"CONNECT to nobody":   {connect(":path", "/"), "reset 1"},
+		"CONNECT, scheme":     {connect(":authority", o.addr, ":scheme", "https"), "reset 1"},
+		"CONNECT, userinfo":   {connect(":authority", "user@"+o.addr), `"code":"bad_request"`},
+		"CONNECT, alias":      {connect(":authority", o.addr, "content_length", "3"), `"code":"bad_request"`},
+		"extended CONNECT":    {connect(":authority", o.addr, ":scheme", "https", ":path", "/", ":protocol", "websocket"), "reset 1"},
+		"metadata":            {connect(":authority", "169.254.169.254:80"), `"code":"destination_denied"`},
+	} {
+		h := b.frames()
+		h.request(1, true, row.fields...)
+		if got := h.body(1); !strings.Contains(got, row.want) {
+			t.Errorf("%s: %q", name, got)
+		}
+		h.Close()
+		if got := o.requests(); len(got) > 0 {
+			t.Fatalf("%s: the upstream received %q", name, got)
+		}
+	}
+	if n := o.opened(); n > 0 {
+		t.Errorf("%d connections reached the upstream", n)
+	}
+}
+
+// TestHTTP2FloodsOfListener: tunnels that are opened and reset at once, and ones that are only opened, cost no more than the streams there may be (A30).
+func TestHTTP2FloodsOfListener(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := startSecured(t, "")
+	connect := block(":method", "CONNECT", ":authority", o.addr)
+	for name, flood := range map[string]func(i uint32) string{
+		"opened and reset": func(i uint32) string {
+			return frame(frameHeaders, flagEndHeaders, 2*i+1, connect) + frame(frameReset, 0, 2*i+1, "\x00\x00\x00\x08")
+		},
+		"opened": func(i uint32) string { return frame(frameHeaders, flagEndHeaders, 2*i+1, connect) },
+	} {
+		before, goroutines := heap(), runtime.NumGoroutine()
+		h := b.frames()
+		_ = h.SetDeadline(time.Now().Add(700 * time.Millisecond))
+		ended := false
+		for i := uint32(0); i < 20_000 && !ended; {
+			var text strings.Builder
+			for ; text.Len() < 16<<10; i++ {
+				text.WriteString(flood(i))
+			}
+			_, err := io.WriteString(h.Conn, text.String())
+			ended = err != nil
+		}
+		if grown := heap() - before; grown > 48<<20 {
+			t.Errorf("%s: the heap grew by %d MiB", name, grown>>20)
+		}
+		if grown := runtime.NumGoroutine() - goroutines; grown > 250*8 {
+			t.Errorf("%s: %d goroutines more", name, grown)
+		}
+		h.Close()
+		healthy := b.frames()
+		healthy.request(1, true, ":method", "GET", ":scheme", "http", ":authority", o.addr, ":path", "/")
+		if body := healthy.body(1); body != "ok" {
+			t.Errorf("%s: afterwards somebody else got %q", name, body)
+		}
+		healthy.Close()
 	}
 }
