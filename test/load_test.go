@@ -55,7 +55,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	d.stop()
 }
 
-// TestTerminateUnderLoad ends the daemon while requests are being answered: each of them gets its answer.
+// TestTerminateUnderLoad ends the daemon while requests are being answered: each of them gets its answer (A70).
 func TestTerminateUnderLoad(t *testing.T) {
 	ca := newAuthority(t)
 	var inside atomic.Int64

@@ -64,6 +64,7 @@ func (f *runFlags) run(ctx context.Context, args []string, io stdio) (int, error
 	if err != nil {
 		return 0, err
 	}
+	adoptLog(d)
 	defer func() {
 		quit, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -37,6 +38,7 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	if err != nil {
 		return err
 	}
+	adoptLog(d)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -58,6 +60,12 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 			notify.ready()
 		}
 	}
+}
+
+// adoptLog takes what libraries write by themselves into the daemon's log. It may quote an upstream, and would stand unescaped between the log's lines.
+func adoptLog(d *daemon.Daemon) {
+	log.SetFlags(0)
+	log.SetOutput(d.LibraryLog())
 }
 
 // outliveReaders keeps the process alive when nobody reads its output any more, until undo is called: the write fails and that is all. For standard

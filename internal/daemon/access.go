@@ -1,6 +1,11 @@
 package daemon
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"io"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // CA is the interception CA's certificate in PEM, made if there was none.
 func (d *Daemon) CA() ([]byte, error) { return d.ca.pem() }
@@ -21,3 +26,8 @@ func (d *Daemon) Intercepts() bool {
 
 // Gatherer gives the metrics.
 func (d *Daemon) Gatherer() prometheus.Gatherer { return d.metrics }
+
+// LibraryLog takes what libraries say by themselves, a line at a time, into the daemon's own log, where it is one record of level debug.
+func (d *Daemon) LibraryLog() io.Writer {
+	return slog.NewLogLogger(d.log.Handler(), slog.LevelDebug).Writer()
+}

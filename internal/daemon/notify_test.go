@@ -134,7 +134,7 @@ func TestNotificationsAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestNotificationsAreRuled: a target is no way round destinations.
+// TestNotificationsAreRuled: a target is no way round destinations (A11).
 func TestNotificationsAreRuled(t *testing.T) {
 	ops := newReceiver(t)
 	o := newRawOrigin(t, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")

@@ -59,6 +59,7 @@ func (c *collector) add(at position, path, format string, args ...any) {
 	for _, s := range c.secrets {
 		f.Message = strings.ReplaceAll(f.Message, s, "[redacted]")
 	}
+	f.Path, f.Message = short(f.Path), short(f.Message)
 	if c.seen == nil {
 		c.seen = map[Fault]bool{}
 	}
@@ -66,6 +67,16 @@ func (c *collector) add(at position, path, format string, args ...any) {
 		c.seen[f] = true
 		c.faults = append(c.faults, f)
 	}
+}
+
+// longest bounds what a fault quotes of a file, in bytes.
+const longest = 2 << 10
+
+func short(s string) string {
+	if len(s) <= longest {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longest], "") + "…"
 }
 
 func (c *collector) at(n *node, format string, args ...any) { c.add(n.at, n.path, format, args...) }

@@ -178,6 +178,7 @@ func TestStageNames(t *testing.T) {
 	}
 }
 
+// TestReload: what cannot be used changes nothing, and is counted (A69).
 func TestReload(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\nhosts: {a.example.com: {access: deny}}\n")
 	h := hold(t, path)

@@ -76,7 +76,7 @@ func load(src Source) (*File, Faults) {
 	r := newReader(src)
 	root := r.root(src.Path)
 	f := &File{path: src.Path}
-	if root != nil {
+	if root != nil && r.nodes <= maxNodes { // what is left of too much is still a lot of work, and says nothing more
 		overrides(root, src.Overrides)
 		(&assembly{reader: r, file: f}).assemble(root)
 	}
@@ -127,10 +127,13 @@ func (r *reader) digest(path string, data []byte) {
 // file reads and parses one file of YAML.
 func (r *reader) file(path string, at position) *node {
 	r.watch(path)
-	data, _, err := readFile(path, maxFileSize)
+	data, mode, err := readFile(path, maxFileSize)
 	if err != nil {
 		r.faults.add(at, "", "cannot read %s: %v", path, err)
 		return nil
+	}
+	if mode&0o002 != 0 {
+		r.warnings.add(position{path, 1, 1}, "", "can be written by everybody (mode %04o), who could send requests and secrets wherever they want: chmod o-w it", mode)
 	}
 	r.digest(path, data)
 	r.faults.order = append(r.faults.order, path)

@@ -37,6 +37,7 @@ func (v *visit) cleanRequest(r *http.Request) {
 	h := r.Header
 	trailers := hasToken(h["Te"], "trailers")
 	stripHopByHop(h)
+	stripTrailers(r.Trailer)
 	if trailers {
 		h["Te"] = []string{"trailers"}
 	}
@@ -56,11 +57,21 @@ func stripForeign(h http.Header) {
 	}
 }
 
+// stripTrailers removes fields that may not come behind a body: software that merges trailers would take them for headers (RFC 9110 section 6.5.1). It is
+// called when they are announced and when they have come.
+func stripTrailers(t http.Header) {
+	for name := range t {
+		if !wire.MayTrail(name) {
+			delete(t, name)
+		}
+	}
+}
+
 // cleanResponse removes what an upstream may not say to our client, and adds Via and the exchange's id.
 func (v *visit) cleanResponse(resp *http.Response, websocket bool) {
 	h := resp.Header
 	stripForeign(h)
-	stripForeign(resp.Trailer)
+	stripTrailers(resp.Trailer)
 	if websocket {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}

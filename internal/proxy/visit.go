@@ -122,6 +122,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		stripTrailers(b.v.raw.Trailer)
+	}
 	if err == io.EOF && b.v.raw.ProtoMajor == 1 {
 		b.v.bodyBy(noDeadline) // the server reads on, to notice a client that leaves
 	}

@@ -198,7 +198,7 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 		if err == io.EOF {
 			w.limit() // the server still has the end to write
 			if b.resp != nil {
-				stripForeign(b.resp.Trailer) // which came just now
+				stripTrailers(b.resp.Trailer) // which came just now
 			}
 			return total, nil
 		}

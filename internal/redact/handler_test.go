@@ -2,6 +2,7 @@ package redact
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 type stringer struct{ s string }
@@ -59,6 +61,30 @@ func TestHandler(t *testing.T) {
 		}
 		if strings.Count(out, "\n") != 3 {
 			t.Errorf("%s: %s", name, out)
+		}
+	}
+}
+
+// TestLegible: no text of the log is endless, ends its line or turns the reading direction, whatever type it came in (A48).
+func TestLegible(t *testing.T) {
+	const evil = "a\r\n{\"msg\":\"forged\"}\n\x1b[2J\u009b31m\u202e\u2066\u2028\ufeff\U000e0041\x7f\xff"
+	long := strings.Repeat("long ", 1<<20)
+	for name, h := range map[string]func(*bytes.Buffer) slog.Handler{
+		"json": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
+		"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
+	} {
+		var b bytes.Buffer
+		slog.New(NewHandler(h(&b), Default())).Info(evil, "s", evil, "err", errors.New(evil), "stringer", stringer{evil}, "list", []string{evil}, "bytes", []byte(evil),
+			"struct", struct{ A string }{evil}, "header", http.Header{"X-A": {evil}}, "long", long, "longer", errors.New(long))
+		line, ok := strings.CutSuffix(b.String(), "\n")
+		if !ok || len(line) > 3*maxLogged {
+			t.Errorf("%s: %d bytes", name, len(line))
+		}
+		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) && r != unicode.ReplacementChar }); i >= 0 {
+			t.Errorf("%s: %q stands in %.1500q", name, line[i:min(len(line), i+4)], line)
+		}
+		if name == "json" && !json.Valid([]byte(line)) {
+			t.Errorf("no JSON: %.500q", line)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func TestIdenticalRequestsAreSentOnce(t *testing.T) {
 	})
 }
 
-// TestIdentity: the worst that this block could do (resilience: identity missing from the key).
+// TestIdentity: the worst that this block could do (resilience: identity missing from the key; A61).
 func TestIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
@@ -79,6 +79,7 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
+// TestSentAlone: what a key does not tell apart shares nothing (A62).
 func TestSentAlone(t *testing.T) {
 	for _, c := range []struct {
 		why    string
@@ -120,6 +121,7 @@ func TestSentAlone(t *testing.T) {
 	}
 }
 
+// TestAnswersThatAreNotShared: nor does an answer that is one client's, or not whole (A64).
 func TestAnswersThatAreNotShared(t *testing.T) {
 	for name, next := range map[string]func(*rig) *http.Response{
 		"set-cookie":   func(r *rig) *http.Response { return r.answer(200, "x", "Set-Cookie", "a=b") },
@@ -561,6 +563,7 @@ func TestHeadAndGetAreApart(t *testing.T) {
 	})
 }
 
+// TestLinger: only a good answer is repeated, only to whom it was for, and only for its time (A61, A64).
 func TestLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.Linger = seconds(10) })
@@ -600,7 +603,7 @@ func TestLinger(t *testing.T) {
 	})
 }
 
-// TestBudget: where memory is used up nobody shares, and nobody fails.
+// TestBudget: where memory is used up nobody shares, and nobody fails (A65).
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
@@ -800,3 +803,52 @@ func TestLeavingLeaderIsWoken(t *testing.T) {
 }
 
 func first(r *http.Request, _ *exchange.Exchange) *http.Request { return r }
+
+// TestLingeringIsBounded: however many answers there are, those that linger are bounded in number and in bytes; whoever finds no room is answered all the same, and
+// what is over gives its room back (A65).
+func TestLingeringIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *Config) { c.Linger = seconds(10) })
+		r.room.memory.limit = 256 << 10
+		r.next = func(*http.Request) (*http.Response, error) { return r.answer(200, strings.Repeat("x", 4<<10)), nil }
+		fill := func() (kept int) {
+			t.Helper()
+			for i := range 200 {
+				if got := r.get("X-Key", fmt.Sprint(i)); got.err != nil || len(got.body) != 4<<10 {
+					t.Fatalf("%d: %+v", i, got)
+				}
+				if used := r.room.memory.used.Load(); used > r.room.memory.limit {
+					t.Fatalf("%d bytes are used after %d answers", used, i)
+				}
+				synctest.Wait()
+			}
+			return int(r.group().kept.Load())
+		}
+		kept := fill()
+		if kept < 20 || kept > 64 {
+			t.Errorf("%d answers linger", kept)
+		}
+		if got := r.get("X-Key", "0"); got.dedup != roleReplayed {
+			t.Errorf("the first one does not linger: %s", got.dedup)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n, used := r.group().kept.Load(), r.room.memory.used.Load(); n != 0 || used != 0 {
+			t.Errorf("%d linger and take %d bytes when their time is over", n, used)
+		}
+		if again := fill(); again != kept {
+			t.Errorf("then there is room for %d, not for %d", again, kept)
+		}
+		time.Sleep(10 * time.Second)
+		r.room.memory.limit = 1 << 30
+		r.next = func(*http.Request) (*http.Response, error) { return r.answer(204, ""), nil }
+		for i := range maxLingering + 50 {
+			r.get("X-Key", fmt.Sprint(i))
+		}
+		synctest.Wait()
+		if n := r.group().kept.Load(); n != maxLingering {
+			t.Errorf("%d of %d answers linger", n, maxLingering+50)
+		}
+		time.Sleep(10 * time.Second)
+	})
+}

@@ -30,7 +30,7 @@ func base() wish {
 		port: 443, header: http.Header{"Accept": {"a"}, "Authorization": {"x"}}}
 }
 
-// TestKeyCoversEverything changes each field by itself; a field that is added to wish and not to the key fails.
+// TestKeyCoversEverything changes each field by itself; a field that is added to wish and not to the key fails (A61, A63).
 func TestKeyCoversEverything(t *testing.T) {
 	room := New(nil)
 	same, _ := base().key(room)
@@ -86,6 +86,7 @@ func TestKeyCoversEverything(t *testing.T) {
 	}
 }
 
+// TestKeyIgnoresWhatVaries: and nothing else, neither what says who asks nor what an upstream may answer differently to (A61, A62).
 func TestKeyIgnoresWhatVaries(t *testing.T) {
 	room := New(nil)
 	same, _ := base().key(room)
@@ -105,7 +106,7 @@ func TestKeyIgnoresWhatVaries(t *testing.T) {
 	}
 }
 
-// FuzzKey: two requests share a key only where nothing that matters differs, however their parts are cut.
+// FuzzKey: two requests share a key only where nothing that matters differs, however their parts are cut (A61, A63).
 func FuzzKey(f *testing.F) {
 	f.Add("/a", "b=1", "t", "p", "X-A", "1", "2", "/a", "b=1", "t", "p", "X-A", "1", "2")
 	f.Add("/a", "b", "", "", "X-A", "1", "", "/ab", "", "", "", "X-A", "1", "")

@@ -74,6 +74,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// TestStoreIsBounded: nor do keyed writes take more than they may (A65).
 func TestStoreIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := Writes{MaxEntries: 3, MaxBytes: 3*overhead + 100}

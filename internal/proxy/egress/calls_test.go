@@ -35,7 +35,7 @@ func call(t *testing.T, rt http.RoundTripper, url string) string {
 	return get(rt, r)
 }
 
-// TestCallsAreRuled: the daemon's own calls reach nothing that a client's request could not.
+// TestCallsAreRuled: the daemon's own calls reach nothing that a client's request could not (A11, A71).
 func TestCallsAreRuled(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")

@@ -93,6 +93,7 @@ func TestRace(t *testing.T) {
 	}
 }
 
+// TestPermissionWarnings: a CA that others can read or replace is warned of (A51, A56).
 func TestPermissionWarnings(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ca")
 	ready(t, Config{Dir: dir})

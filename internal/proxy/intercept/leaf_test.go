@@ -190,7 +190,7 @@ func TestServerNameAlert(t *testing.T) {
 	}
 }
 
-// TestResumption: a session is resumed for the same name and never for another one, nor after a rotation.
+// TestResumption: a session is resumed for the same name and never for another one, nor after a rotation (A60).
 func TestResumption(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		a := ready(t, Config{Dir: t.TempDir()})

@@ -234,7 +234,7 @@ func (b *requestBody) trailer(line []byte) error {
 	if b.trailed += len(line); !ok || b.trailed > b.c.server.MaxHead {
 		return ErrFraming
 	}
-	if !mayTrail(name) {
+	if !MayTrail(name) {
 		return nil
 	}
 	r := b.e.r

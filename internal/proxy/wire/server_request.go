@@ -170,7 +170,7 @@ func (e *served) announced() {
 	for _, line := range lines {
 		for name := range strings.SplitSeq(line, ",") {
 			name, ok := canonical(trim(name))
-			if !ok || name == "" || !mayTrail(name) {
+			if !ok || name == "" || !MayTrail(name) {
 				continue
 			}
 			if r.Trailer == nil {
@@ -181,8 +181,16 @@ func (e *served) announced() {
 	}
 }
 
-// mayTrail tells whether a field may come behind a body: none that frames or routes a message, says who sends it, or how the body is to be read.
-func mayTrail(name string) bool {
+// MayTrail tells whether a field may come behind a body: none that frames or routes a message, says who sends it, or how the body is to be read. What names a
+// proxy's part in the answer, and what sums the body up, is meant to come there (RFC 9209 section 2, RFC 9530 section 2). The name is canonical; one that
+// software takes for such a field's (_ and . for -) counts as that.
+func MayTrail(name string) bool {
+	if strings.ContainsAny(name, "_.") {
+		name = http.CanonicalHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+	}
+	if name == "Content-Digest" || name == "Proxy-Status" {
+		return true
+	}
 	return !neverTrails[name] && !strings.HasPrefix(name, "Proxy-") && !strings.HasPrefix(name, "X-Forwarded-") &&
 		!strings.HasPrefix(name, "If-") && !strings.HasPrefix(name, "Content-") && !strings.HasPrefix(name, "Httpowerd-")
 }
@@ -191,7 +199,7 @@ var neverTrails = func() map[string]bool {
 	m := map[string]bool{}
 	for _, name := range []string{"Transfer-Encoding", "Host", "Trailer", "Connection", "Keep-Alive", "Te", "Upgrade", "Authorization", "Cookie", "Set-Cookie",
 		"Cache-Control", "Expect", "Max-Forwards", "Pragma", "Range", "Forwarded", "Via", "Location", "Date", "Vary", "Age", "Expires", "Retry-After",
-		"Www-Authenticate", "Idempotency-Key", "X-Api-Key", "Http2-Settings"} {
+		"Www-Authenticate", "Idempotency-Key", "X-Api-Key", "X-Real-Ip", "Proxy", "Http2-Settings"} {
 		m[name] = true
 	}
 	return m
