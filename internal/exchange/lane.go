@@ -20,18 +20,19 @@ func (x *Exchange) WithLane(ctx context.Context, l Lane) context.Context {
 	return x.WithLaneIn(new(LaneContext), ctx, l)
 }
 
-// WithLaneIn is WithLane for those who have room for the context.
+// WithLaneIn is WithLane for those who have room for the context, and may cancel it.
 func (x *Exchange) WithLaneIn(c *LaneContext, ctx context.Context, l Lane) context.Context {
 	x.mu.Lock()
 	x.lanes = true
 	x.mu.Unlock()
-	c.Context, c.lane = ctx, l
+	c.From(ctx)
+	c.lane = l
 	return c
 }
 
 // LaneContext is the context of a lane's attempt.
 type LaneContext struct {
-	context.Context
+	Branch
 	lane Lane
 }
 
@@ -40,7 +41,7 @@ func (c *LaneContext) Value(key any) any {
 	if key == (laneKey{}) {
 		return c.lane
 	}
-	return c.Context.Value(key)
+	return c.Branch.Value(key)
 }
 
 // BeginAttemptIn is BeginAttempt for the request whose context ctx is: where that is a lane's, the attempt has the lane's own reason.

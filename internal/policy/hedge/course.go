@@ -20,8 +20,8 @@ type course struct {
 	request *http.Request
 	x       *exchange.Exchange
 	times   *latency // nil: a fixed duration
-	cancel  context.CancelCauseFunc
 	lane    exchange.LaneContext
+	first   http.Request // the first attempt's: here, so that all of it is made at once
 	body    held
 
 	mu     sync.Mutex
@@ -38,15 +38,14 @@ type course struct {
 
 // run makes the first attempt and returns the answer that was taken.
 func (c *course) run() (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(c.request.Context())
-	c.cancel = cancel
+	c.first = *c.request.WithContext(c.x.WithLaneIn(&c.lane, c.request.Context(), c))
 	returned := false
 	defer func() {
 		if !returned {
 			c.abandon() // the panic goes on to whoever called
 		}
 	}()
-	resp, err := c.next.RoundTrip(c.request.WithContext(c.x.WithLaneIn(&c.lane, ctx, c)))
+	resp, err := c.next.RoundTrip(&c.first)
 	resp, err = c.settle(resp, err)
 	returned = true
 	return resp, err
@@ -83,17 +82,17 @@ func (c *course) settle(resp *http.Response, err error) (*http.Response, error) 
 	c.free(losers)
 	if c.times != nil && !c.began.IsZero() && (fine || won != nil) {
 		// Where a hedge won, this is how long the first attempt would have taken at least: what hedging cuts off must not make the quantile sink.
-		now := time.Now()
-		c.times.add(now, now.Sub(c.began))
+		took := time.Since(c.began)
+		c.times.add(c.began.Add(took), took)
 	}
 	if won == nil {
-		return c.body.hold(resp, err, c.cancel)
+		return c.body.hold(resp, err, &c.lane)
 	}
-	c.cancel(nil)
+	c.lane.Cancel(nil)
 	if resp != nil {
 		go drop(resp)
 	}
-	return won.body.hold(won.resp, nil, won.cancel)
+	return won.body.hold(won.resp, nil, &won.lane)
 }
 
 // close sends no more hedges. c.mu is held.
@@ -116,7 +115,7 @@ func (c *course) free(losers []*hedge) {
 	}
 	c.x.EndOpen(time.Now(), endOf(c.request.Context()))
 	for _, h := range losers {
-		h.cancel(exchange.ErrSuperseded)
+		h.lane.Cancel(exchange.ErrSuperseded)
 	}
 }
 
@@ -141,9 +140,9 @@ func (c *course) abandon() {
 	won, losers := c.winner, c.end()
 	c.mu.Unlock()
 	c.free(losers)
-	c.cancel(nil)
+	c.lane.Cancel(nil)
 	if won != nil {
-		won.cancel(nil)
+		won.lane.Cancel(nil)
 		go drop(won.resp)
 	}
 }
@@ -181,10 +180,9 @@ func (c *course) launch() (h *hedge) {
 		c.x.Observe("hedge")
 		return c.refuse(resultObserved)
 	}
-	ctx, cancel := context.WithCancelCause(c.request.Context())
-	h = &hedge{course: c, cancel: cancel, budget: budget, reservation: reservation}
+	h = &hedge{course: c, budget: budget, reservation: reservation}
 	// A copy: a hedge that loses may outlive the exchange, whose fields are then anybody's to change.
-	h.request = c.request.Clone(c.x.WithLane(ctx, h))
+	h.request = c.request.Clone(c.x.WithLaneIn(&h.lane, c.request.Context(), h))
 	if c.landed == nil {
 		c.landed = make(chan struct{}, c.config.Extra)
 	}
@@ -204,7 +202,7 @@ func (c *course) refuse(result string) *hedge {
 type hedge struct {
 	course      *course
 	request     *http.Request
-	cancel      context.CancelCauseFunc
+	lane        exchange.LaneContext
 	budget      *state.Budget
 	reservation state.Reservation
 	begun       bool // course.mu guards it
@@ -261,11 +259,11 @@ func (h *hedge) land(resp *http.Response, err error) {
 	c.metrics.count(c.x.Label(), result)
 	if result == resultWon {
 		for _, other := range losers {
-			other.cancel(exchange.ErrSuperseded)
+			other.lane.Cancel(exchange.ErrSuperseded)
 		}
-		c.cancel(exchange.ErrSuperseded)
+		c.lane.Cancel(exchange.ErrSuperseded)
 	} else {
-		h.cancel(nil)
+		h.lane.Cancel(nil)
 		if resp != nil {
 			drop(resp)
 		}
@@ -299,15 +297,15 @@ func drop(resp *http.Response) {
 // held is a body that keeps its attempt's context until it is closed.
 type held struct {
 	io.ReadCloser
-	cancel context.CancelCauseFunc
+	lane *exchange.LaneContext
 }
 
-func (h *held) hold(resp *http.Response, err error, cancel context.CancelCauseFunc) (*http.Response, error) {
+func (h *held) hold(resp *http.Response, err error, lane *exchange.LaneContext) (*http.Response, error) {
 	if err != nil || resp == nil || resp.Body == nil || resp.Body == http.NoBody {
-		cancel(nil)
+		lane.Cancel(nil)
 		return resp, err
 	}
-	h.ReadCloser, h.cancel = resp.Body, cancel
+	h.ReadCloser, h.lane = resp.Body, lane
 	resp.Body = h
 	if w, ok := h.ReadCloser.(io.Writer); ok {
 		resp.Body = &heldDuplex{h, w}
@@ -318,7 +316,7 @@ func (h *held) hold(resp *http.Response, err error, cancel context.CancelCauseFu
 // Close closes the body and frees the attempt.
 func (h *held) Close() error {
 	err := h.ReadCloser.Close()
-	h.cancel(nil)
+	h.lane.Cancel(nil)
 	return err
 }
 
