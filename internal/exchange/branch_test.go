@@ -28,7 +28,7 @@ func TestBranch(t *testing.T) {
 	for name, step := range steps {
 		for _, waitsFirst := range []bool{true, false} {
 			synctest.Test(t, func(t *testing.T) {
-				look := func(made func(context.Context) (context.Context, context.CancelCauseFunc)) (err, cause, child error, done bool, value any) {
+				look := func(made func(context.Context) (context.Context, context.CancelCauseFunc)) (done bool, value any, err, cause, child error) {
 					parent, end := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
 					defer end(nil)
 					ctx, cancel := made(parent)
@@ -53,10 +53,10 @@ func TestBranch(t *testing.T) {
 						done = true
 					default:
 					}
-					return err, cause, context.Cause(below), done, below.Value(key{})
+					return done, below.Value(key{}), err, cause, context.Cause(below)
 				}
-				err, cause, child, done, value := look(context.WithCancelCause)
-				gotErr, gotCause, gotChild, gotDone, gotValue := look(func(parent context.Context) (context.Context, context.CancelCauseFunc) {
+				done, value, err, cause, child := look(context.WithCancelCause)
+				gotDone, gotValue, gotErr, gotCause, gotChild := look(func(parent context.Context) (context.Context, context.CancelCauseFunc) {
 					b := &Branch{}
 					b.From(parent)
 					return b, b.Cancel

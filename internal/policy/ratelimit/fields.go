@@ -28,6 +28,14 @@ func appendQuoted(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
+// appendName writes the name of an announced quota.
+func appendName(dst []byte, name string) []byte {
+	if name == "" {
+		return append(dst, `"upstream"`...)
+	}
+	return appendQuoted(dst, name)
+}
+
 // policyItem is the level's item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers). A window is a whole number of seconds, or is left out.
 func policyItem(name string, c Config, requests bool) string {
 	item := string(appendPolicy([]byte(name), int64(c.Requests), c.Per.D(), quota.Requests))
@@ -159,17 +167,13 @@ func appendLearnt(state, policies []byte, now time.Time, standing []quota.Learnt
 		if q.Unit != quota.Requests && q.Limit < 0 {
 			continue
 		}
-		name := q.Name
-		if name == "" {
-			name = "upstream"
-		}
-		state = append(appendQuoted(separated(state), name), ";r="...)
+		state = append(appendName(separated(state), q.Name), ";r="...)
 		state = strconv.AppendInt(state, q.Remaining, 10)
 		if !q.Reset.IsZero() {
 			state = strconv.AppendInt(append(state, ";t="...), int64(untilReset(q, now)), 10)
 		}
 		if q.Limit >= 0 {
-			policies = appendPolicy(appendQuoted(separated(policies), name), q.Limit, q.Window, q.Unit)
+			policies = appendPolicy(appendName(separated(policies), q.Name), q.Limit, q.Window, q.Unit)
 		}
 	}
 	return state, policies

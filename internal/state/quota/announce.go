@@ -90,7 +90,7 @@ type reader struct {
 	clock  clock
 }
 
-func (r reader) read(a *Announcement, out []Quota) []Quota {
+func (r *reader) read(a *Announcement, out []Quota) []Quota {
 	switch a.Dialect {
 	case Anthropic:
 		for i := range anthropicFields {
@@ -141,7 +141,7 @@ var anthropicFields = []struct{ unit, limit, remaining, reset string }{
 }
 
 // generic reads X-RateLimit-*. Some say when the next call is allowed instead of when everything is restored.
-func (r reader) generic(out []Quota, name string) []Quota {
+func (r *reader) generic(out []Quota, name string) []Quota {
 	f := r.fields
 	reset := f.reset
 	if len(reset) == 0 {
@@ -151,12 +151,12 @@ func (r reader) generic(out []Quota, name string) []Quota {
 }
 
 // triple reads three scalar fields by their names.
-func (r reader) triple(out []Quota, q Quota, limit, remaining, reset string) []Quota {
+func (r *reader) triple(out []Quota, q Quota, limit, remaining, reset string) []Quota {
 	return r.scalars(out, q, r.h[limit], r.h[remaining], r.h[reset])
 }
 
 // scalars reads three scalar fields. Of several lines the most restrictive counts.
-func (r reader) scalars(out []Quota, q Quota, limit, remaining, reset []string) []Quota {
+func (r *reader) scalars(out []Quota, q Quota, limit, remaining, reset []string) []Quota {
 	q.Limit, q.Remaining = least(limit), least(remaining)
 	for _, v := range reset {
 		if d, ok := r.clock.wait(v); ok {
@@ -194,7 +194,7 @@ func used(out []Quota, name, value string) []Quota {
 	return out
 }
 
-func (r reader) hubspot(out []Quota) []Quota {
+func (r *reader) hubspot(out []Quota) []Quota {
 	field := func(name string) int64 { return least(r.h["X-Hubspot-Ratelimit-"+name]) }
 	out = add(out, Quota{Name: "interval", Unit: Requests, Limit: field("Max"), Remaining: field("Remaining"),
 		Window: span(float64(max(0, field("Interval-Milliseconds"))), time.Millisecond)})
@@ -203,7 +203,7 @@ func (r reader) hubspot(out []Quota) []Quota {
 }
 
 // discord prefers the relative reset: it needs no clock.
-func (r reader) discord(out []Quota, bucket string) []Quota {
+func (r *reader) discord(out []Quota, bucket string) []Quota {
 	q := Quota{Name: bucket, Unit: Requests}
 	if d, ok := delta(first(r.h, "X-Ratelimit-Reset-After"), time.Second); ok {
 		q.Limit, q.Remaining, q.Reset, q.Resets = least(r.fields.limit), least(r.fields.remaining), d, true
@@ -213,7 +213,7 @@ func (r reader) discord(out []Quota, bucket string) []Quota {
 }
 
 // ietfOld reads drafts 00 to 06, and Docker Hub's form: a value may carry windows, as in "100, 100;w=10".
-func (r reader) ietfOld(out []Quota) []Quota {
+func (r *reader) ietfOld(out []Quota) []Quota {
 	limit, window := windowed(r.h["Ratelimit-Limit"])
 	remaining, other := windowed(r.h["Ratelimit-Remaining"])
 	q := Quota{Unit: Requests, Limit: limit, Remaining: remaining, Window: cmp.Or(window, other, r.windowFor(limit))}
@@ -246,7 +246,7 @@ func windowed(values []string) (n int64, window time.Duration) {
 func windowOf(seconds float64) time.Duration { return span(seconds, time.Second) }
 
 // windowFor is the window of that limit in a RateLimit-Policy of drafts 04 to 07, which begins its items with numbers: 10;w=1, 50;w=60.
-func (r reader) windowFor(limit int64) time.Duration {
+func (r *reader) windowFor(limit int64) time.Duration {
 	policies := members(strings.Join(r.h["Ratelimit-Policy"], ","))
 	i := slices.IndexFunc(policies, func(p member) bool { return limit >= 0 && count(p.name) == limit })
 	if i < 0 {

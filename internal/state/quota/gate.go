@@ -32,6 +32,7 @@ type Gate struct {
 
 	mu      sync.Mutex
 	groups  map[string]*group // by what the upstream names; "": all requests
+	all     *group            // of ""; nil: there is none
 	paths   map[uint64]string // the group that a path was seen in
 	seed    uint64            // of the paths' hashes
 	dialect string
@@ -165,6 +166,9 @@ func (g *Gate) open() bool {
 
 // group finds or makes a group. Where there are too many, that one is forgotten which is closed the shortest, and has nobody waiting.
 func (g *Gate) group(name string, now time.Time) *group {
+	if name == "" && g.all != nil {
+		return g.all
+	}
 	if in := g.groups[name]; in != nil {
 		return in
 	}
@@ -173,9 +177,15 @@ func (g *Gate) group(name string, now time.Time) *group {
 			return cmp.Or(cmp.Compare(rank(a, g.groups[a]), rank(b, g.groups[b])), cmp.Compare(g.groups[a].until(now), g.groups[b].until(now)))
 		})
 		delete(g.groups, stalest)
+		if stalest == "" {
+			g.all = nil
+		}
 	}
 	in := &group{}
 	g.groups[name] = in
+	if name == "" {
+		g.all = in
+	}
 	return in
 }
 
@@ -318,7 +328,7 @@ func (g *Gate) of(r *http.Request) *group {
 	if g.dialect == Discord {
 		return nil // buckets are many, and nothing tells which one this is
 	}
-	if len(g.groups) == 1 && g.groups[""] != nil {
+	if len(g.groups) == 1 && g.all != nil {
 		return nil
 	}
 	var only *group
@@ -341,8 +351,8 @@ func (g *Gate) closedFor(r *http.Request, now time.Time) time.Duration {
 // left is how long the requests of a group, which may be nil, are held: by it or by what is said of all.
 func (g *Gate) left(in *group, now time.Time) time.Duration {
 	var d time.Duration
-	if all := g.groups[""]; all != nil {
-		d = all.until(now)
+	if g.all != nil {
+		d = g.all.until(now)
 	}
 	if in != nil {
 		d = max(d, in.until(now))

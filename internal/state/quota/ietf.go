@@ -73,7 +73,7 @@ func unquote(s string) string {
 }
 
 // ietf reads RateLimit and RateLimit-Policy: the dictionary of draft 07, the token items of the editors' copy between, and the lists of draft 08 on.
-func (r reader) ietf(a *Announcement, out []Quota) []Quota {
+func (r *reader) ietf(a *Announcement, out []Quota) []Quota {
 	state := members(strings.Join(r.h["Ratelimit"], ","))
 	if q, ok := r.dictionary(state); ok {
 		q.Window = r.windowFor(q.Limit)
@@ -106,7 +106,7 @@ func Lists(h http.Header) bool {
 }
 
 // dictionary reads limit=100, remaining=50, reset=30.
-func (r reader) dictionary(items []member) (q Quota, ok bool) {
+func (r *reader) dictionary(items []member) (q Quota, ok bool) {
 	q = Quota{Unit: Requests, Limit: -1, Remaining: -1}
 	for _, m := range items {
 		key, value, _ := strings.Cut(m.name, "=")

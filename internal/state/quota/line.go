@@ -81,7 +81,7 @@ func (g *Gate) enter(r *http.Request, now, until time.Time, queue int) (*waiter,
 	in := g.of(r)
 	left := g.left(in, now)
 	if in == nil {
-		if in = g.groups[""]; in == nil {
+		if in = g.all; in == nil {
 			return nil, nil // nothing was said of all requests
 		}
 	}

@@ -86,7 +86,7 @@ func newClock(h http.Header, now time.Time, kind string) clock {
 }
 
 // now is the time by the upstream's clock. Spans need none, so nobody reads a date for them.
-func (c clock) now() time.Time { return upstreamTime(c.h, c.local) }
+func (c *clock) now() time.Time { return upstreamTime(c.h, c.local) }
 
 // maxSkew is how far an upstream's clock may be from ours and still be taken for a clock.
 const maxSkew = 24 * time.Hour
@@ -128,7 +128,7 @@ const (
 )
 
 // wait is the time until the reset, from 0 to longest; ok is false for what cannot be understood.
-func (c clock) wait(s string) (d time.Duration, ok bool) {
+func (c *clock) wait(s string) (d time.Duration, ok bool) {
 	s = trim(s)
 	switch c.kind {
 	case Seconds:
@@ -164,7 +164,7 @@ func delta(s string, unit time.Duration) (time.Duration, bool) {
 	return span(n, unit), ok
 }
 
-func (c clock) epoch(s string, unit time.Duration) (time.Duration, bool) {
+func (c *clock) epoch(s string, unit time.Duration) (time.Duration, bool) {
 	n, ok := decimal(s)
 	if !ok {
 		return 0, false
@@ -173,13 +173,13 @@ func (c clock) epoch(s string, unit time.Duration) (time.Duration, bool) {
 	return c.left(n/per - float64(c.now().UnixNano())/1e9), true
 }
 
-func (c clock) left(seconds float64) time.Duration {
+func (c *clock) left(seconds float64) time.Duration {
 	// Seconds since 1970 as a float are exact to a microsecond only.
 	return span(max(0, math.Round(seconds*1e5)/1e5), time.Second)
 }
 
 // date reads RFC 3339, also without seconds, and the three forms of an HTTP date.
-func (c clock) date(s string) (time.Duration, bool) {
+func (c *clock) date(s string) (time.Duration, bool) {
 	if len(s) > 64 {
 		return 0, false
 	}
@@ -196,7 +196,7 @@ func (c clock) date(s string) (time.Duration, bool) {
 }
 
 // until is the time to a date: 0 for one in the past.
-func (c clock) until(at time.Time) time.Duration { return min(max(0, at.Sub(c.now())), longest) }
+func (c *clock) until(at time.Time) time.Duration { return min(max(0, at.Sub(c.now())), longest) }
 
 // units reads 6m0s, 12ms, 1d2h.
 func units(s string) (time.Duration, bool) {

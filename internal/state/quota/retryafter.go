@@ -69,5 +69,6 @@ func dated(s string, h http.Header, now time.Time) (time.Duration, bool) {
 			now = date
 		}
 	}
-	return clock{local: now}.until(at), true
+	c := clock{local: now}
+	return c.until(at), true
 }

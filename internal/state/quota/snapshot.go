@@ -182,7 +182,7 @@ func (g *Gate) Standing(out []Learnt, r *http.Request, now time.Time) []Learnt {
 }
 
 func (g *Gate) standing(out []Learnt, r *http.Request, now time.Time) []Learnt {
-	all, in := g.groups[""], g.of(r)
+	all, in := g.all, g.of(r)
 	out = all.standing(out, now)
 	if in != all {
 		out = in.standing(out, now)
