@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -11,9 +10,10 @@ import (
 // made when somebody waits: until then the branch costs nothing, and its parent does not know of it. Like any other it must be cancelled in the end.
 type Branch struct {
 	parent context.Context
-	mu     sync.Mutex
 	made   atomic.Pointer[cancellable] // nil: nobody waits yet, and it was not cancelled
-	room   cancellable                 // for made
+	armed  atomic.Bool                 // it hears of its parent's end
+	heirs  Heirs                       // their lock is the branch's
+	up     Heir                        // of the parent, where there are heirs
 }
 
 type cancellable struct {
@@ -31,18 +31,19 @@ var left = func() *cancellable {
 // From makes b a branch of ctx. It comes before everything else.
 func (b *Branch) From(ctx context.Context) { b.parent = ctx }
 
-// make makes what can be waited for. b.mu is held.
+// make makes what can be waited for. The lock is held.
 func (b *Branch) make() *cancellable {
-	b.room.Context, b.room.cancel = context.WithCancelCause(b.parent)
-	b.made.Store(&b.room)
-	return &b.room
+	ctx, cancel := context.WithCancelCause(b.parent)
+	c := &cancellable{ctx, cancel}
+	b.made.Store(c)
+	return c
 }
 
 // Cancel ends the branch; without a cause it is context.Canceled. What has ended before, or whose parent has, stays as it is.
 func (b *Branch) Cancel(cause error) {
 	c := b.made.Load()
 	if c == nil {
-		b.mu.Lock()
+		b.heirs.mu.Lock()
 		if c = b.made.Load(); c == nil {
 			if cause == nil && b.parent.Err() == nil {
 				c = left
@@ -51,20 +52,45 @@ func (b *Branch) Cancel(cause error) {
 				c = b.make()
 			}
 		}
-		b.mu.Unlock()
+		b.heirs.mu.Unlock()
 	}
 	c.cancel(cause)
+	if b.armed.Load() {
+		b.up.Leave()
+		b.heirs.End()
+	}
 }
+
+// Heirs are those who hear of the branch's end.
+func (b *Branch) Heirs() *Heirs {
+	if !b.armed.Load() {
+		b.heirs.mu.Lock()
+		if !b.armed.Load() {
+			b.up.Follow(b.parent, b)
+			b.armed.Store(true)
+		}
+		ended := b.made.Load() != nil && b.Err() != nil
+		b.heirs.mu.Unlock()
+		if ended {
+			b.up.Leave()
+			b.heirs.End()
+		}
+	}
+	return &b.heirs
+}
+
+// ParentEnded is for the parent.
+func (b *Branch) ParentEnded() { b.heirs.End() }
 
 // Done implements context.Context.
 func (b *Branch) Done() <-chan struct{} {
 	c := b.made.Load()
 	if c == nil {
-		b.mu.Lock()
+		b.heirs.mu.Lock()
 		if c = b.made.Load(); c == nil {
 			c = b.make()
 		}
-		b.mu.Unlock()
+		b.heirs.mu.Unlock()
 	}
 	return c.Done()
 }

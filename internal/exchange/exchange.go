@@ -231,13 +231,27 @@ func (x *Exchange) Observe(what string) {
 
 type writtenKey struct{}
 
-// WithWritten returns a context under which whoever sends the request calls f when all of it was written, once for each connection that it is
-// written to.
-func WithWritten(ctx context.Context, f func()) context.Context {
-	return context.WithValue(ctx, writtenKey{}, f)
+// WrittenContext is a context under which whoever sends the request says so when all of it was written, once for each connection that it is written to.
+type WrittenContext struct {
+	Branch
+	written func()
 }
 
-// Written is the function that ctx was given by WithWritten; nil: nobody wants to know.
+// Within makes c a branch of ctx that calls f.
+func (c *WrittenContext) Within(ctx context.Context, f func()) {
+	c.From(ctx)
+	c.written = f
+}
+
+// Value implements context.Context.
+func (c *WrittenContext) Value(key any) any {
+	if key == (writtenKey{}) {
+		return c.written
+	}
+	return c.Branch.Value(key)
+}
+
+// Written is the function that the WrittenContext was given; nil: nobody wants to know.
 func Written(ctx context.Context) func() {
 	f, _ := ctx.Value(writtenKey{}).(func())
 	return f

@@ -11,18 +11,43 @@ import (
 	"httpowerd/internal/state"
 )
 
-type fixed struct{ strings.Reader }
+// fixed is a body. Until its end somebody may wait for that of its request's context.
+type fixed struct {
+	strings.Reader
+	heir *exchange.Heir
+}
 
-func (*fixed) Close() error { return nil }
+func (f *fixed) Close() error {
+	if f.heir != nil {
+		f.heir.Leave()
+	}
+	return nil
+}
 
-func chain(b *testing.B, waits bool, methods ...string) (http.RoundTripper, *fixed) {
+// ParentEnded is nothing to a body that is there.
+func (f *fixed) ParentEnded() {}
+
+// How somebody below waits for a request's end.
+type waiting int
+
+const (
+	nobody   waiting = iota
+	channel          // by a channel, as for a limit
+	followed         // as whoever sends it does
+)
+
+func chain(b *testing.B, waits waiting, methods ...string) (http.RoundTripper, *fixed) {
 	var keeper state.Keeper
 	c := Default()
 	c.Methods = methods
 	body := &fixed{}
 	next := exchange.RoundTripperFunc(func(r *http.Request) (*http.Response, error) {
-		if waits {
+		switch waits {
+		case channel:
 			r.Context().Done()
+		case followed:
+			body.heir = new(exchange.Heir)
+			body.heir.Follow(r.Context(), body)
 		}
 		body.Reset("body")
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: body, ContentLength: 4}, nil
@@ -53,7 +78,7 @@ func run(b *testing.B, chain http.RoundTripper, r *http.Request) {
 func BenchmarkNothing(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	chain, _ := chain(b, false, "HEAD")
+	chain, _ := chain(b, nobody, "HEAD")
 	r := usual(ctx, "GET", "")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -61,15 +86,20 @@ func BenchmarkNothing(b *testing.B) {
 	}
 }
 
-// A request that nobody follows; the second is one for whose end somebody below waits, as whoever sends it does.
-func BenchmarkLeader(b *testing.B)       { leader(b, false) }
-func BenchmarkLeaderWaited(b *testing.B) { leader(b, true) }
+// A request that nobody follows; for the end of the second and the third somebody below waits.
+func BenchmarkLeader(b *testing.B)       { leader(b, nobody) }
+func BenchmarkLeaderWaited(b *testing.B) { leader(b, channel) }
+func BenchmarkLeaderSent(b *testing.B)   { leader(b, followed) }
 
-func leader(b *testing.B, waits bool) {
+func leader(b *testing.B, waits waiting) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	chain, _ := chain(b, waits, "GET")
 	r := usual(ctx, "GET", "")
+	above := new(exchange.Branch) // timeout's, in most chains
+	above.From(r.Context())
+	defer above.Cancel(nil)
+	r = r.WithContext(above)
 	b.ReportAllocs()
 	for b.Loop() {
 		run(b, chain, r)
@@ -90,7 +120,7 @@ func BenchmarkKey(b *testing.B) {
 func BenchmarkReplay(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	chain, _ := chain(b, false, "POST")
+	chain, _ := chain(b, nobody, "POST")
 	r := usual(ctx, "POST", "body")
 	r.Header["Idempotency-Key"] = []string{"0b5f7c1e-5c0e-4f8e-9d50-0b1d0d5c7a11"}
 	b.ReportAllocs()

@@ -72,8 +72,9 @@ func (f *flight) exit() {
 type turn struct {
 	leash
 	flight *flight
-	gone   bool    // its client does not want the answer any more; shard.mu guards it
-	shared *shared // its answer, while that comes for several; shard.mu guards it
+	sent   http.Request // here, so that all of it is made at once
+	gone   bool         // its client does not want the answer any more; shard.mu guards it
+	shared *shared      // its answer, while that comes for several; shard.mu guards it
 	body   soloBody
 }
 
@@ -83,7 +84,8 @@ var errNobody = fmt.Errorf("nobody waits for the answer any more: %w", context.C
 func (s *stage) lead(f *flight, t *turn, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
 	t.flight = f
 	x.Update(func(story *exchange.Story) { story.Dedup = roleLeader })
-	sent := t.hold(r, context.WithoutCancel(r.Context()), t.clientLeft)
+	t.hold(r.Context(), t)
+	t.sent = *r.WithContext(&t.leash)
 	returned := false
 	defer func() {
 		if !returned {
@@ -91,7 +93,7 @@ func (s *stage) lead(f *flight, t *turn, r *http.Request, x *exchange.Exchange) 
 		}
 		s.room.metrics.count(x.Label(), roleLeader)
 	}()
-	resp, err := s.next.RoundTrip(sent)
+	resp, err := s.next.RoundTrip(&t.sent)
 	returned = true
 	if err != nil || resp == nil || resp.Body == nil {
 		t.fail(err)
@@ -116,6 +118,8 @@ func (t *turn) clientLeft() bool {
 	f.unlist() // before it is cancelled: whoever comes now begins anew
 	return false
 }
+
+func (t *turn) value(key any) any { return t.parent.Value(key) }
 
 // fail ends a turn without an answer. What any other leader would meet again is for everybody; else the next one tries, and the others wait for it.
 func (t *turn) fail(err error) {
@@ -201,20 +205,24 @@ func (b *soloBody) able() io.ReadCloser {
 	if w, ok := b.ReadCloser.(io.Writer); ok {
 		return &duplex{b, w}
 	}
-	if w, ok := b.ReadCloser.(io.WriterTo); ok {
-		return &writerTo{b, w}
+	if _, ok := b.ReadCloser.(io.WriterTo); ok {
+		return (*soloWriterTo)(b)
 	}
 	return b
 }
 
+// soloWriterTo is a soloBody that writes itself.
+type soloWriterTo soloBody
+
+func (b *soloWriterTo) WriteTo(w io.Writer) (int64, error) {
+	return b.ReadCloser.(io.WriterTo).WriteTo(w)
+}
+
+func (b *soloWriterTo) Close() error { return (*soloBody)(b).Close() }
+
 type duplex struct {
 	io.ReadCloser
 	io.Writer
-}
-
-type writerTo struct {
-	io.ReadCloser
-	io.WriterTo
 }
 
 // follow waits for the answer of the flight.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -701,6 +702,20 @@ func TestLeaderDeadline(t *testing.T) {
 	})
 }
 
+// ear hears of an end.
+type ear struct{ atomic.Bool }
+
+func (e *ear) ParentEnded() { e.Store(true) }
+
+// holder has a leash.
+type holder struct {
+	context.Context
+	left func() bool
+}
+
+func (h holder) clientLeft() bool  { return h.left() }
+func (h holder) value(key any) any { return h.Value(key) }
+
 // Nobody need wait for a leash's end; whoever looks at it learns what has become of it all the same.
 func TestLeashUnwaited(t *testing.T) {
 	type step func(l *leash, leave context.CancelCauseFunc)
@@ -737,6 +752,15 @@ func TestLeashUnwaited(t *testing.T) {
 				synctest.Wait()
 				return context.Cause(child)
 			},
+			"an heir's": func(ctx context.Context) error {
+				var ear ear
+				new(exchange.Heir).Follow(ctx, &ear)
+				synctest.Wait()
+				if !ear.Load() {
+					return nil
+				}
+				return context.Cause(ctx)
+			},
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				type key struct{}
@@ -744,7 +768,8 @@ func TestLeashUnwaited(t *testing.T) {
 				r, _ := ask(parent, "GET", "")
 				var l leash
 				asked := 0
-				ctx := l.hold(r, context.WithoutCancel(r.Context()), func() bool { asked++; return c.goes }).Context()
+				l.hold(r.Context(), holder{r.Context(), func() bool { asked++; return c.goes }})
+				ctx := context.Context(&l)
 				for _, s := range c.steps {
 					s(&l, leave)
 				}

@@ -98,8 +98,9 @@ func (g *group) join(k *want) (f *flight, w *waiter, why string) {
 	if g.flights.Load() >= maxFlights {
 		return nil, nil, whyCrowd
 	}
-	f = &flight{group: g, shard: s, want: *k}
-	f.list()
+	f = &flight{group: g, shard: s, want: *k, listed: true}
+	s.flights[k.hash] = f
+	g.flights.Add(1)
 	f.leader = &f.first
 	return f, nil, ""
 }

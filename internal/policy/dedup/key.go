@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
 	"net/http"
@@ -120,7 +121,7 @@ func (s *stage) wantOf(r *http.Request, x *exchange.Exchange) (w want, why strin
 		if volatile(name) {
 			continue
 		}
-		h := maphash.String(seed, name)
+		h := short(name)
 		for _, v := range values {
 			h = mix(h, maphash.String(seed, v))
 		}
@@ -128,11 +129,16 @@ func (s *stage) wantOf(r *http.Request, x *exchange.Exchange) (w want, why strin
 		w.fields++
 	}
 	u := r.URL
-	w.hash = mix(w.hash, uint64(w.target.Port))
+	w.hash = mix(mix(w.hash, short(w.method)), short(w.policy)+short(u.Scheme)) + uint64(w.target.Port)
 	if u.ForceQuery {
 		w.hash++
 	}
-	for _, part := range [...]string{w.policy, w.tenant, w.method, w.target.Host, w.host, u.Scheme, u.Host, u.Opaque, u.Path, u.RawPath, u.RawQuery} {
+	if w.host == u.Host {
+		w.hash++ // of both, one is enough
+	} else {
+		w.hash = mix(w.hash, maphash.String(seed, w.host))
+	}
+	for _, part := range [...]string{w.tenant, w.target.Host, u.Host, u.Opaque, u.Path, u.RawPath, u.RawQuery} {
 		if part != "" {
 			w.hash = mix(w.hash, maphash.String(seed, part))
 		} else {
@@ -140,6 +146,19 @@ func (s *stage) wantOf(r *http.Request, x *exchange.Exchange) (w want, why strin
 		}
 	}
 	return w, ""
+}
+
+// short is a hash of a name: of its length, and of its first and its last bytes. Names are few, and what follows them is hashed in full.
+func short(name string) uint64 {
+	n := len(name)
+	h := uint64(n)
+	if n >= 8 {
+		return mix(mix(h, binary.LittleEndian.Uint64([]byte(name[:8]))), binary.LittleEndian.Uint64([]byte(name[n-8:])))
+	}
+	for i := range n {
+		h = h<<8 | uint64(name[i])
+	}
+	return mix(h, 0)
 }
 
 // mix takes a hash into another; the order counts.

@@ -3,7 +3,6 @@ package dedup
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,32 +14,57 @@ import (
 // be cancelled is made only when somebody waits for that.
 type leash struct {
 	parent   context.Context
-	values   context.Context // the request's, and no end
-	left     func() bool     // called when the client leaves: whether the work goes on
+	owner    owner
 	deadline time.Time
 	bounded  bool
+	follows  bool // the parent; mu guards it
 	headed   atomic.Bool
 	over     atomic.Bool
 	decide   sync.Once // whether the work goes on
 	tied     atomic.Pointer[tie]
-	room     tie // for tied
+	heirs    exchange.Heirs
 
 	mu    sync.Mutex
+	up    exchange.Heir // of the parent
 	timer *time.Timer
+}
+
+// owner has a leash.
+type owner interface {
+	clientLeft() bool // is called when the client leaves, and tells whether the work goes on
+	value(any) any    // of the work's context
 }
 
 // tie is what can be waited for.
 type tie struct {
 	context.Context
 	cancel context.CancelCauseFunc
-	stop   func() bool
 }
 
-// hold makes the leash, and the request that goes with it. values are that request's, and have no end.
-func (l *leash) hold(r *http.Request, values context.Context, left func() bool) *http.Request {
-	l.parent, l.values, l.left = r.Context(), values, left
-	l.deadline, l.bounded = l.parent.Deadline()
-	return r.WithContext(l)
+// hold makes the leash of work whose client's context is parent.
+func (l *leash) hold(parent context.Context, o owner) {
+	l.parent, l.owner = parent, o
+	l.deadline, l.bounded = parent.Deadline()
+}
+
+// Heirs are those who hear of the work's end.
+func (l *leash) Heirs() *exchange.Heirs {
+	l.mu.Lock()
+	l.follow()
+	over := l.over.Load()
+	l.mu.Unlock()
+	if over {
+		l.heirs.End()
+	}
+	return &l.heirs
+}
+
+// follow hears of the parent's end from now on. l.mu is held.
+func (l *leash) follow() {
+	if !l.follows && !l.over.Load() {
+		l.follows = true
+		l.up.Follow(l.parent, l)
+	}
 }
 
 // tie makes the leash one that can be waited for.
@@ -53,14 +77,12 @@ func (l *leash) tie() *tie {
 	if t := l.tied.Load(); t != nil {
 		return t
 	}
-	t := &l.room
-	t.Context, t.cancel = context.WithCancelCause(l.values)
+	t := &tie{}
+	t.Context, t.cancel = context.WithCancelCause((*endless)(l))
 	if l.over.Load() {
 		t.cancel(nil)
-		t.stop = func() bool { return false }
-	} else {
-		t.stop = context.AfterFunc(l.parent, l.parentEnded)
 	}
+	l.follow()
 	l.tied.Store(t)
 	return t
 }
@@ -80,7 +102,7 @@ func (l *leash) now() context.Context {
 		return t
 	}
 	if l.parent.Err() == nil && !l.over.Load() {
-		return l.values
+		return (*endless)(l)
 	}
 	t := l.tie()
 	if !l.over.Load() {
@@ -89,16 +111,37 @@ func (l *leash) now() context.Context {
 	return t
 }
 
+// endless is a leash's context as if it had no end.
+type endless leash
+
+// Done implements context.Context.
+func (*endless) Done() <-chan struct{} { return nil }
+
+// Err implements context.Context.
+func (*endless) Err() error { return nil }
+
+// Deadline implements context.Context.
+func (*endless) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Value implements context.Context.
+func (e *endless) Value(key any) any { return e.owner.value(key) }
+
 // Deadline is what stages below plan their waits by. It is lifted with the head, as timeout.total is.
 func (l *leash) Deadline() (time.Time, bool) {
 	return l.deadline, l.bounded && !l.headed.Load()
 }
 
 // cancel ends the work.
-func (l *leash) cancel(cause error) { l.tie().cancel(cause) }
+func (l *leash) cancel(cause error) {
+	l.tie().cancel(cause)
+	l.heirs.End()
+}
 
 // longest is how long work goes on without its client where no deadline says so.
 const longest = 10 * time.Minute
+
+// ParentEnded is for the parent, which does not wait.
+func (l *leash) ParentEnded() { go l.parentEnded() }
 
 // parentEnded runs when the client's context has ended, and waits where it runs already.
 func (l *leash) parentEnded() { l.decide.Do(l.gone) }
@@ -106,7 +149,7 @@ func (l *leash) parentEnded() { l.decide.Do(l.gone) }
 // gone decides what becomes of the work: because the client left, or because its time is over.
 func (l *leash) gone() {
 	cause := context.Cause(l.parent)
-	if timeIsOver(cause) || !l.left() {
+	if timeIsOver(cause) || !l.owner.clientLeft() {
 		l.cancel(cause)
 		return
 	}
@@ -139,10 +182,13 @@ func (l *leash) loose() {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
-	t := l.tied.Load()
+	t, follows := l.tied.Load(), l.follows
 	l.mu.Unlock()
 	if t != nil {
-		t.stop()
 		t.cancel(nil)
+	}
+	if follows {
+		l.up.Leave()
+		l.heirs.End()
 	}
 }

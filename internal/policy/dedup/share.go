@@ -45,7 +45,7 @@ func (t *turn) share(resp *http.Response, linger bool) *http.Response {
 	s.more.L = &s.mu
 	lead.Trailer, lead.Body = resp.Trailer.Clone(), (*sharedBody)(s)
 	t.shared = s
-	t.tie() // or the leader would not hear of its client
+	t.Heirs() // or the leader would not hear of its client
 	go s.pump()
 	return &lead
 }

@@ -196,10 +196,11 @@ func (s *stage) replay(r *http.Request, x *exchange.Exchange, record []byte) (*h
 // write is a keyed write that is sent. It goes on when its client leaves: that one will come back, with the same key, for the answer.
 type write struct {
 	leash
-	stage *stage
-	claim Claim
-	again bool   // one with its key was sent before, and what came of it is not known
-	body  buffer // the request's
+	values context.Context
+	stage  *stage
+	claim  Claim
+	again  bool   // one with its key was sent before, and what came of it is not known
+	body   buffer // the request's
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -211,7 +212,8 @@ func (w *write) run(r *http.Request, x *exchange.Exchange) (*http.Response, erro
 	s := w.stage
 	x.Update(func(story *exchange.Story) { story.Dedup = roleLeader })
 	own := x.Detach() // nobody writes to the client's once that has ended
-	sent := w.hold(r, exchange.NewContext(context.WithoutCancel(r.Context()), own), func() bool { return true })
+	w.values = exchange.NewContext(r.Context(), own)
+	w.hold(r.Context(), w)
 	w.mu.Lock()
 	w.timer = time.AfterFunc(lease/3, w.renew)
 	w.mu.Unlock()
@@ -223,7 +225,7 @@ func (w *write) run(r *http.Request, x *exchange.Exchange) (*http.Response, erro
 		}
 		s.room.metrics.count(x.Label(), roleLeader)
 	}()
-	resp, err := s.next.RoundTrip(sent)
+	resp, err := s.next.RoundTrip(r.WithContext(&w.leash))
 	returned = true
 	x.Join(own)
 	if err != nil || resp == nil || resp.Body == nil {
@@ -238,6 +240,11 @@ func (w *write) run(r *http.Request, x *exchange.Exchange) (*http.Response, erro
 	w.headed.Store(true)
 	return w.answered(resp), nil
 }
+
+// clientLeft lets the write go on.
+func (w *write) clientLeft() bool { return true }
+
+func (w *write) value(key any) any { return w.values.Value(key) }
 
 // renew keeps the claim while the write runs.
 func (w *write) renew() {

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"net/http"
 	"reflect"
 	"strconv"
 	"strings"
@@ -209,6 +210,56 @@ func TestToldQuotaIsRemembered(t *testing.T) {
 		time.Sleep(61 * second)
 		if got := r.pass(chain, api).Header.Get("RateLimit"); got != `"defaults";r=99;t=1` {
 			t.Error(got)
+		}
+	})
+}
+
+// TestWhatIsToldAnew: an account is told in the words of its last answer only where nothing has changed.
+func TestWhatIsToldAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		one := level("defaults", 100, time.Minute, nil)
+		g := r.keeper.Begin()
+		chain, both := r.link(g, policy, one), r.link(g, policy, one, level("hosts", 50, time.Minute, nil))
+		g.Commit()
+		for i, c := range []struct {
+			chain                           http.RoundTripper
+			pause                           time.Duration
+			limit, remaining, state, policy string
+		}{
+			{chain, 0, "", "", `"defaults";r=99;t=1`, `"defaults";q=100;w=60`},
+			{both, time.Second, "", "", `"defaults";r=99;t=1, "hosts";r=49;t=2`, `"defaults";q=100;w=60, "hosts";q=50;w=60`},
+			{chain, time.Second, "", "", `"defaults";r=99;t=1`, `"defaults";q=100;w=60`},
+			{chain, time.Second, "60", "9", `"defaults";r=9;t=1, "upstream";r=9`, `"defaults";q=100;w=60, "upstream";q=60`},
+			{chain, time.Second, "60", "9", `"defaults";r=9;t=1, "upstream";r=9`, `"defaults";q=100;w=60, "upstream";q=60`},
+			{chain, time.Second, "60", "8", `"defaults";r=8;t=1, "upstream";r=8`, `"defaults";q=100;w=60, "upstream";q=60`},
+			{chain, time.Second, "70", "8", `"defaults";r=8;t=1, "upstream";r=8`, `"defaults";q=100;w=60, "upstream";q=70`},
+			{both, 2 * time.Second, "70", "8", `"defaults";r=8;t=1, "hosts";r=8;t=2, "upstream";r=8`, `"defaults";q=100;w=60, "hosts";q=50;w=60, "upstream";q=70`},
+		} {
+			time.Sleep(c.pause)
+			r.begin = time.Now()
+			if r.replies(200); c.limit != "" {
+				r.replies(200, "X-RateLimit-Limit: "+c.limit, "X-RateLimit-Remaining: "+c.remaining)
+			}
+			h := r.pass(c.chain, api).Header
+			if h.Get("RateLimit") != c.state || h.Get("RateLimit-Policy") != c.policy {
+				t.Errorf("answer %d: %s and %s; want %s and %s", i, h.Get("RateLimit"), h.Get("RateLimit-Policy"), c.state, c.policy)
+			}
+			h.Add("RateLimit", "more")
+			h.Add("RateLimit-Policy", "more") // by somebody above
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // other numbers, of which as much is left
+		r := newRig(t)
+		for _, c := range []struct {
+			requests int
+			policy   string
+		}{{100, `"defaults";q=100;w=60`}, {200, `"defaults";q=200;w=60`}} {
+			chain := r.load(level("defaults", c.requests, time.Minute, func(l *Config) { l.Burst = 100 }))
+			time.Sleep(time.Second)
+			if h := r.pass(chain, api).Header; h.Get("RateLimit") != `"defaults";r=99;t=1` || h.Get("RateLimit-Policy") != c.policy {
+				t.Errorf("%s and %s; want %s", h.Get("RateLimit"), h.Get("RateLimit-Policy"), c.policy)
+			}
 		}
 	})
 }

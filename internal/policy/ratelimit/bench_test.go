@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ func BenchmarkStage(b *testing.B) {
 		{"keyed", []Level{keyed}, usual},
 		{"two", []Level{plenty, level("hosts", maxRequests, time.Second, nil)}, usual},
 		{"announced", []Level{learning}, append(usual, "X-RateLimit-Limit: 60", "X-RateLimit-Remaining: 42", "X-RateLimit-Reset: 60")},
+		{"announced-anew", []Level{learning}, append(usual, "X-RateLimit-Limit: 1000000000", "X-RateLimit-Remaining: 1000000000", "X-RateLimit-Reset: 60")},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			var keeper state.Keeper
@@ -33,9 +35,14 @@ func BenchmarkStage(b *testing.B) {
 			scope := state.Scope{Generation: g, Policy: policy}
 			room := New(nil)
 			resp := reply(200, c.lines...)
+			left, falls := int64(1_000_000_000), c.name == "announced-anew"
 			next := exchange.RoundTripperFunc(func(*http.Request) (*http.Response, error) {
 				delete(resp.Header, "Ratelimit")
 				delete(resp.Header, "Ratelimit-Policy")
+				if falls { // with each answer, as most do; an allocation is this one
+					left--
+					resp.Header["X-Ratelimit-Remaining"][0] = strconv.FormatInt(left, 10)
+				}
 				return resp, nil
 			})
 			chain := exchange.Chain(next, room.Look(scope, c.levels), room.Stage(scope, c.levels, nil))

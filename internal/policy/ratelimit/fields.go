@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"httpowerd/internal/state/quota"
@@ -77,29 +78,48 @@ func (p *passage) tell(resp *http.Response, fields *quota.Fields, now time.Time,
 	if len(p.taken) == 0 && len(standing) == 0 {
 		return
 	}
-	var space, other [192]byte
-	state := space[:0]
+	state := p.scratch.state[:0]
 	for i := range p.taken {
 		state = appendItem(separated(state), &p.taken[i], now, tight)
 	}
-	var values []string
+	words := p.words()
+	last := words.Load()
 	if len(standing) > 0 {
 		var policies []byte
-		state, policies = appendLearnt(state, append(other[:0], p.policies...), now, standing)
-		both := string(append(state, policies...))
-		values = []string{both[:len(state)], both[len(state):]}
-	} else {
-		values = []string{string(state), p.policies}
+		state, policies = appendLearnt(state, append(p.scratch.policies[:0], p.policies...), now, standing)
+		switch {
+		case last == nil || last.policies[0] != string(policies):
+			both := string(append(state, policies...))
+			last = &told{[1]string{both[:len(state)]}, [1]string{both[len(state):]}}
+			words.Store(last)
+		case last.state[0] != string(state):
+			last = &told{[1]string{string(state)}, last.policies}
+			words.Store(last)
+		}
+	} else if last == nil || last.state[0] != string(state) || last.policies[0] != p.policies {
+		last = &told{[1]string{string(state)}, [1]string{p.policies}}
+		words.Store(last)
 	}
 	if resp.Header == nil {
 		resp.Header = http.Header{}
 	}
-	if values[0] != "" {
-		resp.Header["Ratelimit"] = values[:1:1]
+	if last.state[0] != "" {
+		resp.Header["Ratelimit"] = last.state[:]
 	}
-	if values[1] != "" {
-		resp.Header["Ratelimit-Policy"] = values[1:2:2]
+	if last.policies[0] != "" {
+		resp.Header["Ratelimit-Policy"] = last.policies[:]
 	}
+}
+
+// told is what a client was told last, as values of fields, which nobody writes to. While it holds, the next is told in the same words.
+type told struct{ state, policies [1]string }
+
+// words are those of whatever is most the request's own: its gate, where that was asked, or else a limit that it passed.
+func (p *passage) words() *atomic.Pointer[told] {
+	if p.gate != nil {
+		return &p.gate.told
+	}
+	return &p.taken[0].limiter.told
 }
 
 // tighten adds the items of those limits that leave less than the upstream does.
@@ -146,18 +166,19 @@ func appendItem(dst []byte, t *taken, now time.Time, tight *quota.Learnt) []byte
 	wait := math.Ceil(max(0, missing)*s.Rate.Per.Seconds()/float64(s.Rate.Requests) - 1e-3)
 	if tight != nil && float64(tight.Remaining) < left && t.limit.price.ordinary() {
 		left = float64(tight.Remaining)
-		wait = max(wait, untilReset(tight, now))
+		wait = max(wait, float64(untilReset(tight, now)))
 	}
 	dst = append(dst, t.limit.name...)
 	dst = strconv.AppendInt(append(dst, ";r="...), int64(left), 10)
 	return strconv.AppendInt(append(dst, ";t="...), int64(wait), 10)
 }
 
-func untilReset(q *quota.Learnt, now time.Time) float64 {
+// untilReset is the whole seconds until there is more, rounded up.
+func untilReset(q *quota.Learnt, now time.Time) int64 {
 	if q.Reset.IsZero() {
 		return 0
 	}
-	return math.Ceil(max(0, q.Reset.Sub(now).Seconds()))
+	return int64((max(0, q.Reset.Sub(now)) + time.Second - 1) / time.Second)
 }
 
 // appendLearnt writes the items of announced quotas. One that counts anything but requests is only understood beside its policy, which needs a limit.
@@ -170,7 +191,7 @@ func appendLearnt(state, policies []byte, now time.Time, standing []quota.Learnt
 		state = append(appendName(separated(state), q.Name), ";r="...)
 		state = strconv.AppendInt(state, q.Remaining, 10)
 		if !q.Reset.IsZero() {
-			state = strconv.AppendInt(append(state, ";t="...), int64(untilReset(q, now)), 10)
+			state = strconv.AppendInt(append(state, ";t="...), untilReset(q, now), 10)
 		}
 		if q.Limit >= 0 {
 			policies = appendPolicy(appendName(separated(policies), q.Name), q.Limit, q.Window, q.Unit)

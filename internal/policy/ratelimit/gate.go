@@ -18,6 +18,7 @@ type account struct {
 	quota.Gate
 	key    state.Key
 	recent state.Recent
+	told   atomic.Pointer[told]
 	asked  atomic.Int64 // when others were last asked what they know, in nanoseconds since 1970
 }
 
@@ -201,8 +202,7 @@ const noticeable = 2 * time.Second
 // could only be taken for a looser word on the same quota.
 func (p *passage) learn(resp *http.Response) {
 	fields, now := quota.FieldsOf(resp.Header), time.Time{}
-	var space [4]quota.Learnt
-	standing, announced := space[:0], false
+	standing, announced := p.scratch.standing[:0], false
 	if p.learns && (fields.Speaks() || quota.Refuses(resp)) {
 		now = time.Now()
 		a, g := p.ownGate(), p.stage.gate

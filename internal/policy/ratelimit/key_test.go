@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,11 @@ func TestWhomALimitCounts(t *testing.T) {
 		return func(_ *http.Request, x *exchange.Exchange) { x.Policy = p }
 	}
 	port := func(_ *http.Request, x *exchange.Exchange) { x.Target.Port = 8443 }
+	many := func(r *http.Request, _ *exchange.Exchange) {
+		for i := range few + 1 {
+			r.Header.Set("X-"+strconv.Itoa(i), "x")
+		}
+	}
 	signed := func(signature string) string {
 		return "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260115/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=" + signature
 	}
@@ -45,6 +51,13 @@ func TestWhomALimitCounts(t *testing.T) {
 			b: edits{header("Authorization", signed("bb"))}, shareLimit: true},
 		"credential, another signer": {key: []string{"credential"}, a: edits{header("Authorization", signed("aa"))},
 			b: edits{header("Authorization", strings.Replace(signed("aa"), "AKID", "BKID", 1))}},
+		"credential, two of them": {key: []string{"credential"}, a: edits{header("X-Api-Key", "a"), header("Authorization", "a")},
+			b: edits{header("X-Api-Key", "a"), header("Authorization", "b")}},
+		"credential, two of them, the same": {key: []string{"credential"}, a: edits{header("X-Api-Key", "a"), header("Authorization", "b")},
+			b: edits{header("Authorization", "b"), header("X-Api-Key", "a")}, shareLimit: true},
+		"credential, among many fields": {key: []string{"credential"}, a: edits{header("Authorization", "a")}, b: edits{header("Authorization", "a"), many}, shareLimit: true},
+		"credential, another among many fields": {key: []string{"credential"}, a: edits{header("Authorization", "a"), many},
+			b: edits{header("Authorization", "b"), many}},
 		"path":                {key: []string{"path"}, a: edits{path("/a")}, b: edits{path("/b")}},
 		"path, the same":      {key: []string{"path"}, a: edits{path("/a"), tenant("a")}, b: edits{path("/a"), tenant("b")}, shareLimit: true},
 		"header":              {key: []string{"header:x-account"}, a: edits{header("X-Account", "a")}, b: edits{header("X-Account", "b")}},

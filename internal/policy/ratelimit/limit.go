@@ -17,6 +17,7 @@ import (
 type counted struct {
 	*memory.Limiter
 	recent state.Recent
+	told   atomic.Pointer[told]
 }
 
 // limits are the limiters of one level.

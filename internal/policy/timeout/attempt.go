@@ -1,7 +1,6 @@
 package timeout
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -29,9 +28,8 @@ type attempts struct {
 
 func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 	t := &attempt{limit: a.limit}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	t.cancel = cancel
-	resp, err := a.next.RoundTrip(r.WithContext(exchange.WithWritten(ctx, t.wrote)))
+	t.Within(r.Context(), t.wrote)
+	resp, err := a.next.RoundTrip(r.WithContext(t))
 	late := t.stop()
 	switch {
 	case err == nil && !late:
@@ -43,7 +41,7 @@ func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 	case late && r.Context().Err() == nil:
 		err = asTimeout(err)
 	}
-	cancel(nil)
+	t.Cancel(nil)
 	return nil, err
 }
 
@@ -61,9 +59,9 @@ var errLate = timedOut("no answer came within the time that an attempt has")
 
 // attempt is one sending. Its clock starts when the request has been written, and again where the transport writes it on another connection.
 type attempt struct {
-	limit  time.Duration
-	cancel context.CancelCauseFunc
-	body   held
+	exchange.WrittenContext
+	limit time.Duration
+	body  held
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -89,7 +87,7 @@ func (t *attempt) expire() {
 	t.late = t.late || late
 	t.mu.Unlock()
 	if late {
-		t.cancel(errLate)
+		t.Cancel(errLate)
 	}
 }
 
@@ -106,7 +104,7 @@ func (t *attempt) stop() (late bool) {
 
 // hold keeps the attempt's context until the body is closed.
 func (t *attempt) hold(b io.ReadCloser) io.ReadCloser {
-	t.body = held{b, t.cancel}
+	t.body = held{b, t}
 	if w, ok := b.(io.Writer); ok {
 		return &heldDuplex{&t.body, w}
 	}
@@ -115,12 +113,12 @@ func (t *attempt) hold(b io.ReadCloser) io.ReadCloser {
 
 type held struct {
 	io.ReadCloser
-	cancel context.CancelCauseFunc
+	attempt *attempt
 }
 
 func (h *held) Close() error {
 	err := h.ReadCloser.Close()
-	h.cancel(nil)
+	h.attempt.Cancel(nil)
 	return err
 }
 

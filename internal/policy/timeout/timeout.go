@@ -35,7 +35,7 @@ type total struct {
 
 func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
 	s := &span{at: time.Now().Add(t.config.Total.D()), caller: r.Context()}
-	s.Context, s.cancel = context.WithCancelCause(s.caller)
+	s.From(s.caller)
 	s.timer = time.AfterFunc(t.config.Total.D(), s.tick)
 	resp, err := t.next.RoundTrip(r.WithContext(s))
 	if err != nil {
@@ -50,7 +50,7 @@ func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	_ = resp.Body.Close() // the head came just too late
-	return nil, context.Cause(s.Context)
+	return nil, context.Cause(&s.Branch)
 }
 
 // Phases of a span.
@@ -63,9 +63,8 @@ const (
 
 // span is the time of one exchange, and the context of what is below. One timer serves all of it.
 type span struct {
-	context.Context
+	exchange.Branch
 	caller context.Context
-	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	at     time.Time // when the head must be there
 	phase  atomic.Int32
@@ -86,7 +85,7 @@ func (s *span) tick() {
 	switch s.phase.Load() {
 	case toHead:
 		if s.phase.CompareAndSwap(toHead, expired) {
-			s.cancel(timedOut("no answer came within the time that all attempts have together"))
+			s.Cancel(timedOut("no answer came within the time that all attempts have together"))
 		}
 	case inBody:
 		silent := s.body.silence()
@@ -95,7 +94,7 @@ func (s *span) tick() {
 			return
 		}
 		if s.phase.CompareAndSwap(inBody, expired) {
-			s.cancel(errSilent)
+			s.Cancel(errSilent)
 			if s.body.switched { // no context reaches a connection that left HTTP
 				_ = s.body.ReadCloser.Close()
 			}
@@ -107,8 +106,8 @@ func (s *span) tick() {
 func (s *span) failed(err error) error {
 	s.timer.Stop()
 	inTime := s.phase.CompareAndSwap(toHead, over)
-	cause := context.Cause(s.Context)
-	s.cancel(nil)
+	cause := context.Cause(&s.Branch)
+	s.Cancel(nil)
 	var refusal *exchange.Refusal
 	var failure *exchange.Failure
 	if inTime || errors.As(err, &refusal) || errors.As(err, &failure) {
@@ -178,7 +177,7 @@ func (b *body) end() bool {
 func (b *body) Close() error {
 	b.end()
 	err := b.ReadCloser.Close()
-	b.span.cancel(nil)
+	b.span.Cancel(nil)
 	return err
 }
 

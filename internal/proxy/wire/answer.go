@@ -15,10 +15,10 @@ import (
 type answer struct {
 	resp   http.Response
 	c      *upConn
-	stop   func() bool // ends the watch of the request's context; nil: there is none
-	up     *upload     // nil: the request was written whole before the answer was awaited
-	head   bool        // the request's method was HEAD
-	begun  bool        // a byte of an answer came
+	watch  exchange.Heir // of the request's context
+	up     *upload       // nil: the request was written whole before the answer was awaited
+	head   bool          // the request's method was HEAD
+	begun  bool          // a byte of an answer came
 	values [12]string
 
 	left      int64 // of the body or the chunk
@@ -28,6 +28,7 @@ type answer struct {
 	trailered int   // bytes of trailers so far
 	maxHead   int
 	busy      atomic.Int32
+	watched   bool
 	finished  bool // the connection is in other hands
 	sticky    error
 }

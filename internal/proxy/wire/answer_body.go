@@ -30,12 +30,11 @@ func (a *answer) frame() error {
 
 // unwatch ends the watch of the context. It is false where that has ended the connection.
 func (a *answer) unwatch() bool {
-	if a.stop == nil {
+	if !a.watched {
 		return !a.c.aborted.Load()
 	}
-	stop := a.stop
-	a.stop = nil
-	return stop() && !a.c.aborted.Load()
+	a.watched = false
+	return a.watch.Leave() && !a.c.aborted.Load()
 }
 
 // release gives the connection up at the end of the answer: to be kept where nothing speaks against it.

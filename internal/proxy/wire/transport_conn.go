@@ -105,6 +105,9 @@ func (c *upConn) abort() {
 	_ = c.SetDeadline(longAgo)
 }
 
+// ParentEnded is for the context of the request that is under way.
+func (c *upConn) ParentEnded() { c.abort() }
+
 // close ends the connection, once.
 func (c *upConn) close() {
 	if c.isClosed.Swap(true) {

@@ -110,12 +110,9 @@ func (s *sending) over(ctx context.Context, c *upConn) (resp *http.Response, aga
 		return nil, true, nil
 	}
 	c.begin()
-	var stop func() bool
-	if ctx.Done() != nil {
-		stop = context.AfterFunc(ctx, c.abort)
-	}
+	a := &answer{c: c, head: s.r.Method == http.MethodHead}
+	a.watched = a.watch.Follow(ctx, c)
 	s.watch.Connected(c.Conn, reused)
-	a := &answer{c: c, stop: stop, head: s.r.Method == http.MethodHead}
 	if !s.stream {
 		s.watch.Written() // as good as: and the write may go straight on to the answer
 	}

@@ -176,10 +176,7 @@ func (g *Gate) group(name string, now time.Time) *group {
 		stalest := slices.MinFunc(slices.Collect(maps.Keys(g.groups)), func(a, b string) int {
 			return cmp.Or(cmp.Compare(rank(a, g.groups[a]), rank(b, g.groups[b])), cmp.Compare(g.groups[a].until(now), g.groups[b].until(now)))
 		})
-		delete(g.groups, stalest)
-		if stalest == "" {
-			g.all = nil
-		}
+		delete(g.groups, stalest) // never that of all requests: there are others of a lower rank
 	}
 	in := &group{}
 	g.groups[name] = in
