@@ -88,33 +88,15 @@ func connectH2(t *testing.T, cc *http.ClientConn, authority string, header http.
 	return streamed{resp, up}
 }
 
-// endingEcho is a server of bytes: what it reads it writes, and it ends when the other side does.
-func endingEcho(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-				_, _ = io.WriteString(c, ".") // the client's end arrived
-			}()
-		}
-	}()
-	return l.Addr().String()
+// endingEcho writes what it reads, and a dot when the client's end has arrived.
+func endingEcho(c *net.TCPConn) {
+	_, _ = io.Copy(c, c)
+	_, _ = io.WriteString(c, ".")
 }
 
 // TestTunnelsOverHTTP2: one connection to the proxy carries many tunnels, each with its own end and record.
 func TestTunnelsOverHTTP2(t *testing.T) {
-	addr := endingEcho(t)
+	addr := tcpOrigin(t, endingEcho)
 	b := startSecured(t, "")
 	cc := b.speak()
 	const tunnels, size = 20, 200_000
@@ -146,7 +128,7 @@ func TestTunnelsOverHTTP2(t *testing.T) {
 
 // TestLeavingTunnelsOverHTTP2: a stream that is reset ends its tunnel and no other, and so does the connection's end.
 func TestLeavingTunnelsOverHTTP2(t *testing.T) {
-	addr := endingEcho(t)
+	addr := tcpOrigin(t, endingEcho)
 	b := startSecured(t, "")
 	cc := b.speak()
 	gone, stays := connectH2(t, cc, addr, nil), connectH2(t, cc, addr, nil)

@@ -15,12 +15,7 @@ type Lane interface {
 
 type laneKey struct{}
 
-// WithLane returns a context whose attempt is l's. From now on attempts of x may overlap.
-func (x *Exchange) WithLane(ctx context.Context, l Lane) context.Context {
-	return x.WithLaneIn(new(LaneContext), ctx, l)
-}
-
-// WithLaneIn is WithLane for those who have room for the context, and may cancel it.
+// WithLaneIn makes c, for which the caller has room, a context whose attempt is l's, and which it may cancel. From now on attempts of x may overlap.
 func (x *Exchange) WithLaneIn(c *LaneContext, ctx context.Context, l Lane) context.Context {
 	x.mu.Lock()
 	x.lanes = true

@@ -25,7 +25,7 @@ func (l *lane) Begin(now time.Time) (string, time.Duration, bool) {
 func TestLanes(t *testing.T) {
 	x, now := &Exchange{}, time.Unix(1000, 0)
 	first, hedge := &lane{}, &lane{reason: ReasonHedge, wait: time.Second, own: true}
-	firstCtx, hedgeCtx := x.WithLane(context.Background(), first), x.WithLane(context.Background(), hedge)
+	firstCtx, hedgeCtx := laneOf(x, first), laneOf(x, hedge)
 	x.NextAttempt(ReasonStatus, 2*time.Second) // by whoever tries again above
 	// The hedge overtakes: what was said of the next attempt is not for it.
 	h := x.BeginAttemptIn(hedgeCtx, now)
@@ -126,7 +126,7 @@ func TestWaitsBesideAttempts(t *testing.T) {
 		sleep := func(n int) { time.Sleep(time.Duration(n) * time.Second) }
 		sleep(1)
 		x.Waited(time.Second) // before there are lanes: what the room says
-		ctx := x.WithLane(context.Background(), &lane{})
+		ctx := laneOf(x, &lane{})
 		sleep(1)
 		x.Waited(time.Second) // nothing has run yet
 		first := x.BeginAttemptIn(ctx, time.Now())
@@ -146,7 +146,7 @@ func TestWaitsBesideAttempts(t *testing.T) {
 // TestStoryBesideAttempts is for the race detector: a copy of the story is read while an attempt that lost still writes.
 func TestStoryBesideAttempts(t *testing.T) {
 	x := &Exchange{}
-	ctx := x.WithLane(context.Background(), &lane{reason: ReasonHedge, own: true})
+	ctx := laneOf(x, &lane{reason: ReasonHedge, own: true})
 	first := x.BeginAttempt(time.Now())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -166,4 +166,8 @@ func TestStoryBesideAttempts(t *testing.T) {
 	if a := x.Story().Attempts; len(a) != 2 || a[0].Reason != "" || a[1].Reason != ReasonHedge {
 		t.Errorf("%+v", a)
 	}
+}
+
+func laneOf(x *Exchange, l Lane) context.Context {
+	return x.WithLaneIn(new(LaneContext), context.Background(), l)
 }
