@@ -190,12 +190,17 @@ func (f *flight) refuse() {
 // keep lets a complete answer linger. The caller's own part in it is not touched. shard.mu is held.
 func (f *flight) keep(a *answer) {
 	g, s := f.group, f.shard
-	if s.closed || g.linger <= 0 || g.kept.Load() >= maxLingering {
+	if s.closed || g.linger <= 0 {
 		return
 	}
 	s.forget(g, f.want.hash, nil)
+	if g.kept.Add(1) > maxLingering { // taken first: other shards count too
+		g.kept.Add(-1)
+		return
+	}
 	k, l := f.want.hash, &lingering{want: f.want, answer: a, size: headerSize(a.head.Header) + headerSize(a.head.Trailer) + headerSize(f.want.header)}
 	if !g.memory.take(l.size) {
+		g.kept.Add(-1)
 		return
 	}
 	a.holders.Add(1)
@@ -205,7 +210,6 @@ func (f *flight) keep(a *answer) {
 		s.mu.Unlock()
 	})
 	s.lingering[k] = l
-	g.kept.Add(1)
 }
 
 // forget drops what lingers under a key: that one, or whatever it is. mu is held.
