@@ -53,7 +53,7 @@ func (sc *scanner) contiguous(i, j int) int {
 	if !isCard(sc.s[i:j]) || !sc.standsAlone(i, j) {
 		return sc.cutDigits(i, j)
 	}
-	sc.add(i, j, kindPAN, mask)
+	sc.add(i, j, labelPAN, mask)
 	return sc.afterCard(j)
 }
 
@@ -161,7 +161,7 @@ func (sc *scanner) grouped(i, j int) int {
 		}
 		end := ends[g-1]
 		if plausible(sizes[:g], separator) && isCard(string(number[:total])) && sc.groupsStandAlone(i, end, separator) {
-			sc.add(i, end, kindPAN, mask)
+			sc.add(i, end, labelPAN, mask)
 			return sc.afterCard(end)
 		}
 	}
@@ -223,7 +223,7 @@ func (sc *scanner) cutDigits(i, j int) int {
 	if !sc.cut || j != len(sc.s) || j-i < 7 || j-i > 23 || sc.s[i] < '2' || sc.s[i] == '7' || !boundaryBefore(sc.s, i) {
 		return j
 	}
-	return sc.add(i, j, kindPAN, hide)
+	return sc.add(i, j, labelPAN, hide)
 }
 
 // isCard tells whether digits are a card number: of an issuer, of that issuer's lengths, with the right check digit.

@@ -10,6 +10,9 @@ const (
 	Track   Kind = "track"   // what a magnetic stripe holds
 	Hidden  Kind = "secret"  // a password, key, token or cookie
 	Pattern Kind = "pattern" // what a configured pattern matched
+
+	// Personal is what identifies a person. It is hidden only where the configuration asks.
+	Personal Kind = "personal"
 )
 
 // kind is a Kind as an index.
@@ -21,13 +24,17 @@ const (
 	kindCVV
 	kindTrack
 	kindPattern
+	kindPersonal
 	kinds
 )
 
-var kindNames = [kinds]Kind{kindSecret: Hidden, kindPAN: PAN, kindCVV: CVV, kindTrack: Track, kindPattern: Pattern}
+var kindNames = [kinds]Kind{kindSecret: Hidden, kindPAN: PAN, kindCVV: CVV, kindTrack: Track, kindPattern: Pattern, kindPersonal: Personal}
 
 // Counts is how much was hidden, by kind. Its zero value is ready; a nil one counts nothing. It is not safe for concurrent use.
-type Counts struct{ n [kinds]int }
+type Counts struct {
+	n      [kinds]int
+	report func(label, string) // nil: nobody wants to know what was hidden
+}
 
 // Each calls f for every kind of which something was hidden, always in the same order.
 func (c *Counts) Each(f func(Kind, int)) {
@@ -62,6 +69,17 @@ func (c *Counts) Add(k Kind, n int) {
 		}
 	}
 	c.add(kindSecret, n)
+}
+
+// found counts a value.
+func (c *Counts) found(l label, value string) {
+	if c == nil {
+		return
+	}
+	c.n[l.kind()]++
+	if c.report != nil {
+		c.report(l, value)
+	}
 }
 
 func (c *Counts) add(k kind, n int) {

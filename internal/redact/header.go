@@ -44,7 +44,7 @@ func (r *Redactor) field(m *memory, name string, c class, v string, counts *Coun
 	if !valid {
 		v = strings.ToValidUTF8(v, "\uFFFD")
 	}
-	if v == "" || v == Placeholder {
+	if v == "" || isPlaceholder(v) {
 		return v, !valid
 	}
 	out, changed := m.buffer(), false
@@ -63,11 +63,10 @@ func (r *Redactor) field(m *memory, name string, c class, v string, counts *Coun
 		} else {
 			n = 0
 		}
-		if v[n:] != Placeholder {
-			counts.add(c.kind(), 1)
-			changed = true
+		if isPlaceholder(v[n:]) {
+			return v, !valid
 		}
-		out = append(out, Placeholder...)
+		out, changed = r.hide(out, c.label(), v[n:], counts), true
 	case holdsURL(name):
 		out, changed = r.appendURL(out, v, options{m: m}, counts)
 	case name == "Link" || name == "Refresh":
@@ -113,16 +112,26 @@ func (r *Redactor) appendLinks(m *memory, dst []byte, v string, c *Counts) ([]by
 		dst, hidden = r.appendText(dst, v[:start], options{m: m}, c)
 		changed = changed || hidden
 		v = v[start:]
-		end := strings.IndexByte(v, '>')
-		if end < 0 {
-			end = len(v)
-		}
+		end := linkEnd(v)
 		dst, hidden = r.appendURL(dst, v[:end], options{m: m}, c)
 		changed = changed || hidden
 		v = v[end:]
 	}
 	dst, hidden = r.appendText(dst, v, options{m: m}, c)
 	return dst, changed || hidden
+}
+
+// linkEnd is where the URL ends that v begins with: at the bracket, but for those of what was hidden before.
+func linkEnd(v string) int {
+	for i := 0; i < len(v); i++ {
+		switch v[i] {
+		case '>':
+			return i
+		case opening[0]:
+			i += max(0, placeholderAt(v[i:])-1)
+		}
+	}
+	return len(v)
 }
 
 // appendCookies appends the names of cookies.
@@ -152,11 +161,10 @@ func (r *Redactor) appendCookie(m *memory, dst []byte, pair string, c *Counts) (
 	} else {
 		value = pair
 	}
-	if value == "" || value == Placeholder {
+	if value == "" || isPlaceholder(value) {
 		return append(dst, value...), changed
 	}
-	c.add(kindSecret, 1)
-	return append(dst, Placeholder...), true
+	return r.hide(dst, labelCookie, value, c), true
 }
 
 // attributes are what a server says of a cookie; none of them is secret.

@@ -173,7 +173,7 @@ func (w *jsonReader) stringValue(i, end int, escaped bool) {
 	w.class = harmless
 	if w.names {
 		w.names = false
-		if named := w.r.classifyHeader(w.s[i+1 : end]); named >= number && !escaped {
+		if named := w.r.classifyHeader(w.s[i+1 : end]); named >= number && !escaped && strings.IndexByte(w.s[i+1:end], opening[0]) < 0 {
 			w.named, w.within = named, w.depth
 		}
 	}
@@ -184,22 +184,22 @@ func (w *jsonReader) stringValue(i, end int, escaped bool) {
 func (w *jsonReader) content(start, end int, escaped bool, c class) {
 	raw := w.s[start:end]
 	switch {
-	case len(raw) == 0 || raw == Placeholder:
+	case len(raw) == 0 || isPlaceholder(raw):
 		return
 	case c == authorization:
 		if n := schemeLength(raw); n > 0 && n < len(raw) {
 			start += n
-			if w.s[start:end] == Placeholder {
+			if isPlaceholder(w.s[start:end]) {
 				return
 			}
 		}
-		w.put(start, end, c.kind())
+		w.put(start, end, c.label())
 		return
 	case c.hides():
-		w.put(start, end, c.kind())
+		w.put(start, end, c.label())
 		return
 	case c == number && isNumberLike(raw):
-		w.put(start, end, kindPAN)
+		w.put(start, end, labelPAN)
 		return
 	case len(raw) < 3:
 		return
@@ -248,11 +248,16 @@ func isMaskable(s string) bool {
 }
 
 // put replaces s[start:end] by the placeholder.
-func (w *jsonReader) put(start, end int, k kind) {
+func (w *jsonReader) put(start, end int, l label) {
 	w.out = append(w.out, w.s[w.done:start]...)
-	w.out = append(w.out, Placeholder...)
+	value := w.s[start:end]
+	if strings.IndexByte(value, '\\') >= 0 { // the fingerprint is that of the text
+		w.needBuffer()
+		w.buf = appendUnquoted(w.buf[:0], value)
+		value = view(w.buf)
+	}
+	w.out = w.r.hide(w.out, l, value, w.counts)
 	w.done = end
-	w.counts.add(k, 1)
 }
 
 // unescaped reads a string that holds escapes: they are taken off, and put on again only where something was hidden.
@@ -316,7 +321,7 @@ func (w *jsonReader) bare(i int) int {
 	switch {
 	case token == "true" || token == "false" || token == "null":
 	case c.hides():
-		w.putBare(i, end, c.kind())
+		w.putBare(i, end, c.label())
 	case isNumber && digits < 12 && !(w.o.cut && end == len(s)):
 		w.bad = w.bad || digits == 0 || !isNumeric(token)
 	default:
@@ -333,7 +338,7 @@ func (w *jsonReader) bareNumber(i, end int, c class) {
 	hits := w.sc.scan(token)
 	if len(hits) == 0 {
 		if c == number && isNumberLike(token) {
-			w.putBare(i, end, kindPAN)
+			w.putBare(i, end, labelPAN)
 		}
 		return
 	}
@@ -342,11 +347,10 @@ func (w *jsonReader) bareNumber(i, end int, c class) {
 	w.done = end
 }
 
-func (w *jsonReader) putBare(start, end int, k kind) {
-	w.out = append(w.out, w.s[w.done:start]...)
-	w.out = append(w.out, `"`+Placeholder+`"`...)
+func (w *jsonReader) putBare(start, end int, l label) {
+	w.out = append(append(w.out, w.s[w.done:start]...), '"')
+	w.out = append(w.r.hide(w.out, l, w.s[start:end], w.counts), '"')
 	w.done = end
-	w.counts.add(k, 1)
 }
 
 func endsBare(c byte) bool {

@@ -177,7 +177,7 @@ func (l *Literals) find(s string, hits []hit) []hit {
 			}
 		}
 		if n > 0 {
-			hits = append(hits, hit{i, i + n, kindSecret, hide})
+			hits = append(hits, hit{i, i + n, labelKnown, hide})
 		}
 		i += max(n, 1)
 	}

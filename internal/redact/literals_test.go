@@ -27,10 +27,10 @@ func TestLiterals(t *testing.T) {
 		"basic 2": base64.URLEncoding.EncodeToString([]byte("us:" + value + "!")), "basic 3": base64.RawURLEncoding.EncodeToString([]byte("use:" + value + "!!")),
 	} {
 		var c Counts
-		if out := string(r.AppendText(nil, text, &c)); !strings.Contains(out, Placeholder) || c.Total() != 1 {
+		if out := string(r.AppendText(nil, text, &c)); !strings.Contains(out, "<redacted:known-secret>") || c.Total() != 1 {
 			t.Errorf("%s: %s", what, out)
 		}
-		if out := string(r.Body("application/json", []byte(`{"a":`+quote(text)+`}`), false, nil)); !strings.Contains(out, Placeholder) {
+		if out := string(r.Body("application/json", []byte(`{"a":`+quote(text)+`}`), false, nil)); !strings.Contains(out, "<redacted:known-secret>") {
 			t.Errorf("%s in JSON: %s", what, out)
 		}
 	}
@@ -44,7 +44,7 @@ func TestLiterals(t *testing.T) {
 	for i := range maxLiterals + 5 {
 		l.Add(NewSecret(fmt.Sprintf("value-%06d", i)))
 	}
-	if l.Len() != maxLiterals || r.Text("value-000004") != "value-000004" || r.Text("value-000005") != Placeholder {
+	if l.Len() != maxLiterals || r.Text("value-000004") != "value-000004" || r.Text("value-000005") != "<redacted:known-secret>" {
 		t.Errorf("%d values", l.Len())
 	}
 }
@@ -58,7 +58,7 @@ func TestLiteralsTogether(t *testing.T) {
 			for i := range 20 {
 				s := NewSecret(fmt.Sprintf("goroutine-%d-%d-", g, i))
 				l.Add(s)
-				if r.Text(s.Reveal()) != Placeholder {
+				if r.Text(s.Reveal()) != "<redacted:known-secret>" {
 					t.Error("not hidden once added")
 				}
 				l.Remove(s)

@@ -71,12 +71,11 @@ func (r *Redactor) appendPart(dst []byte, part string, o options, c *Counts) ([]
 	end := len(strings.TrimRight(content, "\r\n"))
 	name, kind := partHeader(head)
 	class := r.classify(name)
-	if end == 0 || content[:end] == Placeholder {
+	if end == 0 || isPlaceholder(content[:end]) {
 		return append(dst, content...), changed
 	}
 	if class.hides() || class == number && isNumberLike(content[:end]) {
-		c.add(class.kind(), 1)
-		return append(append(dst, Placeholder...), content[end:]...), true
+		return append(r.hide(dst, class.label(), content[:end], c), content[end:]...), true
 	}
 	data := []byte(content[:end])
 	clean := r.body(kind, data, o, c)

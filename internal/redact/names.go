@@ -47,6 +47,9 @@ func (r *Redactor) classify(name string) class {
 
 // classifyWith is classify with memory for the name.
 func (r *Redactor) classifyWith(n *squashed, name string) class {
+	if at := strings.IndexByte(name, opening[0]); at >= 0 && placeholderAt(name[at:]) > 0 { // labels are no names
+		name = name[:at]
+	}
 	n.set(name)
 	if len(r.fields) > 0 {
 		if _, ok := r.fields[string(n.bytes())]; ok {

@@ -120,13 +120,10 @@ func valueAt(s string, i int) value {
 	if open < len(s) && (s[open] == '"' || s[open] == '\'' || s[open] == '`') {
 		return quotedAt(s, open, open-v)
 	}
-	if v < len(s) && (s[v] == '{' || s[v] == '[') && !strings.HasPrefix(s[v:], Placeholder) || strings.HasPrefix(s[v:], "//") {
+	if v < len(s) && (s[v] == '{' || s[v] == '[') && placeholderAt(s[v:]) == 0 || strings.HasPrefix(s[v:], "//") {
 		return value{v, v, false}
 	}
-	end := v
-	if strings.HasPrefix(s[v:], Placeholder) {
-		end += len(Placeholder)
-	}
+	end := v + placeholderAt(s[v:])
 	for end < len(s) && !endsValue(s, end) {
 		end++
 	}
@@ -188,7 +185,7 @@ var states = []string{
 func (sc *scanner) value(i int, v value, c class) int {
 	s := sc.s
 	text := s[v.start:v.end]
-	if text == Placeholder {
+	if isPlaceholder(text) {
 		return v.end
 	}
 	if !v.quoted {
@@ -215,18 +212,18 @@ func (sc *scanner) value(i int, v value, c class) int {
 		}
 	}
 	if at := strings.Index(s[v.start:v.end], "-----BEGIN "); at >= 0 { // a key of several lines, of which the value is but the first
-		sc.add(v.start, v.end, c.kind(), hide)
+		sc.add(v.start, v.end, c.label(), hide)
 		return max(v.end, sc.privateKey(v.start+at))
 	}
-	return sc.add(v.start, v.end, c.kind(), hide)
+	return sc.add(v.start, v.end, c.label(), hide)
 }
 
 // credentials hides the value of an Authorization field in running text, up to the end of its line. The scheme stays.
 func (sc *scanner) credentials(v value) int {
 	s := sc.s
 	start := v.start + schemeLength(s[v.start:min(len(s), v.start+64)])
-	if strings.HasPrefix(s[start:], Placeholder) {
-		return start + len(Placeholder)
+	if n := placeholderAt(s[start:]); n > 0 {
+		return start + n
 	}
 	if !v.quoted {
 		v.end = lineEnd(s, v.start)
@@ -234,7 +231,7 @@ func (sc *scanner) credentials(v value) int {
 	if start >= v.end {
 		return v.end
 	}
-	return sc.add(start, v.end, kindSecret, hide)
+	return sc.add(start, v.end, labelAuthorization, hide)
 }
 
 func lineEnd(s string, i int) int {
@@ -264,13 +261,13 @@ scan:
 	}
 	if at < 0 && sc.cut && end == len(s) {
 		if colon := strings.IndexByte(s[i:end], ':'); colon >= 0 && !isPort(s[i+colon+1:end]) {
-			return sc.add(i, end, kindSecret, hide)
+			return sc.add(i, end, labelUserinfo, hide)
 		}
 	}
-	if at <= i || s[i:at] == Placeholder {
+	if at <= i || isPlaceholder(s[i:at]) {
 		return min(i, len(s))
 	}
-	return sc.add(i, at, kindSecret, hide)
+	return sc.add(i, at, labelUserinfo, hide)
 }
 
 func isPort(s string) bool { return len(s) <= 5 && countDigits(s) == len(s) }

@@ -15,15 +15,13 @@ import (
 	"sync"
 )
 
-// Placeholder stands where something was hidden.
-const Placeholder = "[redacted]"
-
 // Redactor hides secrets. It is immutable, and safe for concurrent use.
 type Redactor struct {
 	fields   map[string]struct{} // squashed names that hide their value anywhere
 	headers  map[string]struct{} // squashed names that hide a header field
 	patterns []*regexp.Regexp
 	literals *Literals
+	key      *Key // nil: no fingerprints
 }
 
 // New makes a Redactor with the built-in lists and those of c.
@@ -55,6 +53,13 @@ func Default() *Redactor { return builtin() }
 func (r *Redactor) WithLiterals(l *Literals) *Redactor {
 	other := *r
 	other.literals = l
+	return &other
+}
+
+// WithKey is r with fingerprints in its placeholders. Nil takes them away.
+func (r *Redactor) WithKey(k *Key) *Redactor {
+	other := *r
+	other.key = k
 	return &other
 }
 

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -100,7 +101,7 @@ func TestURL(t *testing.T) {
 			}
 			continue
 		}
-		if got != "> "+want {
+		if plain(got) != "> "+want {
 			t.Errorf("%s:\ngot  %s\nwant > %s", in, got, want)
 		}
 		if again := string(Default().AppendURL(nil, got[2:], nil)); again != got[2:] && !strings.Contains(in, "%25") {
@@ -153,7 +154,7 @@ func TestText(t *testing.T) {
 		"000000000000^^ gh" + "p_4eC39HqLyjWDarjt z":                            "[redacted] z",
 		"caf\xe9 password=x": "caf\uFFFD password=[redacted]",
 	} {
-		if got := Default().Text(in); got != want {
+		if got := Default().Text(in); plain(got) != want {
 			t.Errorf("%q:\ngot  %q\nwant %q", in, got, want)
 		} else if again := Default().Text(got); again != got {
 			t.Errorf("%q: a second pass makes %q", got, again)
@@ -162,9 +163,14 @@ func TestText(t *testing.T) {
 }
 
 // TestKeyInQuotes: a key that is longer than a value is looked at.
+var anyPlaceholder = regexp.MustCompile(`(<|&lt;)redacted:[a-z0-9-]+(:[0-9a-f]{4})?(>|&gt;)`)
+
+// plain is s without what placeholders say of the value.
+func plain(s string) string { return anyPlaceholder.ReplaceAllString(s, "[redacted]") }
+
 func TestKeyInQuotes(t *testing.T) {
 	inside := strings.Repeat("QUJD", 2000)
-	if got := Default().Text("private_key: \"-----BEGIN PRIVATE KEY-----\nA" + inside + "\n-----END PRIVATE KEY-----\" z"); got != "private_key: \"[redacted]\" z" {
+	if got := Default().Text("private_key: \"-----BEGIN PRIVATE KEY-----\nA" + inside + "\n-----END PRIVATE KEY-----\" z"); plain(got) != "private_key: \"[redacted]\" z" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -189,7 +195,11 @@ func TestHeader(t *testing.T) {
 	var c Counts
 	got := Default().Header(in, &c)
 	for name := range want {
-		if !slices.Equal(got[name], want[name]) {
+		var values []string
+		for _, v := range got[name] {
+			values = append(values, plain(v))
+		}
+		if !slices.Equal(values, want[name]) {
 			t.Errorf("%s: got %q want %q", name, got[name], want[name])
 		}
 	}
@@ -239,7 +249,7 @@ func TestBody(t *testing.T) {
 		{"text/plain", "", ""},
 	} {
 		got := string(Default().Body(c.kind, []byte(c.in), false, nil))
-		if got != c.want {
+		if plain(got) != c.want {
 			t.Errorf("%s %q:\ngot  %q\nwant %q", c.kind, c.in, got, c.want)
 		}
 	}
@@ -252,7 +262,7 @@ func TestPatterns(t *testing.T) {
 	}
 	var c Counts
 	got := string(r.Body("application/json", []byte(`{"iban":"DE1","a":"CUST-12345678 and Project Blue, 4111111111111111"}`), false, &c))
-	if want := `{"iban":"[redacted]","a":"[redacted] and [redacted], 411111******1111"}`; got != want {
+	if want := `{"iban":"[redacted]","a":"[redacted] and [redacted], 411111******1111"}`; plain(got) != want {
 		t.Errorf("got %s", got)
 	}
 	if !slices.Equal(kindsOf(&c), []Kind{Hidden, PAN, Pattern}) {

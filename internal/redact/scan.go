@@ -3,13 +3,12 @@ package redact
 import (
 	"cmp"
 	"slices"
-	"strings"
 )
 
 // hit is a part of a text that must not be shown.
 type hit struct {
 	start, end int
-	kind       kind
+	label      label
 	how        how
 }
 
@@ -68,6 +67,9 @@ var pairs = func() (t [1 << 16 / 64]uint64) {
 		set('%', b)
 	}
 	set('-', '-')
+	set('<', 'r')
+	set('&', 'l')
+	set('[', 'r')
 	for _, w := range schemeWords {
 		a, b := w.word[0], w.word[1]
 		set(a, b)
@@ -112,6 +114,8 @@ func (sc *scanner) at(i int) int {
 		return sc.percent(i)
 	case '-':
 		return sc.privateKey(i)
+	case '<', '&', '[': // what was hidden before
+		return max(i+1, i+placeholderAt(sc.s[i:]))
 	case '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return sc.digits(i)
 	default:
@@ -153,8 +157,8 @@ func tripleHash(a, b, c byte) uint32 {
 }
 
 // add adds a hit and returns its end. What is hidden never ends within a word: the rest of it may be the greater part of another secret.
-func (sc *scanner) add(start, end int, k kind, h how) int {
-	if h == hide && k != kindCVV && inWord(sc.s, end) {
+func (sc *scanner) add(start, end int, l label, h how) int {
+	if h == hide && l != labelCVV && inWord(sc.s, end) {
 		end = wordEnd(sc.s, end, base64Any|charDot)
 	}
 	for n := len(sc.hits); n > 0 && sc.hits[n-1].end > start; n-- { // a wider hit takes the place of those inside
@@ -162,7 +166,7 @@ func (sc *scanner) add(start, end int, k kind, h how) int {
 		h = hide
 		sc.hits = sc.hits[:n-1]
 	}
-	sc.hits = append(sc.hits, hit{start, end, k, h})
+	sc.hits = append(sc.hits, hit{start, end, l, h})
 	return end
 }
 
@@ -179,8 +183,8 @@ func (sc *scanner) configured() {
 	}
 	for _, re := range sc.r.patterns {
 		for _, m := range re.FindAllStringIndex(sc.s, -1) {
-			if m[1] > m[0] && !strings.Contains(Placeholder, sc.s[m[0]:m[1]]) {
-				more = append(more, hit{m[0], m[1], kindPattern, hide})
+			if m[1] > m[0] && !inPlaceholder(sc.s, m[0], m[1]) {
+				more = append(more, hit{m[0], m[1], labelPattern, hide})
 			}
 		}
 	}
@@ -195,6 +199,9 @@ func (sc *scanner) configured() {
 		if h.start >= last.end {
 			merged = append(merged, h)
 			continue
+		}
+		if last.label == labelEncoded {
+			last.label = h.label
 		}
 		last.end, last.how = max(last.end, h.end), hide
 	}
@@ -215,15 +222,14 @@ func (sc *scanner) write(dst []byte, s string, hits []hit, c *Counts) []byte {
 func (sc *scanner) replace(dst []byte, s string, h hit, c *Counts) []byte {
 	switch h.how {
 	case mask:
-		c.add(h.kind, 1)
+		c.found(h.label, s)
 		return appendMasked(dst, s)
 	case encoded:
 		in := options{m: sc.m, nesting: sc.nesting, cut: sc.cut}
 		dst, _ = sc.r.appendEncoded(dst, s, in, c)
 		return dst
 	}
-	c.add(h.kind, 1)
-	return append(dst, Placeholder...)
+	return sc.r.hide(dst, h.label, s, c)
 }
 
 // options say how a text is read.
@@ -276,7 +282,7 @@ func (sc *scanner) percent(i int) int {
 	sc.decoded = end
 	in := options{m: sc.m, nesting: sc.nesting, cut: sc.cut && end == len(s)}
 	if sc.r.hidesEncoded(s[start:end], in) {
-		return sc.add(start, end, kindSecret, encoded)
+		return sc.add(start, end, labelEncoded, encoded)
 	}
 	return i + 1
 }

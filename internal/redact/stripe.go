@@ -22,7 +22,7 @@ func (sc *scanner) stripe(i, j int) int {
 			if end == j {
 				end = len(s)
 			}
-			return sc.add(start, end, kindTrack, hide)
+			return sc.add(start, end, labelTrack, hide)
 		}
 	case '=', 'D', 'd':
 		end := wordEnd(s, j+1, charDigit)
@@ -37,7 +37,7 @@ func (sc *scanner) stripe(i, j int) int {
 			if end < len(s) && s[end] == '?' {
 				end++
 			}
-			return sc.add(start, end, kindTrack, hide)
+			return sc.add(start, end, labelTrack, hide)
 		}
 	}
 	return j
@@ -103,15 +103,15 @@ func (sc *scanner) securityCode(i, j int) int {
 			of = word
 		case foldWord(word, "cvv"), foldWord(word, "cvc"), foldWord(word, "cvn"), foldWord(word, "cvv2"), foldWord(word, "cvc2"), foldWord(word, "cvn2"),
 			foldWord(word, "csc"), foldWord(word, "cav2"):
-			return sc.add(i, j, kindCVV, hide)
+			return sc.add(i, j, labelCVV, hide)
 		case foldWord(word, "security"), foldWord(word, "verification"):
 			if of != "" && foldWord(of, "code") && foldWord(word, "security") {
-				return sc.add(i, j, kindCVV, hide)
+				return sc.add(i, j, labelCVV, hide)
 			}
 			return j
 		case foldWord(word, "pin"):
 			if told {
-				return sc.add(i, j, kindCVV, hide)
+				return sc.add(i, j, labelCVV, hide)
 			}
 			return j
 		default:
@@ -156,7 +156,7 @@ func (sc *scanner) afterCard(j int) int {
 	if n := last.end - last.start; n != 3 && n != 4 || last.end < len(s) && isAlnum(s[last.end]) {
 		return j
 	}
-	return sc.add(last.start, last.end, kindCVV, hide)
+	return sc.add(last.start, last.end, labelCVV, hide)
 }
 
 // nextGroup is the run of digits behind i, where nothing but a separator stands between.
@@ -178,7 +178,7 @@ func nextGroup(s string, i int) hit {
 func (sc *scanner) botToken(i, j int) int {
 	end := wordEnd(sc.s, j+1, charAlnum|charDash)
 	if n := end - j - 1; n >= 34 && n <= 40 || sc.cut && end == len(sc.s) && n >= 8 {
-		return sc.add(i, end, kindSecret, hide)
+		return sc.add(i, end, labelTelegram, hide)
 	}
 	return j
 }

@@ -21,11 +21,11 @@ func (r *Redactor) appendURL(dst []byte, url string, o options, c *Counts) ([]by
 	changed := false
 	if from, to := userOf(url); to > from {
 		dst = append(dst, url[:from]...)
-		if url[from:to] != Placeholder {
-			c.add(kindSecret, 1)
-			changed = true
+		if user := url[from:to]; isPlaceholder(user) {
+			dst = append(dst, user...)
+		} else {
+			dst, changed = r.hide(dst, labelUserinfo, user, c), true
 		}
-		dst = append(dst, Placeholder...)
 		url = url[to:]
 	}
 	path := strings.IndexAny(url, "?#")
@@ -135,7 +135,7 @@ func (r *Redactor) appendPair(dst []byte, pair string, o options, c *Counts) ([]
 	whole.cut = false
 	dst, changed := r.appendEncoded(dst, name, whole, c)
 	dst = append(dst, '=')
-	if value == "" || value == Placeholder {
+	if value == "" || isPlaceholder(value) {
 		return append(dst, value...), changed
 	}
 	switch {
@@ -145,8 +145,18 @@ func (r *Redactor) appendPair(dst []byte, pair string, o options, c *Counts) ([]
 		dst, hidden := r.appendEncoded(dst, value, o, c)
 		return dst, changed || hidden
 	}
-	c.add(class.kind(), 1)
-	return append(dst, Placeholder...), true
+	return r.hideEncoded(dst, class.label(), value, o, c), true
+}
+
+// hideEncoded hides a value that may be percent-encoded. Its fingerprint is that of the text.
+func (r *Redactor) hideEncoded(dst []byte, l label, value string, o options, c *Counts) []byte {
+	if strings.IndexByte(value, '%') < 0 && (!o.plus || strings.IndexByte(value, '+') < 0) {
+		return r.hide(dst, l, value, c)
+	}
+	text := unescape(o.m.buffer(), value, o.plus)
+	dst = r.hide(dst, l, view(text), c)
+	o.m.giveBuffer(text)
+	return dst
 }
 
 // classifyEncoded judges a name that may be percent-encoded.
@@ -180,13 +190,21 @@ func unescape(dst []byte, s string, plus bool) []byte {
 	return dst
 }
 
-// escape appends s percent-encoded but for what can be read safely, the placeholder among it.
+// escape appends s percent-encoded but for what can be read safely, placeholders among it.
 func escape(dst []byte, s []byte) []byte {
 	const hex = "0123456789ABCDEF"
-	for _, c := range s {
-		if charClass[c]&(charAlnum|charDash|charDot) != 0 || c == '*' || c == '[' || c == ']' || c == '~' {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if charClass[c]&(charAlnum|charDash|charDot) != 0 || c == '*' || c == '~' {
 			dst = append(dst, c)
 			continue
+		}
+		if c == opening[0] {
+			if n := placeholderAt(view(s[i:])); n > 0 {
+				dst = append(dst, s[i:i+n]...)
+				i += n - 1
+				continue
+			}
 		}
 		dst = append(dst, '%', hex[c>>4], hex[c&15])
 	}
@@ -199,8 +217,7 @@ func (r *Redactor) appendEncoded(dst []byte, s string, o options, c *Counts) ([]
 		return r.appendValue(dst, s, o, c)
 	}
 	if o.nesting >= maxNesting {
-		c.add(kindSecret, 1)
-		return append(dst, Placeholder...), true
+		return r.hide(dst, labelEncoded, s, c), true
 	}
 	text := unescape(o.m.buffer(), s, o.plus)
 	inner := options{m: o.m, cut: o.cut, nesting: o.nesting + 1}

@@ -48,12 +48,17 @@ func (w *xmlReader) put(text string, c class, entities bool) {
 	in := w.o
 	in.cut = w.o.cut && w.at+len(text) == len(w.s)
 	switch {
-	case trimmed == "" || trimmed == Placeholder:
+	case trimmed == "" || isPlaceholder(trimmed):
 		w.out = append(w.out, text...)
 	case c.hides(), c == number && isNumberLike(trimmed):
 		lead := strings.Index(text, trimmed)
-		w.out = append(append(append(w.out, text[:lead]...), Placeholder...), text[lead+len(trimmed):]...)
-		w.counts.add(c.kind(), 1)
+		w.out = append(w.out, text[:lead]...)
+		value := trimmed
+		if entities {
+			value = html.UnescapeString(trimmed)
+		}
+		w.out = append(w.out, html.EscapeString(string(w.r.hide(nil, c.label(), value, w.counts)))...)
+		w.out = append(w.out, text[lead+len(trimmed):]...)
 		w.changed = true
 	default:
 		w.scan(text, entities, in)
