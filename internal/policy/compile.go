@@ -159,7 +159,7 @@ func (c *compiler) policy(p *plan) (*Policy, error) {
 // redactor is shared by policies that add the same: each holds compiled patterns.
 func (c *compiler) redactor(p *plan) (*redact.Redactor, error) {
 	config, _ := config[redact.Config](p, "redact")
-	if len(config.Headers)+len(config.Fields)+len(config.Patterns) == 0 {
+	if config.IsZero() {
 		return redact.Default(), nil
 	}
 	for _, s := range c.redactors {

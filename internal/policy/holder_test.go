@@ -436,8 +436,8 @@ func TestWatchFollowsNamedFilesAndIgnoresOthers(t *testing.T) {
 	write(t, filepath.Join(dir, "audit.jsonl"), "{}\n") // somebody else's file
 	write(t, filepath.Join(dir, "conf.d/README"), "nothing")
 	write(t, filepath.Join(dir, "secret/token"), "two-"+"token")
-	if r := h.next(t); r.err != nil || !r.snapshot.Settings.Admin.Token.Equal(redact.NewSecret("two-"+"token")) {
-		t.Errorf("after the token changed: %v", r.err)
+	for r := h.next(t); r.err != nil || !r.snapshot.Settings.Admin.Token.Equal(redact.NewSecret("two-"+"token")); r = h.next(t) {
+		t.Logf("the file was read while it was written: %v", r.err)
 	}
 	write(t, filepath.Join(dir, "conf.d/a.yaml"), "hosts: {a.example.com: {access: deny}}\n")
 	if a := accessOfA(t, h.loaded(t)); a != Deny {

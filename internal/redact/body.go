@@ -68,7 +68,7 @@ func (r *Redactor) content(kind string, params map[string]string, s string, o op
 		return r.events(s, o, c)
 	case start[0] == '{' || start[0] == '[':
 		return r.json(strings.TrimPrefix(s, "\ufeff"), o, c)
-	case start[0] == '<' && len(start) > 1 && (start[1] == '?' || start[1] == '!' || isAlnum(start[1])):
+	case start[0] == '<' && len(start) > 1 && placeholderAt(start) == 0 && (start[1] == '?' || start[1] == '!' || isAlnum(start[1])):
 		return r.xml(s, o, c)
 	case isForm(kind, start):
 		out, hidden := r.appendQuery(nil, s, o, c)

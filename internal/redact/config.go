@@ -3,6 +3,7 @@ package redact
 import (
 	"fmt"
 	"regexp/syntax"
+	"slices"
 	"strings"
 
 	"httpowerd/internal/setting"
@@ -21,6 +22,13 @@ type Config struct {
 	Headers  []string `yaml:"headers"`  // header fields whose values are hidden; case, - and _ make no difference
 	Fields   []string `yaml:"fields"`   // fields of bodies and parameters of URLs whose values are hidden, at any depth; likewise
 	Patterns []string `yaml:"patterns"` // RE2 expressions; whatever matches is hidden, wherever text is recorded; each costs time per record
+	Paths    []string `yaml:"paths"`    // places in JSON whose values are hidden, as in $.customer.name, $.items[*].note or $..birthday
+	Hide     []string `yaml:"hide"`     // more kinds to hide: cards (whole, not masked), email, iban, phone, national_id; each costs time on every text
+}
+
+// IsZero tells whether nothing is added.
+func (c Config) IsZero() bool {
+	return len(c.Headers)+len(c.Fields)+len(c.Patterns)+len(c.Paths)+len(c.Hide) == 0
 }
 
 // Validate tells everything that is wrong.
@@ -44,6 +52,14 @@ func (c Config) Validate() []setting.Fault {
 	each("fields", c.Fields, checkField)
 	most("patterns", len(c.Patterns), maxPatterns)
 	each("patterns", c.Patterns, checkPattern)
+	most("paths", len(c.Paths), maxPaths)
+	each("paths", c.Paths, checkPath)
+	each("hide", c.Hide, func(s string) string {
+		if slices.Contains(hideable, s) {
+			return ""
+		}
+		return fmt.Sprintf("must be one of %s, is %q", strings.Join(hideable, ", "), s)
+	})
 	return faults
 }
 
@@ -67,6 +83,16 @@ func checkField(s string) string {
 		return fmt.Sprintf("is longer than %d bytes", maxName)
 	case len(n.bytes()) == 0:
 		return fmt.Sprintf("%q has no letter or digit, so it would match no name", s)
+	}
+	return ""
+}
+
+func checkPath(s string) string {
+	if len(s) > maxPath {
+		return fmt.Sprintf("is longer than %d bytes", maxPath)
+	}
+	if _, err := parsePath(s); err != nil {
+		return err.Error()
 	}
 	return ""
 }

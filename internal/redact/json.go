@@ -7,6 +7,9 @@ import "strings"
 func (r *Redactor) json(s string, o options, c *Counts) (string, bool) {
 	w := jsonReader{r: r, s: s, o: o, counts: c, sc: o.m.scanner(r, o)}
 	w.sc.levels = w.sc.levels[:0]
+	if len(r.paths) > 0 {
+		w.paths = &pathReader{paths: r.paths}
+	}
 	w.run()
 	o.m.giveScanner(w.sc)
 	if w.buf != nil {
@@ -45,6 +48,8 @@ type jsonReader struct {
 	names  bool  // the key says that its value is a name: {"name": "password", "value": …}
 	named  class // the class of that name
 	within int   // the level of the object that holds it
+
+	paths *pathReader // nil: none are configured
 }
 
 func (w *jsonReader) run() {
@@ -56,6 +61,7 @@ func (w *jsonReader) run() {
 			w.class, w.names = harmless, false
 			i++
 		case '{', '[':
+			w.element()
 			w.open(c == '{')
 			i++
 		case '}', ']':
@@ -72,7 +78,21 @@ func (w *jsonReader) run() {
 	}
 }
 
+// element looks whether a path ends with the value that begins here. Those of objects were seen with their keys.
+func (w *jsonReader) element() {
+	switch {
+	case w.paths == nil || w.inObject():
+	case w.depth == 0:
+		w.paths.begin()
+	case w.paths.element() && w.class < secret:
+		w.class = secret
+	}
+}
+
 func (w *jsonReader) open(object bool) {
+	if w.paths != nil {
+		w.paths.open()
+	}
 	if w.depth>>6 >= len(w.sc.levels) {
 		w.sc.levels = append(w.sc.levels, 0)
 	}
@@ -101,6 +121,9 @@ func (w *jsonReader) close(object bool) {
 	}
 	w.depth--
 	w.class, w.names = harmless, false
+	if w.paths != nil {
+		w.paths.close()
+	}
 }
 
 func (w *jsonReader) inObject() bool {
@@ -140,6 +163,9 @@ func (w *jsonReader) key(name string, escaped bool) {
 	} else {
 		w.class = w.sc.judge(name)
 	}
+	if w.paths != nil && w.paths.enter(name, -1) && w.class < secret {
+		w.class = secret
+	}
 	w.names = false
 	switch len(name) {
 	case 3:
@@ -166,6 +192,7 @@ func (w *jsonReader) byName(isValue bool) {
 
 // stringValue reads the string that begins at i as a value.
 func (w *jsonReader) stringValue(i, end int, escaped bool) {
+	w.element()
 	c := w.class
 	if w.hidden != harmless {
 		c = w.hidden
@@ -312,6 +339,7 @@ func (w *jsonReader) bare(i int) int {
 		w.key(token, false)
 		return end + 1
 	}
+	w.element()
 	c := w.class
 	if w.hidden != harmless {
 		c = w.hidden

@@ -82,6 +82,14 @@ func (c class) label() label {
 		return labelCVV
 	case track:
 		return labelTrack
+	case address:
+		return labelEmail
+	case telephone:
+		return labelPhone
+	case bankAccount:
+		return labelIBAN
+	case nationalID:
+		return labelNationalID
 	}
 	return labelSecret
 }

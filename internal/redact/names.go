@@ -17,6 +17,10 @@ const (
 	cookie              // the names of cookies are kept
 	code                // a security code or PIN
 	track
+	address // from here on personal data, known by these names only where the configuration asks
+	telephone
+	bankAccount
+	nationalID
 )
 
 // hides tells whether every value under such a name is hidden.
@@ -31,6 +35,8 @@ func (c class) kind() kind {
 		return kindCVV
 	case track:
 		return kindTrack
+	case address, telephone, bankAccount, nationalID:
+		return kindPersonal
 	}
 	return kindSecret
 }
@@ -52,8 +58,8 @@ func (r *Redactor) classifyWith(n *squashed, name string) class {
 	}
 	n.set(name)
 	if len(r.fields) > 0 {
-		if _, ok := r.fields[string(n.bytes())]; ok {
-			return secret
+		if c, ok := r.fields[string(n.bytes())]; ok {
+			return c
 		}
 	}
 	return n.class()

@@ -17,11 +17,14 @@ import (
 
 // Redactor hides secrets. It is immutable, and safe for concurrent use.
 type Redactor struct {
-	fields   map[string]struct{} // squashed names that hide their value anywhere
-	headers  map[string]struct{} // squashed names that hide a header field
-	patterns []*regexp.Regexp
-	literals *Literals
-	key      *Key // nil: no fingerprints
+	fields     map[string]class    // squashed names that hide their value anywhere
+	headers    map[string]struct{} // squashed names that hide a header field
+	patterns   []*regexp.Regexp
+	paths      []path
+	wholeCards bool
+	personal   personal
+	literals   *Literals
+	key        *Key // nil: no fingerprints
 }
 
 // New makes a Redactor with the built-in lists and those of c.
@@ -33,7 +36,20 @@ func New(c Config) (*Redactor, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	r := &Redactor{fields: squashAll(c.Fields), headers: squashAll(c.Headers)}
+	r := &Redactor{fields: map[string]class{}, headers: squashAll(c.Headers)}
+	for _, what := range c.Hide {
+		r.add(what)
+	}
+	for name := range squashAll(c.Fields) {
+		r.fields[name] = secret
+	}
+	for _, text := range c.Paths {
+		p, err := parsePath(text)
+		if err != nil {
+			return nil, err
+		}
+		r.paths = append(r.paths, p)
+	}
 	for _, p := range c.Patterns {
 		re, err := regexp.Compile(p)
 		if err != nil {
@@ -43,6 +59,28 @@ func New(c Config) (*Redactor, error) {
 	}
 	return r, nil
 }
+
+// add adds one of the words of Config.Hide.
+func (r *Redactor) add(what string) {
+	switch what {
+	case HideCards:
+		r.wholeCards = true
+	case HideEmail:
+		r.personal.email = true
+	case HideIBAN:
+		r.personal.iban = true
+	case HidePhone:
+		r.personal.phone = true
+	case HideNationalIDs:
+		r.personal.nationalID = true
+	}
+	for _, name := range personalNames[what].names {
+		r.fields[name] = personalNames[what].class
+	}
+}
+
+// extra tells whether texts have to be searched for more than the built-in lists.
+func (r *Redactor) extra() bool { return r.literals != nil || len(r.patterns) > 0 || r.personal.any() }
 
 var builtin = sync.OnceValue(func() *Redactor { return &Redactor{} })
 

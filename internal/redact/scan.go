@@ -45,7 +45,7 @@ type scanner struct {
 func (sc *scanner) scan(s string) []hit {
 	sc.s, sc.decoded, sc.noToken, sc.hits = s, 0, 0, sc.hits[:0]
 	sc.run()
-	if sc.r.literals != nil || len(sc.r.patterns) > 0 {
+	if sc.r.extra() {
 		sc.configured()
 	}
 	return sc.hits
@@ -181,6 +181,9 @@ func (sc *scanner) configured() {
 	if sc.r.literals != nil {
 		more = sc.r.literals.find(sc.s, nil)
 	}
+	if sc.r.personal.any() {
+		more = sc.r.personal.find(sc.s, more)
+	}
 	for _, re := range sc.r.patterns {
 		for _, m := range re.FindAllStringIndex(sc.s, -1) {
 			if m[1] > m[0] && !inPlaceholder(sc.s, m[0], m[1]) {
@@ -222,6 +225,9 @@ func (sc *scanner) write(dst []byte, s string, hits []hit, c *Counts) []byte {
 func (sc *scanner) replace(dst []byte, s string, h hit, c *Counts) []byte {
 	switch h.how {
 	case mask:
+		if sc.r.wholeCards {
+			return sc.r.hide(dst, h.label, s, c)
+		}
 		c.found(h.label, s)
 		return appendMasked(dst, s)
 	case encoded:
@@ -256,7 +262,7 @@ func (r *Redactor) appendText(dst []byte, s string, o options, c *Counts) ([]byt
 
 // holdsNothing tells of short words, of which texts are full, that nothing can be in them: no token and no card number is shorter than 12 bytes.
 func (r *Redactor) holdsNothing(s string, o options) bool {
-	if len(s) >= 12 || o.cut || r.literals != nil || len(r.patterns) > 0 {
+	if len(s) >= 12 || o.cut || r.extra() {
 		return false
 	}
 	return wordEnd(s, 0, charAlnum|charDash|charDot) == len(s)
