@@ -39,7 +39,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	if d.proxyTLS, err = proxyTLS(s); err != nil {
 		return err
 	}
-	if d.audit, err = audit.Open(auditConfig(s.Audit), d.metrics, d.log); err != nil {
+	if d.audit, err = audit.Open(d.auditConfig(), d.metrics, d.log); err != nil {
 		return err
 	}
 	d.governor = governor.New(s.Proxy.Limits.Memory.Resolve(), d.metrics, d.log)
@@ -58,6 +58,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 		Dedup:       dedup.New(d.metrics),
 		Tenants:     tenant.NewRoom(d.log),
 		Ends:        d.ends,
+		Redact:      d.redact,
 	}
 	d.rooms.Retry.Short(func() bool { return d.governor.At(governor.Bodies) })
 	d.rooms.Dedup.Short(func() bool { return d.governor.At(governor.Caches) })
@@ -96,12 +97,30 @@ func (d *Daemon) fitting(connections, limit int) int {
 	return fit
 }
 
-func auditConfig(s policy.AuditSettings) audit.Config {
-	return audit.Config{Output: s.Output, Chain: s.Chain, MaxSize: s.MaxSize, MaxAge: s.MaxAge, MaxFiles: s.MaxFiles}
+func (d *Daemon) auditConfig() audit.Config {
+	s := d.settings.Audit
+	return audit.Config{Output: s.Output, Chain: s.Chain, MaxSize: s.MaxSize, MaxAge: s.MaxAge, MaxFiles: s.MaxFiles,
+		Redactor: d.redact.On(redact.Default())}
+}
+
+// keyFile is what fingerprints are made with, in the state directory.
+const keyFile = "redact.key"
+
+// hiding is what all redactors share. Without a key that lasts, fingerprints match within this process only, which is no reason not to start.
+func hiding(s policy.Settings, o Options) (redact.Shared, error) {
+	shared := redact.Shared{Literals: new(redact.Literals)}
+	var err error
+	if !o.NoState && s.State.Dir != "" {
+		shared.Key, err = redact.LoadKey(filepath.Join(s.State.Dir, keyFile))
+	}
+	if shared.Key == nil {
+		shared.Key = redact.RandomKey()
+	}
+	return shared, err
 }
 
 // newLog is the daemon's own log; nothing sensitive passes its handler.
-func newLog(w io.Writer, s policy.LogSettings) (*slog.Logger, *slog.LevelVar) {
+func newLog(w io.Writer, s policy.LogSettings, r *redact.Redactor) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	level.Set(logLevel(s.Level))
 	options := &slog.HandlerOptions{Level: level}
@@ -109,7 +128,7 @@ func newLog(w io.Writer, s policy.LogSettings) (*slog.Logger, *slog.LevelVar) {
 	if s.Format == "text" {
 		h = slog.NewTextHandler(w, options)
 	}
-	return slog.New(redact.NewHandler(h, redact.Default())), level
+	return slog.New(redact.NewHandler(h, r)), level
 }
 
 // logLevel is the level of that name, which is valid.

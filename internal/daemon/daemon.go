@@ -25,6 +25,7 @@ import (
 	"httpowerd/internal/proxy"
 	"httpowerd/internal/proxy/audit"
 	"httpowerd/internal/proxy/egress"
+	"httpowerd/internal/redact"
 	"httpowerd/internal/state"
 	"httpowerd/internal/state/redis"
 )
@@ -55,6 +56,7 @@ type Daemon struct {
 	levelForced atomic.Bool
 	log         *slog.Logger
 	audit       *audit.Log
+	redact      redact.Shared
 	ca          *lazyCA
 	proxy       *proxy.Server
 	admin       *http.Server
@@ -91,7 +93,13 @@ func Start(o Options) (_ *Daemon, err error) {
 			d.abandon()
 		}
 	}()
-	d.log, d.level = newLog(o.Log, d.settings.Log)
+	shared, keyErr := hiding(d.settings, o)
+	shared.Learn(file.Secrets()...)
+	d.redact = shared
+	d.log, d.level = newLog(o.Log, d.settings.Log, shared.On(redact.Default()))
+	if keyErr != nil {
+		d.log.Warn("fingerprints in records match only until this process ends: their key cannot be kept in state.dir", "error", keyErr)
+	}
 	if err := d.assemble(o); err != nil {
 		return nil, err
 	}

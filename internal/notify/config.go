@@ -105,6 +105,14 @@ type URL struct {
 	authority exchange.Authority
 }
 
+// Secrets is the URL itself: with most services whoever knows it may post.
+func (u URL) Secrets() []redact.Secret {
+	if u.text.IsZero() {
+		return nil
+	}
+	return []redact.Secret{u.text}
+}
+
 // DecodeSetting takes a URL. Its errors do not repeat what was written.
 func (u *URL) DecodeSetting(v any) error {
 	text, ok := v.(string)

@@ -33,6 +33,7 @@ type Rooms struct {
 	Dedup       *dedup.Room
 	Tenants     *tenant.Room // nil where no key sets are fetched
 	Ends        Ends
+	Redact      redact.Shared
 }
 
 // Ends makes what stands at the end of every chain.
@@ -64,7 +65,8 @@ func compile(f *File, rooms Rooms, keeper *state.Keeper, loopbackOnly bool) (_ *
 	if err != nil {
 		return nil, nil, fmt.Errorf("destinations: %w", err)
 	}
-	c := &compiler{file: f, rooms: rooms, generation: generation, rules: rules}
+	rooms.Redact.Learn(f.Secrets()...)
+	c := &compiler{file: f, rooms: rooms, generation: generation, rules: rules, builtin: rooms.Redact.On(redact.Default())}
 	s := &Snapshot{Hash: f.Hash(), Loaded: time.Now(), Warnings: f.warnings, Settings: f.settings, Rules: rules, hosts: hostIndex{byPattern: match.NewIndex[*Host]()}}
 	base, err := c.policy(f.base)
 	if err != nil {
@@ -87,6 +89,7 @@ type compiler struct {
 	rooms      Rooms
 	generation *state.Generation
 	rules      *destination.Rules
+	builtin    *redact.Redactor // what holds where nothing is added
 	redactors  []sharedRedactor
 }
 
@@ -160,7 +163,7 @@ func (c *compiler) policy(p *plan) (*Policy, error) {
 func (c *compiler) redactor(p *plan) (*redact.Redactor, error) {
 	config, _ := config[redact.Config](p, "redact")
 	if config.IsZero() {
-		return redact.Default(), nil
+		return c.builtin, nil
 	}
 	for _, s := range c.redactors {
 		if reflect.DeepEqual(s.config, config) {
@@ -169,6 +172,7 @@ func (c *compiler) redactor(p *plan) (*redact.Redactor, error) {
 	}
 	r, err := redact.New(config)
 	if err == nil {
+		r = c.rooms.Redact.On(r)
 		c.redactors = append(c.redactors, sharedRedactor{config, r})
 	}
 	return r, err

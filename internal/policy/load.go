@@ -45,6 +45,7 @@ type File struct {
 	files    []string
 	folders  []string // of globs: a file that appears there is part of the configuration
 	digest   string   // over all that was read
+	filled   []string // secret texts that came from elsewhere
 }
 
 type hostPlan struct {
@@ -80,7 +81,7 @@ func load(src Source) (*File, Faults) {
 		overrides(root, src.Overrides)
 		(&assembly{reader: r, file: f}).assemble(root)
 	}
-	f.files, f.folders = r.files, r.folders
+	f.files, f.folders, f.filled = r.files, r.folders, r.faults.secrets
 	f.digest = hex.EncodeToString(r.sum.Sum(nil))
 	f.warnings = r.warnings.sorted()
 	return f, r.faults.sorted()

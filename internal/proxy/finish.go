@@ -82,6 +82,9 @@ func (v *visit) record() {
 	if c := v.captureOut; c != nil {
 		e.ResponseBody, e.ResponseTruncated, e.ResponseType = c.buf, c.truncated, v.w.Header().Get("Content-Type")
 	}
+	if e.RequestHeader != nil || e.ResponseHeader != nil || e.RequestBody != nil || e.ResponseBody != nil {
+		e.Sent = v.raw.Header
+	}
 	v.server.audit.Exchange(&v.Exchange, &e)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -83,6 +84,9 @@ func (l *Literals) index(value string) int {
 	return slices.IndexFunc(l.secrets, func(s literal) bool { return s.value == value })
 }
 
+// some tells whether there are any.
+func (l *Literals) some() bool { return l != nil && l.set.Load() != nil }
+
 // Len is how many values there are.
 func (l *Literals) Len() int {
 	l.mu.Lock()
@@ -157,8 +161,7 @@ func lowerEscapes(s string) string {
 }
 
 // find appends a hit for each literal in s.
-func (l *Literals) find(s string, hits []hit) []hit {
-	set := l.set.Load()
+func (set *literalSet) find(s string, hits []hit) []hit {
 	if set == nil {
 		return hits
 	}
@@ -182,4 +185,30 @@ func (l *Literals) find(s string, hits []hit) []hit {
 		i += max(n, 1)
 	}
 	return hits
+}
+
+// Knowing is r, also hiding the values that stand under sensitive names in the fields and the URL of a request, wherever else they occur: an upstream
+// repeats a key in the error that it answers. It is r itself where there are none.
+func (r *Redactor) Knowing(h http.Header, url string) *Redactor {
+	var set *literalSet
+	c := Counts{report: func(l label, value string) {
+		if l.kind() != kindSecret || len(value) > maxLiteral || !distinct(value) {
+			return
+		}
+		if set == nil {
+			set = &literalSet{needles: map[uint32][]string{}}
+		}
+		value = strings.Clone(value)
+		set.add(literal{value, spellings(value)})
+	}}
+	r.Header(h, &c)
+	if url != "" {
+		r.AppendURL(nil, url, &c)
+	}
+	if set == nil {
+		return r
+	}
+	other := *r
+	other.seen = set
+	return &other
 }

@@ -35,10 +35,12 @@ func NewKey(secret []byte) *Key {
 }
 
 // RandomKey is a Key that nobody else has.
-func RandomKey() *Key {
-	secret := make([]byte, KeySize)
-	_, _ = rand.Read(secret)
-	return NewKey(secret)
+func RandomKey() *Key { return NewKey(randomBytes(KeySize)) }
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return b
 }
 
 // String is the placeholder.

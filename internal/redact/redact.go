@@ -24,7 +24,8 @@ type Redactor struct {
 	wholeCards bool
 	personal   personal
 	literals   *Literals
-	key        *Key // nil: no fingerprints
+	seen       *literalSet // values seen in this exchange
+	key        *Key        // nil: no fingerprints
 }
 
 // New makes a Redactor with the built-in lists and those of c.
@@ -80,7 +81,9 @@ func (r *Redactor) add(what string) {
 }
 
 // extra tells whether texts have to be searched for more than the built-in lists.
-func (r *Redactor) extra() bool { return r.literals != nil || len(r.patterns) > 0 || r.personal.any() }
+func (r *Redactor) extra() bool {
+	return r.seen != nil || r.literals.some() || len(r.patterns) > 0 || r.personal.any()
+}
 
 var builtin = sync.OnceValue(func() *Redactor { return &Redactor{} })
 

@@ -179,8 +179,9 @@ func inWord(s string, i int) bool {
 func (sc *scanner) configured() {
 	var more []hit
 	if sc.r.literals != nil {
-		more = sc.r.literals.find(sc.s, nil)
+		more = sc.r.literals.set.Load().find(sc.s, more)
 	}
+	more = sc.r.seen.find(sc.s, more)
 	if sc.r.personal.any() {
 		more = sc.r.personal.find(sc.s, more)
 	}

@@ -5,6 +5,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -39,6 +40,7 @@ const (
 type Extra struct {
 	End                                 time.Time        // zero: now
 	Redactor                            *redact.Redactor // nil: the built-in lists
+	Sent                                http.Header      // what the client sent; its secrets are hidden wherever they occur. nil: as found
 	RequestHeader, ResponseHeader       http.Header      // nil: not recorded
 	RequestType, ResponseType           string           // Content-Type of the bodies; decides how they are read
 	RequestBody, ResponseBody           []byte           // nil: not recorded
@@ -98,7 +100,7 @@ func start(cfg Config, s sink, first opened, env environment) (*Log, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	l := &Log{off: cfg.Output == Off, queue: newQueue(env.limits), metrics: m, builtin: builtinRedactor()}
+	l := &Log{off: cfg.Output == Off, queue: newQueue(env.limits), metrics: m, builtin: cmp.Or(cfg.Redactor, redact.Default())}
 	l.scratch.New = func() any { return &scratch{line: make([]byte, 0, 2048), record: record{text: make([]byte, 0, 1024)}} }
 	l.writer = newWriter(l, s, cfg.Chain && !l.off, env.log)
 	l.writer.chain = first.state

@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"httpowerd/internal/redact"
 )
 
 // BenchmarkExchange is what an exchange pays for its record: redaction, encoding, the queue.
 func BenchmarkExchange(b *testing.B) {
-	l := &Log{queue: newQueue(limits{records: 1 << 30, bytes: 1 << 40}), builtin: builtinRedactor()}
+	l := &Log{queue: newQueue(limits{records: 1 << 30, bytes: 1 << 40}), builtin: redact.Default()}
 	l.metrics, _ = newMetrics(prometheus.NewRegistry())
 	l.scratch.New = func() any { return &scratch{} }
 	x := typical()
@@ -31,7 +33,7 @@ func BenchmarkExchange(b *testing.B) {
 
 // BenchmarkEncode is the same without the queue.
 func BenchmarkEncode(b *testing.B) {
-	r := record{redactor: builtinRedactor()}
+	r := record{redactor: redact.Default()}
 	x := typical()
 	var line []byte
 	b.ReportAllocs()
@@ -43,7 +45,7 @@ func BenchmarkEncode(b *testing.B) {
 
 // BenchmarkSeal is the chain's part in the writer.
 func BenchmarkSeal(b *testing.B) {
-	r := record{redactor: builtinRedactor()}
+	r := record{redactor: redact.Default()}
 	rec := r.appendExchange(nil, typical(), &Extra{})
 	state := genesis()
 	var line []byte

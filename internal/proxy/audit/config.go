@@ -1,6 +1,9 @@
 package audit
 
-import "httpowerd/internal/setting"
+import (
+	"httpowerd/internal/redact"
+	"httpowerd/internal/setting"
+)
 
 // Where records go when Config.Output is not a path.
 const (
@@ -22,6 +25,8 @@ type Config struct {
 	MaxAge setting.Duration `yaml:"max_age"`
 	// MaxFiles is how many rotated files are kept beside the current one, the oldest are deleted; 0: all are kept.
 	MaxFiles int `yaml:"max_files"`
+	// Redactor is that of records which no policy is behind; nil: the built-in lists.
+	Redactor *redact.Redactor `yaml:"-"`
 }
 
 // Default is what holds where nothing is written: every exchange on standard output, chained.

@@ -39,13 +39,14 @@ type record struct {
 	text     []byte // redacted text before it is escaped
 }
 
-func builtinRedactor() *redact.Redactor { return redact.Default() }
-
 // appendExchange appends the record of x.
 func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte {
 	end := e.End
 	if end.IsZero() {
 		end = time.Now()
+	}
+	if e.Sent != nil {
+		r.redactor = r.redactor.Knowing(e.Sent, x.URL[:min(len(x.URL), maxURLRead)])
 	}
 	b = appendTime(append(b, `{"time":`...), end)
 	b = r.appendWho(b, x)
