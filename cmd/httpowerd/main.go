@@ -60,7 +60,7 @@ func newRoot(io stdio) *cobra.Command {
 	root.SetErr(io.err)
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddCommand(serve, runCommand(io), validateCommand(io), explainCommand(io), envCommand(io), caCommand(io), doctorCommand(io),
-		auditCommand(io), healthcheckCommand(io), benchCommand(io), schemaCommand(io), versionCommand(io), manCommand(io))
+		auditCommand(io), redactCommand(io), healthcheckCommand(io), benchCommand(io), schemaCommand(io), versionCommand(io), manCommand(io))
 	root.InitDefaultCompletionCmd()
 	return root
 }

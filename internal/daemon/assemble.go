@@ -103,15 +103,12 @@ func (d *Daemon) auditConfig() audit.Config {
 		Redactor: d.redact.On(redact.Default())}
 }
 
-// keyFile is what fingerprints are made with, in the state directory.
-const keyFile = "redact.key"
-
 // hiding is what all redactors share. Without a key that lasts, fingerprints match within this process only, which is no reason not to start.
 func hiding(s policy.Settings, o Options) (redact.Shared, error) {
 	shared := redact.Shared{Literals: new(redact.Literals)}
 	var err error
 	if !o.NoState && s.State.Dir != "" {
-		shared.Key, err = redact.LoadKey(filepath.Join(s.State.Dir, keyFile))
+		shared.Key, err = redact.LoadKey(filepath.Join(s.State.Dir, redact.KeyFile))
 	}
 	if shared.Key == nil {
 		shared.Key = redact.RandomKey()

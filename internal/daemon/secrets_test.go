@@ -69,7 +69,7 @@ func TestFingerprintsLast(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	b := start(t, "")
-	path := filepath.Join(filepath.Dir(b.config), "state", keyFile)
+	path := filepath.Join(filepath.Dir(b.config), "state", redact.KeyFile)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v, %v", info, err)
@@ -90,7 +90,7 @@ func TestFingerprintsLast(t *testing.T) {
 	}
 	other := start(t, "")
 	state := filepath.Join(filepath.Dir(other.config), "state")
-	if after, _ := os.ReadFile(filepath.Join(state, keyFile)); string(after) == string(before) {
+	if after, _ := os.ReadFile(filepath.Join(state, redact.KeyFile)); string(after) == string(before) {
 		t.Error("two installations have the same key")
 	}
 	b.stop()

@@ -11,6 +11,7 @@ import (
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/match"
 	tenants "httpowerd/internal/policy/tenant"
+	"httpowerd/internal/redact"
 )
 
 // Explanation says what the configuration does to one request, and why.
@@ -72,6 +73,29 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	x.fill(p, &authority)
 	x.Authority = authority.String()
 	return x, nil
+}
+
+// RedactionFor is what the policy that a request would meet adds to redaction; without a URL, what defaults add.
+func RedactionFor(f *File, method, rawURL, tenant string) (redact.Config, error) {
+	p := f.base
+	if rawURL != "" {
+		r, authority, err := requestOf(method, rawURL, nil)
+		if err != nil {
+			return redact.Config{}, err
+		}
+		host, err := f.find(authority)
+		if err != nil {
+			return redact.Config{}, err
+		}
+		if tenant != "" {
+			host = f.ownFor(tenant, authority, host)
+		}
+		if p, _, err = host.choose(r); err != nil {
+			return redact.Config{}, err
+		}
+	}
+	c, _ := config[redact.Config](p, "redact")
+	return c, nil
 }
 
 // who notes what comes of the tenant.

@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// KeyFile is the name of the file, in the state directory, that holds the key of fingerprints.
+const KeyFile = "redact.key"
+
 // Shared is what all Redactors of a process have in common. Its zero value adds nothing.
 type Shared struct {
 	Key      *Key
