@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +16,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
 
 	"httpowerd/internal/policy"
 	"httpowerd/internal/redact"
@@ -107,4 +113,69 @@ func TestFingerprintsLast(t *testing.T) {
 	if broken, err := hidingIn(filepath.Dir(path)); err == nil || broken.Key == nil {
 		t.Error("a broken key is no reason to say so, or to go without")
 	}
+}
+
+// TestCodedBodies: what is recorded of a coded body is its text, without its secrets and bounded; the body itself passes as it came.
+func TestCodedBodies(t *testing.T) {
+	secret := "hunter2-" + "long-enough"
+	text := `{"password":"` + secret + `","note":"` + strings.Repeat("n", 5000) + `"}`
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Encoding", r.Header.Get("Content-Encoding"))
+		_, _ = w.Write(body)
+	}))
+	defer upstream.Close()
+	b := start(t, "defaults: {audit: {bodies: all, max_body: 1KiB}}\n")
+	bomb := coded(t, "gzip", strings.Repeat("0", 32<<20))
+	n := 0
+	for _, c := range []struct {
+		encoding string
+		body     []byte
+		want     string
+	}{
+		{"gzip", coded(t, "gzip", text), `{"password":"<redacted:`}, {"br", coded(t, "br", text), `{"password":"<redacted:`}, {"zstd", coded(t, "zstd", text), `{"password":"<redacted:`},
+		{"gzip", bomb, "0000"}, {"gzip", []byte("\x1f\x8bno gzip \xff"), "[binary content, 11 bytes]"}, {"x-odd", []byte("\x00\x01" + secret), "[binary content"},
+	} {
+		req, _ := http.NewRequest("POST", upstream.URL, strings.NewReader(string(c.body)))
+		req.Header.Set("Content-Encoding", c.encoding)
+		req.Header.Set("Accept-Encoding", "gzip, br, zstd")
+		resp, err := b.client(upstream).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(got) != string(c.body) || resp.Header.Get("Content-Encoding") != c.encoding {
+			t.Errorf("%s: the body was changed: %d bytes of %d", c.encoding, len(got), len(c.body))
+		}
+		n++
+		r := b.records(n)[n-1]
+		for _, key := range []string{"request_body", "response_body"} {
+			recorded := r.text(key)
+			if !strings.HasPrefix(recorded, c.want) || strings.Contains(recorded, secret) || len(recorded) > 1100 {
+				t.Errorf("%s: the %s is %.200q, %d bytes", c.encoding, key, recorded, len(recorded))
+			}
+		}
+	}
+}
+
+// coded is text in a content coding.
+func coded(t *testing.T, coding, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch coding {
+	case "gzip":
+		w = gzip.NewWriter(&b)
+	case "br":
+		w = brotli.NewWriter(&b)
+	case "zstd":
+		w, _ = zstd.NewWriter(&b)
+	}
+	_, err := io.WriteString(w, text)
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

@@ -73,7 +73,7 @@ func walk(t *testing.T, ending string, f func(path, text string)) {
 
 // layers are the directions: a package may import packages of layers below its own.
 var layers = [][]string{
-	{"setting"},
+	{"setting", "coding"},
 	{"exchange", "redact"},
 	{"descriptor", "governor", "state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
 	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
@@ -127,6 +127,8 @@ var homes = map[string]func(pkg, file string) bool{
 	"cel.dev/cel-go":                      func(p, _ string) bool { return p == "internal/expr" },
 	"github.com/spf13/cobra":              func(p, _ string) bool { return p == "cmd/httpowerd" },
 	"github.com/go-jose/go-jose":          func(p, _ string) bool { return p == "internal/policy/tenant" },
+	"github.com/andybalholm/brotli":       func(p, f string) bool { return p == "internal/coding" || strings.HasSuffix(f, "_test.go") },
+	"github.com/klauspost/compress":       func(p, f string) bool { return p == "internal/coding" || strings.HasSuffix(f, "_test.go") },
 	"github.com/fsnotify/fsnotify":        func(p, _ string) bool { return p == "internal/policy" },
 	"github.com/prometheus/client_golang": prometheusHome,
 	"github.com/prometheus/client_model":  prometheusHome,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -72,15 +73,17 @@ func (v *visit) record() {
 		if !p.Audit.Sampled() {
 			return
 		}
-		e.RequestHeader, e.ResponseHeader = v.requestHeader, v.responseHeader
+		e.RequestHeader, e.ResponseHeader, e.MaxBody = v.requestHeader, v.responseHeader, int(p.Audit.MaxBody)
 	}
 	if c := v.captureIn; c != nil {
 		v.in.mu.Lock() // the transport may still be reading an upload that was answered early
 		e.RequestBody, e.RequestTruncated, e.RequestType = append([]byte(nil), c.buf...), c.truncated, v.raw.Header.Get("Content-Type")
+		e.RequestEncoding = encodingOf(v.raw.Header)
 		v.in.mu.Unlock()
 	}
 	if c := v.captureOut; c != nil {
 		e.ResponseBody, e.ResponseTruncated, e.ResponseType = c.buf, c.truncated, v.w.Header().Get("Content-Type")
+		e.ResponseEncoding = encodingOf(v.w.Header())
 	}
 	if e.RequestHeader != nil || e.ResponseHeader != nil || e.RequestBody != nil || e.ResponseBody != nil {
 		e.Sent = v.raw.Header
@@ -109,3 +112,5 @@ func (v *visit) outcome(s *exchange.Story) exchange.Code {
 	}
 	return exchange.OK
 }
+
+func encodingOf(h http.Header) string { return strings.Join(h["Content-Encoding"], ",") }

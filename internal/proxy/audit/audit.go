@@ -43,6 +43,8 @@ type Extra struct {
 	Sent                                http.Header      // what the client sent; its secrets are hidden wherever they occur. nil: as found
 	RequestHeader, ResponseHeader       http.Header      // nil: not recorded
 	RequestType, ResponseType           string           // Content-Type of the bodies; decides how they are read
+	RequestEncoding, ResponseEncoding   string           // their Content-Encoding
+	MaxBody                             int              // how much is recorded of a body that is decoded, in bytes
 	RequestBody, ResponseBody           []byte           // nil: not recorded
 	RequestTruncated, ResponseTruncated bool             // the body went on
 	OnFull                              string           // Block (also "") or Drop

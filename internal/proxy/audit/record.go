@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"httpowerd/internal/coding"
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/redact"
 )
@@ -53,8 +54,8 @@ func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte
 	x.Read(func(s *exchange.Story) { b = r.appendStory(b, s, end.Sub(x.Start)) })
 	b = r.appendHeader(b, "request_headers", e.RequestHeader)
 	b = r.appendHeader(b, "response_headers", e.ResponseHeader)
-	b = r.appendBody(b, "request_body", body{e.RequestType, e.RequestBody, e.RequestTruncated})
-	b = r.appendBody(b, "response_body", body{e.ResponseType, e.ResponseBody, e.ResponseTruncated})
+	b = r.appendBody(b, "request_body", e.request())
+	b = r.appendBody(b, "response_body", e.response())
 	return r.appendCounts(b)
 }
 
@@ -204,15 +205,39 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 
 // body is what was kept of a request's or an answer's content.
 type body struct {
-	contentType string
-	data        []byte
-	truncated   bool
+	contentType, encoding string
+	data                  []byte
+	truncated             bool
+	limit                 int
+}
+
+func (e *Extra) request() body {
+	return body{e.RequestType, e.RequestEncoding, e.RequestBody, e.RequestTruncated, e.MaxBody}
+}
+
+func (e *Extra) response() body {
+	return body{e.ResponseType, e.ResponseEncoding, e.ResponseBody, e.ResponseTruncated, e.MaxBody}
+}
+
+// decoded is the content without its codings, up to what may be recorded. What cannot be decoded stays as it is, and is shown by its length only.
+func (c body) decoded() body {
+	if c.encoding == "" {
+		return c
+	}
+	data, whole, err := coding.Decode(c.encoding, c.data, max(c.limit, len(c.data)))
+	if err != nil {
+		c.contentType = ""
+		return c
+	}
+	c.data, c.truncated = data, c.truncated || !whole
+	return c
 }
 
 func (r *record) appendBody(b []byte, key string, c body) []byte {
 	if c.data == nil {
 		return b
 	}
+	c = c.decoded()
 	clean := r.redactor.Body(c.contentType, c.data, c.truncated, &r.counts)
 	start := len(appendKey(b, key))
 	b = appendString(appendKey(b, key), clean, maxBody)

@@ -1,0 +1,152 @@
+// Package coding takes content codings off a body: gzip, deflate, br and zstd (RFC 9110, section 8.4.1; RFC 7932; RFC 8878).
+package coding
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxLayers is how many codings one body may have on top of each other.
+const maxLayers = 3
+
+// zstdWindow bounds what a zstd body may make its reader remember, in bytes. RFC 9659 allows no more on the web.
+const zstdWindow = 8 << 20
+
+// ErrUnknown is a coding that this package does not know, or too many of them.
+var ErrUnknown = errors.New("coding: a content coding that is not known")
+
+// Known tells whether a body with this Content-Encoding can be read. None at all can.
+func Known(encoding string) bool {
+	_, ok := layers(encoding)
+	return ok
+}
+
+// layers lists the codings in the order in which they were put on, without identity.
+func layers(encoding string) (list []string, ok bool) {
+	for name := range strings.SplitSeq(encoding, ",") {
+		switch name = strings.ToLower(strings.TrimSpace(name)); name {
+		case "", "identity":
+		case "gzip", "x-gzip", "deflate", "br", "zstd":
+			list = append(list, name)
+		default:
+			return nil, false
+		}
+	}
+	return list, len(list) <= maxLayers
+}
+
+// NewReader reads what is behind a Content-Encoding. Nothing is read of r before the first Read. Close gives memory back; it does not close r.
+func NewReader(encoding string, r io.Reader) (io.ReadCloser, error) {
+	list, ok := layers(encoding)
+	if !ok {
+		return nil, ErrUnknown
+	}
+	c := chain{Reader: r}
+	for i := len(list) - 1; i >= 0; i-- {
+		d := &decoder{coding: list[i], source: c.Reader}
+		c.Reader = d
+		c.decoders = append(c.decoders, d)
+	}
+	return &c, nil
+}
+
+type chain struct {
+	io.Reader
+	decoders []*decoder
+}
+
+func (c *chain) Close() error {
+	for _, d := range c.decoders {
+		d.close()
+	}
+	return nil
+}
+
+// decoder takes one coding off.
+type decoder struct {
+	coding string
+	source io.Reader
+	in     io.Reader
+	free   func()
+	failed error
+}
+
+func (d *decoder) Read(p []byte) (int, error) {
+	if d.in == nil && d.failed == nil {
+		d.failed = d.begin()
+	}
+	if d.failed != nil {
+		return 0, d.failed
+	}
+	return d.in.Read(p)
+}
+
+func (d *decoder) begin() (err error) {
+	b := bufio.NewReaderSize(d.source, 4<<10)
+	head, err := b.Peek(2)
+	if len(head) == 0 { // nothing at all is nothing, in any coding
+		d.in = b
+		return nil
+	}
+	switch d.coding {
+	case "br":
+		d.in = brotli.NewReader(b)
+	case "zstd":
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return err
+		}
+		d.in, d.free = z, z.Close
+	case "deflate":
+		if err == nil && head[0]&0x0f == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0 {
+			var z io.Reader
+			if z, err = zlib.NewReader(b); err == nil {
+				d.in = z
+			}
+			return err
+		}
+		d.in = flate.NewReader(b) // what some call deflate
+	default:
+		var z *gzip.Reader
+		if z, err = gzip.NewReader(b); err == nil {
+			d.in = z
+		}
+		return err
+	}
+	return nil
+}
+
+func (d *decoder) close() {
+	if d.free != nil {
+		d.free()
+		d.free = nil
+	}
+}
+
+// Decode takes the codings off data, which may have been cut off at its end, up to limit bytes. whole tells that nothing is missing. An error means that
+// nothing can be said of the content.
+func Decode(encoding string, data []byte, limit int) (out []byte, whole bool, err error) {
+	r, err := NewReader(encoding, bytes.NewReader(data))
+	if err != nil {
+		return nil, false, err
+	}
+	defer r.Close()
+	var b bytes.Buffer
+	n, err := io.Copy(&b, io.LimitReader(r, int64(limit)))
+	switch {
+	case err != nil && n == 0:
+		return nil, false, err
+	case err != nil || n == int64(limit):
+		return b.Bytes(), false, nil
+	}
+	return b.Bytes(), true, nil
+}
