@@ -124,7 +124,13 @@ func decodeText(s, kind, charset string, cut bool) (string, bool) {
 // isText: text has next to no control characters.
 func isText(s string) bool {
 	controls := 0
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
+		for i+8 <= len(s) && !hasControl(s[i:i+8]) {
+			i += 8
+		}
+		if i == len(s) {
+			break
+		}
 		if c := s[i]; c < ' ' && !isSpace(c) && c != 0x1b {
 			if controls++; c == 0 || controls > 8+len(s)/256 {
 				return false
@@ -132,6 +138,13 @@ func isText(s string) bool {
 		}
 	}
 	return true
+}
+
+// hasControl tells whether one of eight bytes is below a space.
+func hasControl(s string) bool {
+	_ = s[7]
+	x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	return (x-0x2020202020202020)&^x&0x8080808080808080 != 0
 }
 
 // trimRune takes off a character that was cut in two.

@@ -159,7 +159,7 @@ func (w *jsonReader) key(name string, escaped bool) {
 		w.needBuffer()
 		w.buf = appendUnquoted(w.buf[:0], name)
 		name = view(w.buf)
-		w.class = w.r.classifyWith(&w.sc.name, name)
+		w.class = w.r.classify(name)
 	} else {
 		w.class = w.sc.judge(name)
 	}
@@ -234,6 +234,9 @@ func (w *jsonReader) content(start, end int, escaped bool, c class) {
 	w.sc.cut = w.o.cut && end == len(w.s)
 	if escaped {
 		w.unescaped(start, end)
+		return
+	}
+	if w.r.holdsNothing(raw, options{cut: w.sc.cut}) {
 		return
 	}
 	if hits := w.sc.scan(raw); len(hits) > 0 {

@@ -35,10 +35,6 @@ const (
 
 func (m *memory) giveScanner(sc *scanner) {
 	sc.s, sc.r, sc.m = "", nil, nil
-	if sc.remembers {
-		clear(sc.judged[:])
-		sc.remembers = false
-	}
 	if len(m.scanners) < keepScanners && cap(sc.hits) <= keepHits && cap(sc.levels) <= keepHits {
 		m.scanners = append(m.scanners, sc)
 	}

@@ -46,10 +46,7 @@ func (c class) kind() kind {
 func (r *Redactor) SensitiveName(name string) bool { return r.classifyHeader(name) > weak }
 
 // classify judges the name of a field or parameter.
-func (r *Redactor) classify(name string) class {
-	var n squashed
-	return r.classifyWith(&n, name)
-}
+func (r *Redactor) classify(name string) class { return r.names.class(r, name) }
 
 // classifyWith is classify with memory for the name.
 func (r *Redactor) classifyWith(n *squashed, name string) class {

@@ -38,25 +38,12 @@ func (sc *scanner) pair(i int) int {
 
 func (sc *scanner) classify(start, end int) class { return sc.judge(sc.s[start:end]) }
 
-// judged is a name and its class.
-type judged struct {
-	name  string
-	class class
-}
-
-// judge is classify with a memory. name must be part of a text that outlives the scanner's use.
+// judge is classify but for what is no name at all.
 func (sc *scanner) judge(name string) class {
 	if len(name) < 2 || isDigit(name[0]) && isDigit(name[len(name)-1]) {
 		return harmless // "", a time of day
 	}
-	h := uint(len(name)) ^ uint(name[0])*3 ^ uint(name[len(name)>>1])*7 ^ uint(name[len(name)-1])*29
-	at := &sc.judged[h%uint(len(sc.judged))]
-	if at.name == name {
-		return at.class
-	}
-	c := sc.r.classifyWith(&sc.name, name)
-	at.name, at.class, sc.remembers = name, c, true
-	return c
+	return sc.r.classify(name)
 }
 
 // nameBefore is the name that ends before the separator at i, quotes and spaces skipped.

@@ -19,6 +19,7 @@ import (
 type Redactor struct {
 	fields     map[string]class    // squashed names that hide their value anywhere
 	headers    map[string]struct{} // squashed names that hide a header field
+	names      *nameCache
 	patterns   []*regexp.Regexp
 	paths      []path
 	wholeCards bool
@@ -37,7 +38,7 @@ func New(c Config) (*Redactor, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	r := &Redactor{fields: map[string]class{}, headers: squashAll(c.Headers)}
+	r := &Redactor{fields: map[string]class{}, headers: squashAll(c.Headers), names: new(nameCache)}
 	for _, what := range c.Hide {
 		r.add(what)
 	}
@@ -85,7 +86,7 @@ func (r *Redactor) extra() bool {
 	return r.seen != nil || r.literals.some() || len(r.patterns) > 0 || r.personal.any()
 }
 
-var builtin = sync.OnceValue(func() *Redactor { return &Redactor{} })
+var builtin = sync.OnceValue(func() *Redactor { return &Redactor{names: new(nameCache)} })
 
 // Default is the Redactor that has nothing but the built-in lists.
 func Default() *Redactor { return builtin() }

@@ -26,19 +26,16 @@ const maxNesting = 4
 
 // scanner looks for secrets in one text.
 type scanner struct {
-	r         *Redactor
-	m         *memory
-	s         string
-	name      squashed
-	judged    [64]judged // names judged before: the same ones come again and again
-	levels    []uint64   // of JSON
-	remembers bool       // judged holds something
-	cut       bool       // the text was cut off at its end: what begins like a secret there counts as one
-	nesting   int
-	raw       bool // percent-encoding is left alone
-	decoded   int  // what stands before was decoded already
-	noToken   int  // what stands before is part of no web token
-	hits      []hit
+	r       *Redactor
+	m       *memory
+	s       string
+	levels  []uint64 // of JSON
+	cut     bool     // the text was cut off at its end: what begins like a secret there counts as one
+	nesting int
+	raw     bool // percent-encoding is left alone
+	decoded int  // what stands before was decoded already
+	noToken int  // what stands before is part of no web token
+	hits    []hit
 }
 
 // scan finds the hits in s, in order and without overlap. They are valid until the next call.

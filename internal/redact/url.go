@@ -167,7 +167,7 @@ func (r *Redactor) classifyEncoded(name string) class {
 	var buf [maxName]byte
 	text := name
 	for range maxNesting {
-		if text = string(unescape(buf[:0], text, true)); strings.IndexByte(text, '%') < 0 {
+		if text = view(unescape(buf[:0], text, true)); strings.IndexByte(text, '%') < 0 {
 			break
 		}
 	}
