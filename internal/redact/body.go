@@ -142,9 +142,8 @@ func isText(s string) bool {
 
 // hasControl tells whether one of eight bytes is below a space.
 func hasControl(s string) bool {
-	_ = s[7]
-	x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-	return (x-0x2020202020202020)&^x&0x8080808080808080 != 0
+	x := eight(s)
+	return (x-' '*ones)&^x&(ones<<7) != 0
 }
 
 // trimRune takes off a character that was cut in two.

@@ -1,34 +1,41 @@
 package redact
 
 import (
-	"strings"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // stringEnd is the quote that ends the string that begins at i, or the end of s.
 func stringEnd(s string, i int) (end int, escaped bool) {
-	for end = i + 1; end < len(s) && end < i+17; end++ { // most are short
-		if s[end] == '"' {
-			return end, false
+	for end = i + 1; end < len(s); {
+		if end+8 <= len(s) {
+			x := eight(s[end:])
+			quote, back := x^('"'*ones), x^('\\'*ones)
+			found := ((quote-ones)&^quote | (back-ones)&^back) & (ones << 7)
+			if end += bits.TrailingZeros64(found) / 8; found == 0 {
+				continue
+			}
 		}
-		if s[end] == '\\' {
-			break
+		switch s[end] {
+		case '"':
+			return end, escaped
+		case '\\':
+			escaped = true
+			end++
 		}
+		end++
 	}
-	for end < len(s) {
-		n := strings.IndexByte(s[end:], '"')
-		if n < 0 {
-			break
-		}
-		back := strings.IndexByte(s[end:end+n], '\\')
-		if back < 0 {
-			return end + n, escaped
-		}
-		escaped = true
-		end += back + 2
-	}
-	return len(s), escaped || i+1 < len(s) && strings.IndexByte(s[i+1:], '\\') >= 0
+	return len(s), escaped
+}
+
+// ones is a 1 in each byte: with it, eight bytes are compared at once.
+const ones = 0x0101010101010101
+
+// eight is the first eight bytes of s, the first one lowest.
+func eight(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // appendUnquoted appends the text of what stands between the quotes of a JSON string.

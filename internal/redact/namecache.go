@@ -1,7 +1,6 @@
 package redact
 
 import (
-	"hash/maphash"
 	"strings"
 	"sync/atomic"
 )
@@ -19,7 +18,20 @@ type judged struct {
 // longestJudged is the longest name that is remembered, in bytes.
 const longestJudged = 64
 
-var nameSeed = maphash.MakeSeed()
+// nameHash tells most names apart. Whoever makes them collide on purpose has them judged anew each time.
+func nameHash(name string) uint64 {
+	var first, last uint64
+	if n := len(name); n >= 8 {
+		first, last = eight(name), eight(name[n-8:])
+	} else {
+		for i := range n {
+			first = first<<8 | uint64(name[i])
+		}
+	}
+	h := (first ^ uint64(len(name))) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>29 ^ last) * 0xbf58476d1ce4e5b9
+	return h ^ h>>32
+}
 
 // class is that of a name by r's rules.
 func (c *nameCache) class(r *Redactor, name string) class {
@@ -27,7 +39,7 @@ func (c *nameCache) class(r *Redactor, name string) class {
 		var n squashed
 		return r.classifyWith(&n, name)
 	}
-	h := maphash.String(nameSeed, name)
+	h := nameHash(name)
 	row := &c[h%uint64(len(c))]
 	at := &row[h>>62] // of the one that goes where there is no room
 	for i := range row {
