@@ -52,7 +52,22 @@ func BenchmarkRequest(b *testing.B) {
 	for b.Loop() {
 		var c Counts
 		dst = r.AppendURL(dst[:0], typicalURL, &c)
-		r.Header(h, &c)
+		for name, values := range h {
+			for _, v := range values {
+				r.HeaderValue(name, v, &c)
+			}
+		}
+		if c.Total() != 1 {
+			b.Fatal(c.Total())
+		}
+	}
+}
+
+func BenchmarkHeader(b *testing.B) {
+	r, h := Default(), typicalHeader()
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Header(h, nil)
 	}
 }
 

@@ -38,6 +38,14 @@ func (r *Redactor) Header(h http.Header, c *Counts) http.Header {
 	return clean
 }
 
+// HeaderValue is one value of the field of that name without secrets, and value itself where it has none.
+func (r *Redactor) HeaderValue(name, value string, c *Counts) string {
+	m := borrow()
+	text, _ := r.field(m, name, r.classifyHeader(name), value, c)
+	m.release()
+	return text
+}
+
 // field is the value of a header field without secrets.
 func (r *Redactor) field(m *memory, name string, c class, v string, counts *Counts) (string, bool) {
 	valid := utf8.ValidString(v)

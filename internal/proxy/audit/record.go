@@ -176,8 +176,7 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 	if h == nil {
 		return b
 	}
-	clean := r.redactor.Header(h, &r.counts)
-	names := slices.Sorted(maps.Keys(clean))
+	names := slices.Sorted(maps.Keys(h))
 	b = append(appendKey(b, key), '{')
 	start := len(b)
 	for i, name := range names[:min(len(names), maxFields)] {
@@ -188,7 +187,7 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 			b = append(b, ',')
 		}
 		b = append(appendString(b, name, maxName), ':', '[')
-		values := clean[name]
+		values := h[name]
 		for j, v := range values[:min(len(values), maxFields)] {
 			if len(b)-start > maxHeaderLine {
 				break
@@ -196,7 +195,7 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 			if j > 0 {
 				b = append(b, ',')
 			}
-			b = appendString(b, v, maxText)
+			b = appendString(b, r.redactor.HeaderValue(name, v, &r.counts), maxText)
 		}
 		b = append(b, ']')
 	}
