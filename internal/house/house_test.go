@@ -127,6 +127,7 @@ var homes = map[string]func(pkg, file string) bool{
 	"cel.dev/cel-go":                      func(p, _ string) bool { return p == "internal/expr" },
 	"github.com/spf13/cobra":              func(p, _ string) bool { return p == "cmd/httpowerd" },
 	"github.com/go-jose/go-jose":          func(p, _ string) bool { return p == "internal/policy/tenant" },
+	"golang.org/x/text":                   func(p, _ string) bool { return p == "internal/coding" },
 	"github.com/andybalholm/brotli":       func(p, f string) bool { return p == "internal/coding" || strings.HasSuffix(f, "_test.go") },
 	"github.com/klauspost/compress":       func(p, f string) bool { return p == "internal/coding" || strings.HasSuffix(f, "_test.go") },
 	"github.com/fsnotify/fsnotify":        func(p, _ string) bool { return p == "internal/policy" },

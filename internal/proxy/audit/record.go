@@ -218,17 +218,20 @@ func (e *Extra) response() body {
 	return body{e.ResponseType, e.ResponseEncoding, e.ResponseBody, e.ResponseTruncated, e.MaxBody}
 }
 
-// decoded is the content without its codings, up to what may be recorded. What cannot be decoded stays as it is, and is shown by its length only.
+// decoded is the content without its codings and as UTF-8, up to what may be recorded. What cannot be decoded stays as it is; where it does not look like
+// text it is shown by its length only.
 func (c body) decoded() body {
-	if c.encoding == "" {
-		return c
+	if c.encoding != "" {
+		data, whole, err := coding.Decode(c.encoding, c.data, max(c.limit, len(c.data)))
+		if err != nil {
+			c.contentType = ""
+			return c
+		}
+		c.data, c.truncated = data, c.truncated || !whole
 	}
-	data, whole, err := coding.Decode(c.encoding, c.data, max(c.limit, len(c.data)))
-	if err != nil {
-		c.contentType = ""
-		return c
+	if kind, text, ok := coding.Text(c.contentType, c.data); ok {
+		c.contentType, c.data = kind, text
 	}
-	c.data, c.truncated = data, c.truncated || !whole
 	return c
 }
 
