@@ -25,7 +25,7 @@ func (e *exitError) Error() string { return e.message }
 // run is main without the process: what tests call.
 func run(ctx context.Context, args []string, io stdio) int {
 	root := newRoot(io)
-	root.SetArgs(args)
+	root.SetArgs(turnedRound(args))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

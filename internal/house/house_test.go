@@ -81,6 +81,7 @@ var layers = [][]string{
 	{"policy"},
 	{"proxy/wire"},
 	{"proxy/audit", "proxy/intercept", "proxy/egress"},
+	{"proxy/audit/query"},
 	{"proxy", "admin"},
 	{"daemon"},
 }
