@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -170,5 +171,85 @@ func TestHeirsCrowd(t *testing.T) {
 		if n := missed.Load(); n > 0 {
 			t.Fatalf("%d heirs heard nothing", n)
 		}
+	}
+}
+
+// TestBranchChildren: a context that package context makes of a branch ends with it and for its cause, costs no goroutine, and leaves nothing behind.
+func TestBranchChildren(t *testing.T) {
+	own, parents := errors.New("its own"), errors.New("its parent's")
+	for name, c := range map[string]struct {
+		end  func(b *Branch, parent, child context.CancelCauseFunc)
+		want error
+	}{
+		"the branch ends":            {func(b *Branch, _, _ context.CancelCauseFunc) { b.Cancel(own) }, own},
+		"it ends for no cause":       {func(b *Branch, _, _ context.CancelCauseFunc) { b.Cancel(nil) }, context.Canceled},
+		"its parent ends":            {func(_ *Branch, parent, _ context.CancelCauseFunc) { parent(parents) }, parents},
+		"the child ends":             {func(_ *Branch, _, child context.CancelCauseFunc) { child(own) }, own},
+		"the child, then the branch": {func(b *Branch, _, child context.CancelCauseFunc) { child(own); b.Cancel(nil) }, own},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			parent, end := context.WithCancelCause(t.Context())
+			defer end(nil)
+			b := branchOf(branchOf(parent))
+			before := runtime.NumGoroutine()
+			child, cancel := context.WithCancelCause(b)
+			defer cancel(nil)
+			timed, stop := context.WithTimeout(b, time.Hour)
+			defer stop()
+			called := false
+			context.AfterFunc(b, func() { called = true })
+			if n := runtime.NumGoroutine(); n != before {
+				t.Errorf("%s: %d goroutines more", name, n-before)
+			}
+			held := b.Done()
+			c.end(b, end, cancel)
+			synctest.Wait()
+			if context.Cause(child) != c.want || child.Err() == nil {
+				t.Errorf("%s: the child ended with %v, %v; want %v", name, context.Cause(child), child.Err(), c.want)
+			}
+			select {
+			case <-held:
+				if !called || context.Cause(timed) != context.Cause(b) || b.Err() == nil {
+					t.Errorf("%s: %v; another child ended with %v; called %v", name, context.Cause(b), context.Cause(timed), called)
+				}
+			default:
+				if b.Err() != nil || called || timed.Err() != nil {
+					t.Errorf("%s: it has ended with %v, and a channel is open; called %v", name, b.Err(), called)
+				}
+			}
+			b.Cancel(nil)
+			synctest.Wait()
+			if b.heirs.first != over {
+				t.Errorf("%s: somebody follows what is over", name)
+			}
+			if up := b.up.heirs; up != nil && up.first != nil && up.first != over {
+				t.Errorf("%s: the parent knows of a branch that is over", name)
+			}
+		})
+	}
+}
+
+// TestBranchCrowd is for the race detector: it ends in two ways at once while others begin to wait, and none of them waits on.
+func TestBranchCrowd(t *testing.T) {
+	for range 200 {
+		root, cancel := context.WithCancel(t.Context())
+		b := branchOf(branchOf(root))
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if i%2 == 0 {
+					child, stop := context.WithCancel(b)
+					defer stop()
+					<-child.Done()
+				}
+				<-b.Done()
+				if b.Err() == nil || context.Cause(b) == nil {
+					t.Error("its channel is closed, and it has not ended")
+				}
+			})
+		}
+		all.Go(cancel)
+		all.Go(func() { b.Cancel(ErrSuperseded) })
+		all.Wait()
 	}
 }

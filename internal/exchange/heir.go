@@ -38,17 +38,37 @@ func (h *Heir) Follow(ctx context.Context, hearer Hearer) bool {
 		h.stop = context.AfterFunc(ctx, hearer.ParentEnded)
 		return true
 	}
-	heirs := a.Heirs()
+	h.join(a.Heirs(), hearer)
+	return true
+}
+
+func (h *Heir) join(heirs *Heirs, hearer Hearer) {
 	heirs.mu.Lock()
 	defer heirs.mu.Unlock()
 	h.hearer = hearer
 	if heirs.first == over {
 		go hearer.ParentEnded() // the caller may hold what it wants
-		return true
+		return
 	}
 	h.heirs, h.next, heirs.first = heirs, heirs.first, h
-	return true
 }
+
+// AfterFunc calls f, which must not wait, when the end comes, unless it is stopped before. A context that has this method as its own spares package
+// context a goroutine for each child that is made of it.
+func (hs *Heirs) AfterFunc(f func()) (stop func() bool) {
+	c := &calling{call: f}
+	c.join(hs, c)
+	return c.Leave
+}
+
+// calling is an heir that calls a function.
+type calling struct {
+	Heir
+	call func()
+}
+
+// ParentEnded is for the parent.
+func (c *calling) ParentEnded() { c.call() }
 
 // Leave lets nobody hear any more. It is false where that is too late, or was done before.
 func (h *Heir) Leave() bool {
@@ -73,9 +93,19 @@ func (h *Heir) Leave() bool {
 // End tells all heirs, and those who come later. Whoever calls it holds nothing that they could want.
 func (hs *Heirs) End() {
 	hs.mu.Lock()
+	tell(hs.end())
+}
+
+// end takes all heirs away, and lets go of the lock.
+func (hs *Heirs) end() *Heir {
 	h := hs.first
 	hs.first = over
 	hs.mu.Unlock()
+	return h
+}
+
+// tell tells those who were taken away.
+func tell(h *Heir) {
 	for h != nil && h != over {
 		next := h.next // of a list that is this call's alone
 		h.hearer.ParentEnded()

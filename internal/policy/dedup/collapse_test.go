@@ -780,7 +780,18 @@ func TestLeashUnwaited(t *testing.T) {
 				if ended != c.ended || (ctx.Err() != nil) != (c.ended != "") || ctx.Value(key{}) != name || asked > 1 {
 					t.Errorf("%s, by its %s: ended with %q, %v; want %q; asked %d times", name, how, ended, ctx.Err(), c.ended, asked)
 				}
+				select {
+				case <-ctx.Done():
+					if c.ended == "" {
+						t.Errorf("%s, by its %s: its channel is closed, and it goes on", name, how)
+					}
+				default:
+					if c.ended != "" {
+						t.Errorf("%s, by its %s: it has ended, and its channel is open", name, how)
+					}
+				}
 				l.loose()
+				<-ctx.Done()
 				leave(nil)
 			})
 		}

@@ -17,7 +17,8 @@ type leash struct {
 	owner    owner
 	deadline time.Time
 	bounded  bool
-	follows  bool // the parent; mu guards it
+	follows  bool // the parent; mu guards it, and the next
+	closed   bool // done is, or is to be
 	headed   atomic.Bool
 	over     atomic.Bool
 	decide   sync.Once // whether the work goes on
@@ -27,6 +28,7 @@ type leash struct {
 	mu    sync.Mutex
 	up    exchange.Heir // of the parent
 	timer *time.Timer
+	done  chan struct{} // nil: nobody waits
 }
 
 // owner has a leash.
@@ -35,7 +37,7 @@ type owner interface {
 	value(any) any    // of the work's context
 }
 
-// tie is what can be waited for.
+// tie is what keeps the cause of an end.
 type tie struct {
 	context.Context
 	cancel context.CancelCauseFunc
@@ -59,6 +61,9 @@ func (l *leash) Heirs() *exchange.Heirs {
 	return &l.heirs
 }
 
+// AfterFunc is for package context.
+func (l *leash) AfterFunc(f func()) (stop func() bool) { return l.Heirs().AfterFunc(f) }
+
 // follow hears of the parent's end from now on. l.mu is held.
 func (l *leash) follow() {
 	if !l.follows && !l.over.Load() {
@@ -67,7 +72,7 @@ func (l *leash) follow() {
 	}
 }
 
-// tie makes the leash one that can be waited for.
+// tie makes the leash one that can end.
 func (l *leash) tie() *tie {
 	if t := l.tied.Load(); t != nil {
 		return t
@@ -82,13 +87,35 @@ func (l *leash) tie() *tie {
 	if l.over.Load() {
 		t.cancel(nil)
 	}
-	l.follow()
 	l.tied.Store(t)
 	return t
 }
 
 // Done implements context.Context.
-func (l *leash) Done() <-chan struct{} { return l.tie().Done() }
+func (l *leash) Done() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done == nil {
+		if l.done = make(chan struct{}); l.closed || l.over.Load() {
+			l.closed = true
+			close(l.done)
+		}
+		l.follow()
+	}
+	return l.done
+}
+
+// end tells everybody that the work has ended.
+func (l *leash) end() {
+	l.mu.Lock()
+	if !l.closed {
+		if l.closed = true; l.done != nil {
+			close(l.done)
+		}
+	}
+	l.mu.Unlock()
+	l.heirs.End()
+}
 
 // Err implements context.Context.
 func (l *leash) Err() error { return l.now().Err() }
@@ -134,7 +161,7 @@ func (l *leash) Deadline() (time.Time, bool) {
 // cancel ends the work.
 func (l *leash) cancel(cause error) {
 	l.tie().cancel(cause)
-	l.heirs.End()
+	l.end()
 }
 
 // longest is how long work goes on without its client where no deadline says so.
@@ -189,6 +216,6 @@ func (l *leash) loose() {
 	}
 	if follows {
 		l.up.Leave()
-		l.heirs.End()
+		l.end()
 	}
 }

@@ -263,3 +263,73 @@ func TestWhatIsToldAnew(t *testing.T) {
 		}
 	})
 }
+
+// A policy is told in the words of the answer before while it is the same, and in others as soon as it is another one.
+func TestPolicyThatChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(level("defaults", 100, time.Minute, nil))
+		for _, c := range []struct{ limit, remaining, policy string }{
+			{"60", "50", `"defaults";q=100;w=60, "upstream";q=60`},
+			{"60", "49", `"defaults";q=100;w=60, "upstream";q=60`},
+			{"50", "48", `"defaults";q=100;w=60, "upstream";q=50`},
+			{"", "47", `"defaults";q=100;w=60, "upstream";q=50`}, // what is left out did not change
+		} {
+			lines := []string{"X-RateLimit-Remaining: " + c.remaining, "X-RateLimit-Reset: 30"}
+			if c.limit != "" {
+				lines = append(lines, "X-RateLimit-Limit: "+c.limit)
+			}
+			r.replies(200, lines...)
+			if h := r.pass(chain, api).Header; h.Get("RateLimit-Policy") != c.policy || !strings.Contains(h.Get("RateLimit"), `"upstream";r=`+c.remaining+";t=30") {
+				t.Errorf("limit %q: %s, %s; want %s", c.limit, h.Get("RateLimit"), h.Get("RateLimit-Policy"), c.policy)
+			}
+		}
+		// A reload with another limit of its own.
+		chain = r.load(level("defaults", 200, time.Minute, nil))
+		if h := r.pass(chain, api).Header; h.Get("RateLimit-Policy") != `"defaults";q=200;w=60, "upstream";q=50` {
+			t.Errorf("after a reload: %s", h.Get("RateLimit-Policy"))
+		}
+	})
+}
+
+// The room's own clock shows the time, and looks at the wall's each second.
+func TestRoomsClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(nil)
+		for _, d := range []time.Duration{0, time.Millisecond, time.Second - 2*time.Millisecond, time.Millisecond, time.Hour, time.Second} {
+			time.Sleep(d)
+			begun := r.clock.Load()
+			if now := r.now(); !now.Equal(time.Now()) || now.Round(0) != time.Now().Round(0) {
+				t.Errorf("after %v: %v; want %v", d, now, time.Now())
+			}
+			if looked := r.clock.Load() != begun; looked != (d >= time.Millisecond && time.Since(*begun) >= time.Second) {
+				t.Errorf("after %v: looked %v", d, looked)
+			}
+		}
+	})
+}
+
+// Most requests have one credential, which need not be put together with others. Its fingerprint is the same: daemons and restarts share them.
+func TestLoneCredential(t *testing.T) {
+	r := New(nil)
+	for _, h := range []http.Header{
+		{"Authorization": {"Bearer a"}},
+		{"X-Api-Key": {"Bearer a"}, "Accept": {"*/*"}},
+		{"Api-Key": {""}},
+		{"Authorization": {"AWS4-HMAC-SHA256 Credential=A/1/2, Signature=1"}},
+		{"Authorization": {"Bearer a"}, "A": nil, "B": nil, "C": nil, "D": nil, "E": nil, "F": nil, "G": nil, "H": nil, "I": nil},
+	} {
+		for range 2 { // the second time it is known
+			if got, want := r.credential(h), r.credentials(h); got != want || got == "" {
+				t.Errorf("%v: %x; want %x", h, got, want)
+			}
+		}
+	}
+	if a, b := r.credential(http.Header{"Authorization": {"a"}}), r.credential(http.Header{"X-Api-Key": {"a"}}); a == b {
+		t.Error("two fields with one value are one credential")
+	}
+	written := string(appendPart(appendPart(nil, "Authorization", "a"), "X-Api-Key", "b")) // as two are put together
+	if a, b := r.credential(http.Header{"Authorization": {written}}), r.credential(http.Header{"Authorization": {"a"}, "X-Api-Key": {"b"}}); a == b {
+		t.Error("a value that looks like two credentials is both of them")
+	}
+}

@@ -67,9 +67,9 @@ func appendPolicy(dst []byte, limit int64, window time.Duration, unit string) []
 // tell adds RateLimit and RateLimit-Policy to an answer: an item for each limit that was passed, and for each quota that the upstream announced in
 // another dialect. Whatever counts requests is never told looser than the tightest of what the upstream said. Standard fields of the upstream stay as
 // they are; an item is added to them only where it is tighter.
-func (p *passage) tell(resp *http.Response, fields *quota.Fields, now time.Time, standing []quota.Learnt) {
+func (p *passage) tell(resp *http.Response, now time.Time, standing []quota.Learnt) {
 	tight := tightest(standing)
-	if state, policies := fields.Standard(); state || policies {
+	if state, policies := p.fields.Standard(); state || policies {
 		if state && policies && quota.Lists(resp.Header) {
 			p.tighten(resp, now, tight)
 		}
@@ -82,22 +82,19 @@ func (p *passage) tell(resp *http.Response, fields *quota.Fields, now time.Time,
 	for i := range p.taken {
 		state = appendItem(separated(state), &p.taken[i], now, tight)
 	}
+	state = appendStates(state, now, standing)
 	words := p.words()
 	last := words.Load()
-	if len(standing) > 0 {
-		var policies []byte
-		state, policies = appendLearnt(state, append(p.scratch.policies[:0], p.policies...), now, standing)
-		switch {
-		case last == nil || last.policies[0] != string(policies):
-			both := string(append(state, policies...))
-			last = &told{[1]string{both[:len(state)]}, [1]string{both[len(state):]}}
-			words.Store(last)
-		case last.state[0] != string(state):
-			last = &told{[1]string{string(state)}, last.policies}
-			words.Store(last)
-		}
-	} else if last == nil || last.state[0] != string(state) || last.policies[0] != p.policies {
-		last = &told{[1]string{string(state)}, [1]string{p.policies}}
+	policies := p.stage.policies
+	switch {
+	case len(standing) == 0:
+	case last != nil && last.policies.hold(policies.text[0], standing):
+		policies = last.policies
+	default:
+		policies = policiesOf(policies.text[0], standing)
+	}
+	if last == nil || last.policies != policies && last.policies.text != policies.text || last.state[0] != string(state) {
+		last = &told{[1]string{string(state)}, policies}
 		words.Store(last)
 	}
 	if resp.Header == nil {
@@ -106,13 +103,59 @@ func (p *passage) tell(resp *http.Response, fields *quota.Fields, now time.Time,
 	if last.state[0] != "" {
 		resp.Header["Ratelimit"] = last.state[:]
 	}
-	if last.policies[0] != "" {
-		resp.Header["Ratelimit-Policy"] = last.policies[:]
+	if policies.text[0] != "" {
+		resp.Header["Ratelimit-Policy"] = policies.text[:]
 	}
 }
 
 // told is what a client was told last, as values of fields, which nobody writes to. While it holds, the next is told in the same words.
-type told struct{ state, policies [1]string }
+type told struct {
+	state    [1]string
+	policies *policies
+}
+
+// policies is a RateLimit-Policy, and what it was made of: that seldom changes, and costs more to write than to compare.
+type policies struct {
+	text [1]string
+	own  string // the part that is not about quotas
+	of   []quotaPolicy
+}
+
+// quotaPolicy is what a policy says of a quota.
+type quotaPolicy struct {
+	name, unit string
+	limit      int64
+	window     time.Duration
+}
+
+func (p *quotaPolicy) differs(q *quota.Learnt) bool {
+	return p.limit != q.Limit || p.window != q.Window || p.name != q.Name || p.unit != q.Unit
+}
+
+// policiesOf writes the policies of the limits that own is about, and of quotas.
+func policiesOf(own string, standing []quota.Learnt) *policies {
+	text, of := []byte(own), make([]quotaPolicy, len(standing))
+	for i := range standing {
+		q := &standing[i]
+		if of[i] = (quotaPolicy{q.Name, q.Unit, q.Limit, q.Window}); q.Limit >= 0 {
+			text = appendPolicy(appendName(separated(text), q.Name), q.Limit, q.Window, q.Unit)
+		}
+	}
+	return &policies{[1]string{string(text)}, own, of}
+}
+
+// hold tells whether policies are still those of all these.
+func (p *policies) hold(own string, standing []quota.Learnt) bool {
+	if len(p.of) != len(standing) || p.own != own {
+		return false
+	}
+	for i := range standing {
+		if p.of[i].differs(&standing[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 // words are those of whatever is most the request's own: its gate, where that was asked, or else a limit that it passed.
 func (p *passage) words() *atomic.Pointer[told] {
@@ -162,8 +205,11 @@ func appendItem(dst []byte, t *taken, now time.Time, tight *quota.Learnt) []byte
 	if left == 0 {
 		missing = 1 - s.Tokens
 	}
-	// A millisecond less, because 0.6 of a token need not be 0.6 in floating point.
-	wait := math.Ceil(max(0, missing)*s.Rate.Per.Seconds()/float64(s.Rate.Requests) - 1e-3)
+	wait := 0.0
+	if missing > 0 {
+		// A millisecond less, because 0.6 of a token need not be 0.6 in floating point.
+		wait = math.Ceil(missing*s.Rate.Per.Seconds()/float64(s.Rate.Requests) - 1e-3)
+	}
 	if tight != nil && float64(tight.Remaining) < left && t.limit.price.ordinary() {
 		left = float64(tight.Remaining)
 		wait = max(wait, float64(untilReset(tight, now)))
@@ -181,21 +227,18 @@ func untilReset(q *quota.Learnt, now time.Time) int64 {
 	return int64((max(0, q.Reset.Sub(now)) + time.Second - 1) / time.Second)
 }
 
-// appendLearnt writes the items of announced quotas. One that counts anything but requests is only understood beside its policy, which needs a limit.
-func appendLearnt(state, policies []byte, now time.Time, standing []quota.Learnt) ([]byte, []byte) {
+// appendStates writes the items of announced quotas. One that counts anything but requests is only understood beside its policy, which needs a limit.
+func appendStates(dst []byte, now time.Time, standing []quota.Learnt) []byte {
 	for i := range standing {
 		q := &standing[i]
-		if q.Unit != quota.Requests && q.Limit < 0 {
+		if q.Limit < 0 && q.Unit != quota.Requests {
 			continue
 		}
-		state = append(appendName(separated(state), q.Name), ";r="...)
-		state = strconv.AppendInt(state, q.Remaining, 10)
+		dst = append(appendName(separated(dst), q.Name), ";r="...)
+		dst = strconv.AppendInt(dst, q.Remaining, 10)
 		if !q.Reset.IsZero() {
-			state = strconv.AppendInt(append(state, ";t="...), untilReset(q, now), 10)
-		}
-		if q.Limit >= 0 {
-			policies = appendPolicy(appendName(separated(policies), q.Name), q.Limit, q.Window, q.Unit)
+			dst = strconv.AppendInt(append(dst, ";t="...), untilReset(q, now), 10)
 		}
 	}
-	return state, policies
+	return dst
 }

@@ -15,29 +15,52 @@ var credentialFields = [...]string{"Authorization", "X-Api-Key", "Api-Key", "Api
 
 // credential tells one client's credentials from another's without showing them; "" where there are none.
 func (r *Room) credential(h http.Header) string {
-	if len(h) > few {
-		return r.credentials(h)
-	}
 	var only string
 	var found []string
-	for name, values := range h {
-		switch {
-		case !isCredential(name):
-		case only != "":
-			return r.credentials(h)
-		default:
-			only, found = name, values
+	if len(h) > few {
+		for _, name := range credentialFields {
+			values := h[name]
+			switch {
+			case len(values) == 0:
+			case only != "":
+				return r.credentials(h)
+			default:
+				only, found = name, values
+			}
+		}
+	} else {
+		for name, values := range h {
+			switch {
+			case !isCredential(name):
+			case only != "":
+				return r.credentials(h)
+			default:
+				only, found = name, values
+			}
 		}
 	}
-	if len(found) == 0 {
+	switch len(found) {
+	case 0:
 		return ""
+	case 1:
+		return r.lone(only, lasting(found[0]))
+	}
+	return r.credentials(h)
+}
+
+// lone is the fingerprint of a single part: most have one, and need not put it together first.
+func (r *Room) lone(name, value string) string {
+	secret, p := r.secret.Load(), &r.prints
+	hash := [2]uint64{maphash.String(p.seeds[0], value), maphash.String(p.seeds[1], value)}
+	slot := p.slot(hash)
+	if known := slot.Load(); known != nil && known.hash == hash && known.name == name && known.secret == secret {
+		return known.text
 	}
 	var space [fingerprintSpace]byte
-	parts := space[:secretSize]
-	for _, v := range found {
-		parts = appendPart(parts, only, lasting(v))
-	}
-	return r.fingerprint(parts)
+	name = strings.Clone(name) // it may be a piece of the whole head
+	made := &fingerprint{secret, hash, name, summed(secret, appendPart(space[:secretSize], name, value))}
+	slot.Store(made)
+	return made.text
 }
 
 // few is up to how many fields it costs less to look at each of them than to ask for those that there may be.
@@ -51,7 +74,7 @@ func isCredential(name string) bool {
 	return false
 }
 
-// credentials is credential for any header: the fields count in their own order.
+// credentials is credential for several values: the fields count in their own order.
 func (r *Room) credentials(h http.Header) string {
 	var space [fingerprintSpace]byte
 	parts := space[:secretSize]
@@ -93,15 +116,20 @@ func appendPart(dst []byte, name, value string) []byte {
 func (r *Room) fingerprint(parts []byte) string {
 	secret, p := r.secret.Load(), &r.prints
 	hash := [2]uint64{maphash.Bytes(p.seeds[0], parts[secretSize:]), maphash.Bytes(p.seeds[1], parts[secretSize:])}
-	slot := &p.slots[hash[0]%uint64(len(p.slots))]
-	if known := slot.Load(); known != nil && known.hash == hash && known.secret == secret {
+	slot := p.slot(hash)
+	if known := slot.Load(); known != nil && known.hash == hash && known.name == "" && known.secret == secret {
 		return known.text
 	}
-	copy(parts, secret[:])
-	sum := sha256.Sum256(parts)
-	made := &fingerprint{secret, hash, string(sum[:16])}
+	made := &fingerprint{secret, hash, "", summed(secret, parts)}
 	slot.Store(made)
 	return made.text
+}
+
+// summed is the fingerprint itself.
+func summed(secret *[secretSize]byte, parts []byte) string {
+	copy(parts, secret[:])
+	sum := sha256.Sum256(parts)
+	return string(sum[:16])
 }
 
 // fingerprints are those that were made lately, by a hash that costs a fraction of theirs and that nobody outside can aim at: what they were made of
@@ -111,10 +139,15 @@ type fingerprints struct {
 	slots [4096]atomic.Pointer[fingerprint]
 }
 
+func (p *fingerprints) slot(hash [2]uint64) *atomic.Pointer[fingerprint] {
+	return &p.slots[hash[0]%uint64(len(p.slots))]
+}
+
 // fingerprint is one of them. Its secret is compared as a pointer: another one is another allocation.
 type fingerprint struct {
 	secret *[secretSize]byte
 	hash   [2]uint64
+	name   string // of the part that hash is about; "": of all parts
 	text   string
 }
 

@@ -201,10 +201,10 @@ const noticeable = 2 * time.Second
 // learn takes in what an answer says of quotas, and tells the client what holds. Beside an announcement that is not understood nothing is said: it
 // could only be taken for a looser word on the same quota.
 func (p *passage) learn(resp *http.Response) {
-	fields, now := quota.FieldsOf(resp.Header), time.Time{}
+	p.fields = quota.FieldsOf(resp.Header)
+	fields, now := &p.fields, p.stage.room.now()
 	standing, announced := p.scratch.standing[:0], false
 	if p.learns && (fields.Speaks() || quota.Refuses(resp)) {
-		now = time.Now()
 		a, g := p.ownGate(), p.stage.gate
 		before := a.Closed(p.request)
 		announced, standing = a.Learn(quota.Answer{Response: resp, To: p.request, Fields: fields, Now: now, Label: p.x.Label()}, g.options, standing)
@@ -221,9 +221,6 @@ func (p *passage) learn(resp *http.Response) {
 			}
 		}
 	}
-	if now.IsZero() {
-		now = p.stage.room.now() // nobody compares it with the upstream's
-	}
 	switch observes := p.learns && p.stage.gate.observes(); {
 	case announced && !observes:
 	case fields.Announces(resp.Header):
@@ -237,7 +234,7 @@ func (p *passage) learn(resp *http.Response) {
 			standing = nil
 		}
 	}
-	p.tell(resp, &fields, now, standing)
+	p.tell(resp, now, standing)
 }
 
 // closed notes that a gate closed, or stays closed for longer, and tells others.

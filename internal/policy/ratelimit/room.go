@@ -40,10 +40,10 @@ type Room struct {
 	sometimes sometimes
 	secret    atomic.Pointer[[secretSize]byte] // of fingerprints; it outlives the process only in an export, or where daemons share it
 	prints    fingerprints
-	passages  sync.Pool // *passage
-	spread    float64   // of wake-ups
-	begun     time.Time // see now
-	shared    *sharing  // nil: everything is this process's own
+	passages  sync.Pool                 // *passage
+	spread    float64                   // of wake-ups
+	clock     atomic.Pointer[time.Time] // see now
+	shared    *sharing                  // nil: everything is this process's own
 	pending   pending
 	watch     watch
 
@@ -54,7 +54,9 @@ type Room struct {
 
 // New makes a Room and registers its metrics.
 func New(reg prometheus.Registerer) *Room {
-	r := &Room{begun: time.Now(), limits: map[*limits]struct{}{}, gates: map[*gates]struct{}{}, log: slog.New(slog.DiscardHandler), spread: memory.Spread}
+	r := &Room{limits: map[*limits]struct{}{}, gates: map[*gates]struct{}{}, log: slog.New(slog.DiscardHandler), spread: memory.Spread}
+	begun := time.Now()
+	r.clock.Store(&begun)
 	var secret [secretSize]byte
 	_, _ = rand.Read(secret[:]) // never fails
 	r.secret.Store(&secret)
@@ -64,8 +66,17 @@ func New(reg prometheus.Registerer) *Room {
 	return r
 }
 
-// now is the time by the monotonic clock, for spans: it costs half of what time.Now does.
-func (r *Room) now() time.Time { return r.begun.Add(time.Since(r.begun)) }
+// now is the time. Only the monotonic clock is read for it, which costs half of what time.Now does; what day it is, is looked up each second.
+func (r *Room) now() time.Time {
+	last := r.clock.Load()
+	since := time.Since(*last)
+	if since < time.Second {
+		return last.Add(since)
+	}
+	now := time.Now()
+	r.clock.Store(&now)
+	return now
+}
 
 // Log makes the room write what operators should know to a log. It is called once, before traffic.
 func (r *Room) Log(log *slog.Logger) { r.log = log }
@@ -84,7 +95,7 @@ func (s *sometimes) warn(log *slog.Logger, message string, attributes ...any) {
 // configured rates that an exchange's upstream should get now; nil: all.
 func (r *Room) Stage(scope state.Scope, levels []Level, factor func(*exchange.Exchange) float64) exchange.Stage {
 	s := stage{room: r, gate: r.gateOf(scope, levels), factor: factor}
-	var policies []string
+	var items []string
 	for _, l := range levels {
 		if l.Config.Limits() {
 			s.limits = append(s.limits, r.limitOf(scope, l))
@@ -92,11 +103,11 @@ func (r *Room) Stage(scope state.Scope, levels []Level, factor func(*exchange.Ex
 			s.reads = s.reads || own.price.wantsResponse
 			s.settles = s.settles || own.price.after != nil
 			if l.Config.Mode != setting.Observe {
-				policies = append(policies, own.policy)
+				items = append(items, own.policy)
 			}
 		}
 	}
-	s.policies = strings.Join(policies, ", ")
+	s.policies = &policies{text: [1]string{strings.Join(items, ", ")}}
 	return exchange.Stage{Name: "rate_limit", Wrap: func(next http.RoundTripper) http.RoundTripper {
 		if s.gate == nil && len(s.limits) == 0 {
 			return next
@@ -112,9 +123,9 @@ type stage struct {
 	gate     *gate
 	factor   func(*exchange.Exchange) float64
 	limits   []limit
-	policies string // the RateLimit-Policy of all that are enforced
-	reads    bool   // a cost is found in answers' bodies
-	settles  bool   // a cost is found in answers
+	policies *policies // of all that are enforced
+	reads    bool      // a cost is found in answers' bodies
+	settles  bool      // a cost is found in answers
 	next     http.RoundTripper
 }
 
@@ -132,6 +143,8 @@ type passage struct {
 	waited   time.Duration
 	observed bool
 
+	fields quota.Fields // of the answer
+
 	looked, whole bool // at the request's body
 	body          []byte
 
@@ -140,8 +153,8 @@ type passage struct {
 
 // scratch is room that passages use one after the other, and that need not be cleared between them.
 type scratch struct {
-	standing        [4]quota.Learnt
-	state, policies [192]byte
+	standing [4]quota.Learnt
+	state    [192]byte
 }
 
 // taken is what a limiter gave.

@@ -163,18 +163,21 @@ func (r *reader) scalars(out []Quota, q Quota, limit, remaining, reset []string)
 			q.Reset, q.Resets = max(q.Reset, d), true
 		}
 	}
-	return add(out, q)
+	return add(out, &q)
 }
 
 // add keeps what says something.
-func add(out []Quota, q Quota) []Quota {
+func add(out []Quota, q *Quota) []Quota {
 	if q.Limit >= 0 || q.Remaining >= 0 {
-		out = append(out, q)
+		out = append(out, *q)
 	}
 	return out
 }
 
 func least(values []string) int64 {
+	if len(values) == 1 {
+		return count(values[0])
+	}
 	out := int64(-1)
 	for _, v := range values {
 		if n := count(v); n >= 0 && (out < 0 || n < out) {
@@ -189,17 +192,17 @@ func used(out []Quota, name, value string) []Quota {
 	spent, limit, _ := strings.Cut(value, "/")
 	u, l := count(spent), count(limit)
 	if u >= 0 && l >= 0 {
-		out = add(out, Quota{Name: label(name), Unit: Requests, Limit: l, Remaining: max(0, l-u)})
+		out = add(out, &Quota{Name: label(name), Unit: Requests, Limit: l, Remaining: max(0, l-u)})
 	}
 	return out
 }
 
 func (r *reader) hubspot(out []Quota) []Quota {
 	field := func(name string) int64 { return least(r.h["X-Hubspot-Ratelimit-"+name]) }
-	out = add(out, Quota{Name: "interval", Unit: Requests, Limit: field("Max"), Remaining: field("Remaining"),
+	out = add(out, &Quota{Name: "interval", Unit: Requests, Limit: field("Max"), Remaining: field("Remaining"),
 		Window: span(float64(max(0, field("Interval-Milliseconds"))), time.Millisecond)})
-	out = add(out, Quota{Name: "daily", Unit: Requests, Limit: field("Daily"), Remaining: field("Daily-Remaining"), Window: 24 * time.Hour})
-	return add(out, Quota{Name: "secondly", Unit: Requests, Limit: field("Secondly"), Remaining: field("Secondly-Remaining"), Window: time.Second})
+	out = add(out, &Quota{Name: "daily", Unit: Requests, Limit: field("Daily"), Remaining: field("Daily-Remaining"), Window: 24 * time.Hour})
+	return add(out, &Quota{Name: "secondly", Unit: Requests, Limit: field("Secondly"), Remaining: field("Secondly-Remaining"), Window: time.Second})
 }
 
 // discord prefers the relative reset: it needs no clock.
@@ -207,7 +210,7 @@ func (r *reader) discord(out []Quota, bucket string) []Quota {
 	q := Quota{Name: bucket, Unit: Requests}
 	if d, ok := delta(first(r.h, "X-Ratelimit-Reset-After"), time.Second); ok {
 		q.Limit, q.Remaining, q.Reset, q.Resets = least(r.fields.limit), least(r.fields.remaining), d, true
-		return add(out, q)
+		return add(out, &q)
 	}
 	return r.generic(out, bucket)
 }
@@ -222,7 +225,7 @@ func (r *reader) ietfOld(out []Quota) []Quota {
 			q.Reset, q.Resets = max(q.Reset, d), true
 		}
 	}
-	return add(out, q)
+	return add(out, &q)
 }
 
 // windowed reads the first number of a list, and the first window.

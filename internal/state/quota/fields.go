@@ -3,6 +3,7 @@ package quota
 import (
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Fields are the rate-limit fields that an answer has, of all dialects: one look at its header spares asking for each of them.
@@ -45,6 +46,11 @@ func FieldsOf(h http.Header) (f Fields) {
 				f.seen |= storedField
 			}
 			continue
+		}
+		switch name[0] {
+		case 'R', 'X', 'A', 'S':
+		default:
+			continue // spares the call for most
 		}
 		s := fieldOf(name)
 		switch f.seen |= s; s {
@@ -141,6 +147,28 @@ func vendorField(name string) seen {
 
 // Speaks tells whether there are fields that Read knows, whichever the dialect.
 func (f *Fields) Speaks() bool { return f.seen&^storedField != 0 }
+
+// plain is the form that most upstreams announce a quota in: X-RateLimit-Limit, -Remaining, and -Reset in seconds to go, each a few digits.
+type plain struct{ limit, remaining, reset int64 }
+
+// span is the time until the reset.
+func (p plain) span() time.Duration { return min(time.Duration(p.reset)*time.Second, longest) }
+
+// plain reads that form; ok is false where there is any other.
+func (f *Fields) plain(o Options) (p plain, ok bool) {
+	if f.seen != limitField|remainsField|resetField || len(f.limit) != 1 || len(f.remaining) != 1 || len(f.reset) != 1 ||
+		o.Dialect != "" && o.Dialect != Auto || o.Reset != "" && o.Reset != Auto {
+		return p, false
+	}
+	if p.limit, ok = whole(f.limit[0]); !ok {
+		return p, false
+	}
+	if p.remaining, ok = whole(f.remaining[0]); !ok {
+		return p, false
+	}
+	p.reset, ok = whole(f.reset[0])
+	return p, ok && p.reset < leastEpoch
+}
 
 func (s seen) has(what seen) bool { return s&what != 0 }
 

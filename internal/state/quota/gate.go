@@ -39,6 +39,22 @@ type Gate struct {
 	waiting int
 	closes  bool // some group, or did until settle found otherwise
 	label   string
+	last    said
+}
+
+// said is what the last answer announced, where that was in the plainest form. The zero value is nothing.
+type said struct {
+	plain
+	ends time.Time // the window, as it was learnt
+}
+
+// still tells whether an answer that says the same now changes nothing: it is about the same window then, of which more is not believed.
+func (s *said) still(p plain, now time.Time) bool {
+	if s.plain != p || s.ends.IsZero() {
+		return false
+	}
+	over := now.Sub(s.ends)
+	return over < 0 && over <= sameReset-p.span()
 }
 
 // group is the quotas that some requests share.
@@ -67,7 +83,7 @@ func Refuses(resp *http.Response) bool {
 type Answer struct {
 	*http.Response
 	To     *http.Request
-	Fields Fields
+	Fields *Fields
 	Now    time.Time
 	Label  string // of the host, in metrics
 }
@@ -83,8 +99,14 @@ func (g *Gate) Learn(from Answer, o Options, standing []Learnt) (announced bool,
 	var space [4]Quota
 	var a Announcement
 	var quotas []Quota
-	if from.Fields.Speaks() {
-		quotas = read(&a, space[:0], from.Header, &from.Fields, now, o)
+	usual, isPlain := from.Fields.plain(o)
+	switch {
+	case isPlain:
+		a.Dialect = Generic
+		space[0] = Quota{Unit: Requests, Limit: usual.limit, Remaining: usual.remaining, Reset: usual.span(), Resets: true}
+		quotas, announced = space[:1], true
+	case from.Fields.Speaks():
+		quotas = read(&a, space[:0], from.Header, from.Fields, now, o)
 		announced = len(quotas) > 0
 	}
 	hold, asked := time.Duration(0), false
@@ -97,21 +119,28 @@ func (g *Gate) Learn(from Answer, o Options, standing []Learnt) (announced bool,
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if isPlain && hold <= 0 && !g.closes && g.waiting == 0 && g.last.still(usual, now) {
+		g.label = from.Label
+		return true, g.standing(standing, from.To, now)
+	}
 	g.begin()
-	g.label = from.Label
+	g.label, g.last = from.Label, said{}
 	name := a.Group
 	if announced {
 		g.dialect = a.Dialect
 		in := g.group(name, now)
 		for i := range quotas {
-			n := learnt(name, &quotas[i], now)
+			var n Learnt
+			n.announced(name, &quotas[i], now)
 			if !n.closes.IsZero() {
 				g.closes = true
 				if asked {
 					n.closes = now.Add(hold) // when to come back is the better answer than when all is restored
 				}
 			}
-			in.learn(&n, now)
+			if in.learn(&n, now) && isPlain {
+				g.last = said{usual, n.Reset}
+			}
 		}
 		if name != "" {
 			g.remember(from.To, name)
@@ -151,7 +180,7 @@ func (g *Gate) settle(now time.Time) {
 		g.closes = false
 		for _, in := range g.groups {
 			if d := in.until(now); d > 0 {
-				g.closes, horizon = true, max(horizon, now.Add(d).UnixNano())
+				g.closes, horizon = true, max(horizon, time.Now().Add(d).UnixNano()) // as open reads the clock: now may be some older reading
 			}
 		}
 	}
@@ -197,17 +226,16 @@ func rank(name string, in *group) int {
 	return 0
 }
 
-// learnt is an announcement with dates in place of spans. Only what is used up, and said when there is more, closes a group; places in flight
+// announced makes n what an announcement says, with dates in place of spans. Only what is used up, and said when there is more, closes a group; places in flight
 // are no matter of time.
-func learnt(group string, q *Quota, now time.Time) Learnt {
-	n := Learnt{Group: group, Name: q.Name, Unit: q.Unit, Limit: q.Limit, Remaining: q.Remaining, Window: q.Window, seen: now}
+func (n *Learnt) announced(group string, q *Quota, now time.Time) {
+	n.Group, n.Name, n.Unit, n.Limit, n.Remaining, n.Window, n.seen = group, q.Name, q.Unit, q.Limit, q.Remaining, q.Window, now
 	if q.Resets {
 		n.Reset = now.Add(q.Reset)
 	}
 	if q.Resets && q.Remaining == 0 && q.Unit != Concurrency {
 		n.closes = now.Add(min(q.Reset, maxHold))
 	}
-	return n
 }
 
 // find is the index of the quota that an announcement is about, or -1. One that tells no more than a name may be of a unit that was told before.
@@ -228,12 +256,13 @@ func (in *group) find(n *Learnt) int {
 	return -1
 }
 
-// learn merges an announcement. Answers arrive out of order: within a window less is newer, and more is believed only when the reset moved on.
-func (in *group) learn(n *Learnt, now time.Time) {
+// learn merges an announcement, and makes n what is known then; it is false where that is not about n's window. Answers arrive out of order: within a
+// window less is newer, and more is believed only when the reset moved on.
+func (in *group) learn(n *Learnt, now time.Time) bool {
 	i := in.find(n)
 	if i < 0 {
 		in.add(*n)
-		return
+		return true
 	}
 	old := &in.quotas[i]
 	if n.Unit != old.Unit {
@@ -253,7 +282,7 @@ func (in *group) learn(n *Learnt, now time.Time) {
 		}
 		switch moved := n.Reset.Sub(old.Reset); {
 		case moved < -sameReset:
-			return // of a window that is over
+			return false // of a window that is over
 		case moved <= sameReset && (n.Remaining < 0 || n.Remaining >= old.Remaining):
 			n.Remaining, n.Reset = old.Remaining, old.Reset
 			if n.closes.Before(old.closes) {
@@ -262,6 +291,7 @@ func (in *group) learn(n *Learnt, now time.Time) {
 		}
 	}
 	*old = *n
+	return true
 }
 
 // add takes in a quota that is new, in the place of the one that was not heard of for longest where there are too many.

@@ -3,6 +3,8 @@ package quota
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -25,7 +27,7 @@ func get(path string) *http.Request {
 // hear is Learn for an answer that comes now.
 func (g *Gate) hear(r *http.Request, resp *http.Response, o Options) (announced bool) {
 	f := FieldsOf(resp.Header)
-	announced, _ = g.Learn(Answer{Response: resp, To: r, Fields: f, Now: time.Now(), Label: "api.example.com"}, o, nil)
+	announced, _ = g.Learn(Answer{Response: resp, To: r, Fields: &f, Now: time.Now(), Label: "api.example.com"}, o, nil)
 	return announced
 }
 
@@ -198,4 +200,48 @@ func BenchmarkGateOpen(b *testing.B) {
 	for b.Loop() {
 		g.Closed(r)
 	}
+}
+
+// Answers in the plainest form are learnt from by a shorter way. What a gate knows after any of them is what it would without: one that reads the same
+// numbers with a fraction, which no such form has.
+func TestPlainAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(100) {
+			random := rand.New(rand.NewPCG(seed, 2))
+			var plainly, other Gate
+			for step := range 60 {
+				limit, remaining, reset := 10+random.IntN(2), random.IntN(4), random.IntN(6)
+				lines := func(form string, refused bool) *http.Response {
+					h := fields(fmt.Sprintf("X-RateLimit-Limit: %d", limit), fmt.Sprintf("X-RateLimit-Remaining: %d"+form, remaining), fmt.Sprintf("X-RateLimit-Reset: %d", reset))
+					if refused {
+						h["Retry-After"] = []string{"1"}
+						return &http.Response{StatusCode: 429, Header: h}
+					}
+					return &http.Response{StatusCode: 200, Header: h}
+				}
+				for range 1 + random.IntN(4) { // the same again
+					refused, form := random.IntN(30) == 0, ""
+					if random.IntN(8) == 0 {
+						form, limit, remaining = ".0", limit^1, max(0, remaining-random.IntN(2)) // an answer of the longer way in between
+					}
+					plainly.hear(asked("/"), lines(form, refused), Options{})
+					other.hear(asked("/"), lines(".0", refused), Options{})
+					if form != "" {
+						limit ^= 1
+					}
+					look := func(g *Gate) string {
+						closed, text := g.Closed(asked("/")), ""
+						for _, q := range g.Standing(nil, asked("/"), time.Now()) {
+							text += fmt.Sprint(q.Name, q.Unit, q.Limit, q.Remaining, time.Until(q.Reset))
+						}
+						return fmt.Sprint(closed, text)
+					}
+					if got, want := look(&plainly), look(&other); got != want {
+						t.Fatalf("seed %d, step %d: %s; want %s", seed, step, got, want)
+					}
+					time.Sleep(time.Duration(random.Int64N(int64(1500 * time.Millisecond))))
+				}
+			}
+		}
+	})
 }

@@ -77,7 +77,7 @@ func (r *reader) ietf(a *Announcement, out []Quota) []Quota {
 	state := members(strings.Join(r.h["Ratelimit"], ","))
 	if q, ok := r.dictionary(state); ok {
 		q.Window = r.windowFor(q.Limit)
-		return add(out, q)
+		return add(out, &q)
 	}
 	policies := members(strings.Join(r.h["Ratelimit-Policy"], ","))
 	for _, s := range state {
@@ -92,7 +92,7 @@ func (r *reader) ietf(a *Announcement, out []Quota) []Quota {
 		if d, ok := r.clock.wait(s.param("t")); ok {
 			q.Reset, q.Resets = d, true
 		}
-		out = add(out, q)
+		out = add(out, &q)
 		a.Group += "," + q.Name + partition(s.param("pk"))
 	}
 	a.Group = strings.TrimPrefix(a.Group, ",")

@@ -13,8 +13,8 @@ const longest = 366 * 24 * time.Hour
 
 // count reads a number of requests or the like: digits, perhaps with a fraction, which is dropped. -1: none.
 func count(s string) int64 {
-	if n, ok := whole(trim(s)); ok {
-		return n
+	if n, ok := whole(s); ok {
+		return n // it has no blanks
 	}
 	n, ok := decimal(s)
 	if !ok {
@@ -143,6 +143,9 @@ func (c *clock) wait(s string) (d time.Duration, ok bool) {
 		return units(s)
 	case Date:
 		return c.date(s)
+	}
+	if n, ok := whole(s); ok && n < leastEpoch {
+		return min(time.Duration(n)*time.Second, longest), true // as most are written
 	}
 	if n, ok := decimal(s); ok {
 		switch {

@@ -121,6 +121,7 @@ func (g *Gate) Restore(s Snapshot, age time.Duration) {
 	defer g.mu.Unlock()
 	now := time.Now()
 	g.begin()
+	g.last = said{}
 	if g.label == "" {
 		g.label = label(s.Label)
 	}
