@@ -9,7 +9,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln sbom bench bench-resilience bench-peers bench-hostile soak pgo clean
+.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln sbom bench bench-resilience bench-peers bench-hostile soak observability pgo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -27,6 +27,7 @@ deps: ## install what the tests need and this machine lacks
 
 vet: ## go vet, gofmt, go mod tidy, and modules that are what go.sum says
 	$(GO) vet ./...
+	$(GO) vet -tags hostile,observability ./test
 	@test -z "$$(gofmt -l cmd internal configs test)" || { gofmt -l cmd internal configs test; echo 'run gofmt -w on these'; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) mod verify
@@ -66,6 +67,9 @@ bench-resilience: build ## what retries, budgets, breakers and limits come to, a
 
 soak: build ## ten minutes of traffic in all modes with faults, reloads and clients that leave; by hand (half a minute of it is a part of e2e)
 	SOAK=10m HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -timeout 30m -v -run Soak ./test/...
+
+observability: build ## Prometheus with the rules, alerts and dashboard before daemons with faults (a minute or two); PICTURES=docs/images renews the pictures there, with chromium; by hand
+	HTTPOWERD_BINARY=$(abspath $(BIN)) PICTURES=$(if $(PICTURES),$(abspath $(PICTURES))) $(GO) test -count=1 -tags observability -timeout 10m -v -run Observability ./test/...
 
 bench-hostile: build ## a healthy client among 5,000 slow and 10,000 resting ones (a minute); by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags hostile -timeout 10m -v -run HealthyClient ./test/...

@@ -16,6 +16,7 @@ need node nodejs npm
 need npm npm
 need openssl openssl
 need redis-server redis-server # started by the tests, each on a port and in a folder of its own
+need promtool prometheus # the tests of deploy/prometheus
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 # The Python clients are Debian's own, so they go with Debian's interpreter.
 if ! /usr/bin/python3 -c 'import requests, httpx, aiohttp' >/dev/null 2>&1; then

@@ -67,6 +67,12 @@ func (s *Server) turnAway(c net.Conn, code exchange.Code, detail string, secure 
 	v.Exchange = exchange.Exchange{ID: requestID(nil), Kind: exchange.KindRequest, Mode: exchange.ModePlain, Start: time.Now(),
 		Client: c.RemoteAddr().String(), Host: otherHost}
 	d := verdict{code: code, status: code.Info().Status, detail: detail, close: true, final: code.Info().Final}
+	v.Update(func(s *exchange.Story) {
+		s.Outcome, s.Detail = code, detail
+		if !secure { // it is told nothing there
+			s.Status, s.StatusBy = d.status, "proxy"
+		}
+	})
 	if secure {
 		v.problem(d)
 		v.record()

@@ -36,7 +36,7 @@ type requestKey struct {
 	tenant  string
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, l Limits) *metrics {
 	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: name, Help: help, Buckets: buckets,
@@ -60,6 +60,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Client connections open now."}),
 	}
 	reg.MustRegister(m.requests, m.duration, m.overhead, m.tunnels, m.tunnelActive, m.tunnelBytes, m.connections)
+	for name, ceiling := range map[string]struct {
+		help string
+		most int
+	}{
+		"httpowerd_connections_limit": {"Client connections that may be open at once; fewer than configured where file descriptors are short.", l.Connections},
+		"httpowerd_tunnels_limit":     {"Tunnels that may be open at once.", l.Tunnels},
+	} {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: ceiling.help})
+		g.Set(float64(ceiling.most))
+		reg.MustRegister(g)
+	}
 	return m
 }
 

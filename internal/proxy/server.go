@@ -102,7 +102,7 @@ type serverLimits struct {
 func New(o Options) *Server {
 	s := &Server{
 		policies: o.Policies, audit: o.Audit, ca: o.CA, log: o.Logger, open: o.Open,
-		labels: o.Labels, own: o.Own, short: o.Short, metrics: newMetrics(o.Registerer), feed: newFeed(),
+		labels: o.Labels, own: o.Own, short: o.Short, metrics: newMetrics(o.Registerer, o.Limits), feed: newFeed(),
 		pseudonym: "httpowerd-" + strconv.FormatUint(rand.Uint64()>>16, 36),
 		limits: serverLimits{connections: o.Limits.Connections, tunnels: o.Limits.Tunnels, headerBytes: o.Limits.HeaderBytes,
 			headerTimeout: o.Limits.HeaderTimeout, tunnelIdle: o.Limits.TunnelIdle,
