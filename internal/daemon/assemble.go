@@ -27,6 +27,7 @@ import (
 	"httpowerd/internal/proxy/audit"
 	"httpowerd/internal/proxy/egress"
 	"httpowerd/internal/proxy/intercept"
+	"httpowerd/internal/proxy/trace"
 	"httpowerd/internal/redact"
 )
 
@@ -47,6 +48,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	d.ends = egress.New(egress.Options{Registerer: d.metrics, Logger: d.log, Own: d.own.Has, Reached: labels.Reached, Label: labels.For,
 		Resolver: o.Resolver, Standard: standard})
 	d.notify = notify.New(d.metrics, d.log)
+	d.tracer, d.version = trace.New(d.metrics, d.log, d.redact.On(redact.Default())), o.Version
 	d.audit.OnFailure(d.auditFailed)
 	d.rooms = policy.Rooms{
 		Timeout:     timeout.New(),
@@ -76,7 +78,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	}
 	d.proxy = proxy.New(proxy.Options{
 		Policies: d.holder, Audit: d.audit, CA: d.ca.get, Open: proxy.Open(s.Proxy.Open), Labels: labels, Own: d.own,
-		Registerer: d.metrics, Logger: d.log, Standard: standard, Short: short,
+		Registerer: d.metrics, Logger: d.log, Standard: standard, Short: short, Tracer: d.tracer,
 		Limits: proxy.Limits{Connections: d.fitting(l.Connections, descriptor.Limit()), Tunnels: l.Tunnels, HeaderBytes: int(l.HeaderBytes),
 			HeaderTimeout: l.HeaderTimeout.D(), Idle: l.Idle.D(), TunnelIdle: l.TunnelIdle.D()},
 	})

@@ -25,6 +25,7 @@ import (
 	"httpowerd/internal/proxy"
 	"httpowerd/internal/proxy/audit"
 	"httpowerd/internal/proxy/egress"
+	"httpowerd/internal/proxy/trace"
 	"httpowerd/internal/redact"
 	"httpowerd/internal/state"
 	"httpowerd/internal/state/redis"
@@ -65,6 +66,8 @@ type Daemon struct {
 	governor    *governor.Governor // nil: memory has no limit
 	ends        *egress.Egress
 	notify      *notify.Sender
+	tracer      *trace.Tracer
+	version     string
 	own         *proxy.Own
 	kept        *state.File   // nil: nothing outlives the process
 	shared      *redis.Client // nil: nothing is shared
@@ -251,6 +254,7 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 	d.holder.Close()
 	d.leaveShared()
 	d.closeNotify(farewell)
+	d.closeTracer(ctx)
 	d.audit.Event("lifecycle", slog.String("event", "stopped"))
 	last, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
@@ -297,6 +301,7 @@ func (d *Daemon) abandon() {
 	if d.notify != nil {
 		d.closeNotify(0)
 	}
+	d.closeTracer(context.Background())
 	if d.audit != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -46,6 +46,7 @@ func (d *Daemon) reloaded(snapshot *policy.Snapshot, err error, restart []string
 		return
 	}
 	d.retarget(snapshot)
+	d.retrace(snapshot.Settings.Tracing)
 	d.audit.Event("config", slog.String("event", "loaded"), slog.String("config_hash", snapshot.Hash), slog.Any("restart_needed", restart))
 	if !d.levelForced.Load() {
 		d.level.Set(logLevel(snapshot.Settings.Log.Level))

@@ -5,7 +5,8 @@ package exchange
 func (x *Exchange) Detach() *Exchange {
 	return &Exchange{
 		ID: x.ID, Kind: x.Kind, Mode: x.Mode, Start: x.Start, Client: x.Client, Tenant: x.Tenant, Method: x.Method, URL: x.URL, Scheme: x.Scheme,
-		Target: x.Target, Policy: x.Policy, Host: x.Host, TraceID: x.TraceID, Door: x.Door, Informational: x.Informational, Repeats: x.Repeats, label: x.Label(),
+		Target: x.Target, Policy: x.Policy, Host: x.Host, TraceID: x.TraceID, Trace: x.Trace, Door: x.Door, Informational: x.Informational, Repeats: x.Repeats,
+		label: x.Label(),
 	}
 }
 
@@ -24,6 +25,7 @@ func (x *Exchange) Join(b *Exchange) {
 		s.Attempts = append(s.Attempts, a)
 	}
 	s.LimitWait += b.story.LimitWait
+	s.Waits = append(s.Waits, b.story.Waits...)
 	s.Backoff += b.story.Backoff
 	s.Upstream += b.story.Upstream
 	if b.story.Breaker != "" {

@@ -45,6 +45,7 @@ type Exchange struct {
 	Policy  string // the pattern that matched, "#" and the route's name where one did; "": nothing but defaults
 	Host    string // metrics label as it was when the request matched; see Label
 	TraceID string
+	Trace   Trace
 	Door    any // the door's own handle; rooms leave it alone
 
 	// Repeats tells whoever sends the request that a stage above sends it again where that is safe, and keeps account of it. Set before the first attempt.
@@ -81,6 +82,7 @@ type Story struct {
 	Unapplied  []string      // settings that could not act: on a tunnel, or an expression on an answer
 	BytesIn    int64         // of the request's body, or from the client in a tunnel
 	BytesOut   int64         // of the answer's body, or to the client in a tunnel
+	Waits      []Wait        // what LimitWait is made of, the first of them; only where the exchange is traced
 	NotRetried string        // why a failed exchange was not tried again: method, budget, body, deadline, attempts, retry_after, breaker, gate
 }
 
@@ -94,6 +96,8 @@ type Attempt struct {
 	Duration time.Duration // to the response head
 	Address  string        // the address that was connected to; for records, never for clients
 	Reused   bool          // on a kept-alive connection
+	HTTP2    bool          // spoken on it
+	Span     [8]byte       // in a trace; zero: none
 	begin    time.Time
 	ended    bool
 }
@@ -157,6 +161,7 @@ func (x *Exchange) begin(a Attempt, now time.Time) int {
 		x.upTo = now
 	}
 	a.N, a.begin = len(x.story.Attempts)+1, now
+	a.Span = x.Trace.spanOf(a.N)
 	x.story.Attempts = append(x.story.Attempts, a)
 	return a.N - 1
 }
@@ -220,6 +225,9 @@ func (x *Exchange) Waited(d time.Duration) {
 		d = x.alone(d)
 	}
 	x.story.LimitWait += d
+	if x.Trace.Sampled && d > 0 && len(x.story.Waits) < maxWaits {
+		x.story.Waits = append(x.story.Waits, Wait{time.Now(), d})
+	}
 }
 
 // Observe notes what a block in observe mode would have done, such as "rate_limited".

@@ -80,7 +80,7 @@ var layers = [][]string{
 	{"policy/tenant"},
 	{"policy"},
 	{"proxy/wire"},
-	{"proxy/audit", "proxy/intercept", "proxy/egress"},
+	{"proxy/audit", "proxy/intercept", "proxy/egress", "proxy/trace"},
 	{"proxy/audit/query"},
 	{"proxy", "admin"},
 	{"daemon"},
@@ -134,8 +134,15 @@ var homes = map[string]func(pkg, file string) bool{
 	"github.com/fsnotify/fsnotify":        func(p, _ string) bool { return p == "internal/policy" },
 	"github.com/prometheus/client_golang": prometheusHome,
 	"github.com/prometheus/client_model":  prometheusHome,
+	"go.opentelemetry.io":                 openTelemetryHome,
+	"google.golang.org/grpc":              openTelemetryHome,
 	"github.com/rogpeppe/go-internal":     func(p, _ string) bool { return strings.HasPrefix(p, "test") },
 	"go.uber.org/goleak":                  func(_, f string) bool { return strings.HasSuffix(f, "_test.go") },
+}
+
+// openTelemetryHome: whoever makes spans, and the collectors of tests.
+func openTelemetryHome(p, f string) bool {
+	return p == "internal/proxy/trace" || p == "internal/daemon" && strings.HasSuffix(f, "_test.go")
 }
 
 // prometheusHome: whoever counts, and whoever takes or hands on the registry.
@@ -146,7 +153,7 @@ func prometheusHome(p, f string) bool {
 // registerers only name prometheus.Registerer in the signature of their New.
 var registerers = map[string]bool{
 	"internal/governor/governor.go": true,
-	"internal/proxy/server.go":      true, "internal/proxy/egress/egress.go": true, "internal/proxy/egress/conn.go": true,
+	"internal/proxy/server.go":      true, "internal/proxy/trace/trace.go": true, "internal/proxy/egress/egress.go": true, "internal/proxy/egress/conn.go": true,
 	"internal/proxy/egress/tunnel.go": true, "internal/notify/notify.go": true, "internal/policy/holder.go": true, "internal/proxy/audit/audit.go": true,
 	"internal/policy/retry/retry.go": true, "internal/policy/hedge/hedge.go": true, "internal/policy/dedup/room.go": true, "internal/policy/ratelimit/room.go": true, "internal/policy/ratelimit/ratelimit.go": true,
 	"internal/policy/breaker/room.go": true, "internal/policy/breaker/breaker.go": true, "internal/policy/concurrency/room.go": true,

@@ -146,6 +146,8 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 	case n.isOff() && b.name == "audit":
 		a.file.settings.Audit.Output = "off"
 		return n
+	case n.isOff() && b.name == "tracing":
+		return n
 	case (b.name == "notify" || b.name == "tenants") && (n.isOff() || n.kind == list && len(n.items) == 0):
 		return n
 	case n.kind != mapping:

@@ -61,7 +61,7 @@ func blocks() []block {
 var (
 	laterBlocks = []string{"cache", "compression", "credential", "verify", "request", "response", "hooks", "validate",
 		"paginate", "batch", "sanitize"}
-	laterTops = []string{"credentials", "webhooks", "test", "tracing"}
+	laterTops = []string{"credentials", "webhooks", "test"}
 )
 
 // choice is a policy's key with a few words to choose from; the first one holds where nothing is written.

@@ -145,6 +145,7 @@ func (a *assembly) checkSettings() {
 	}
 	a.checkTargets(top)
 	a.checkState(top)
+	a.checkTracing(top("tracing", "otlp"))
 	a.checkAudit(top)
 	if s.Proxy.Open == OpenNo && len(s.Tenants) == 0 {
 		for _, addr := range s.Proxy.Listen {

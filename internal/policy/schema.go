@@ -38,7 +38,7 @@ func (s *schema) root() Object {
 	}
 	for _, f := range fieldsOf(v.Type()) {
 		o := s.of(v.FieldByIndex(f.index), f.key, f.key)
-		if f.key == "admin" || f.key == "audit" || f.key == "notify" {
+		if f.key == "admin" || f.key == "audit" || f.key == "notify" || f.key == "tracing" {
 			o = either(o)
 		}
 		properties = append(properties, Member{f.key, s.described(o, f.key)})

@@ -31,6 +31,7 @@ type Settings struct {
 	CA           CASettings         `yaml:"ca"`
 	State        StateSettings      `yaml:"state"`
 	Metrics      MetricsSettings    `yaml:"metrics"`
+	Tracing      TracingSettings    `yaml:"tracing"`
 	Notify       notify.Config      `yaml:"notify"`
 	Destinations destination.Config `yaml:"destinations"`
 	Tenants      tenant.Config      `yaml:"tenants"`
@@ -198,6 +199,7 @@ func defaultSettings() Settings {
 		CA:           CASettings{LeafTTL: setting.Duration(24 * time.Hour)},
 		State:        defaultState(),
 		Metrics:      MetricsSettings{Hosts: 100},
+		Tracing:      defaultTracing(),
 		Notify:       notify.Config{},
 		Destinations: destination.Default(),
 	}

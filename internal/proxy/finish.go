@@ -12,6 +12,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/proxy/audit"
+	"httpowerd/internal/proxy/trace"
 )
 
 // finish ends a visit: it decides the outcome, writes the record and the metrics, and aborts the answer where the upstream broke off, so that no
@@ -64,6 +65,7 @@ func (v *visit) record() {
 		}
 	})
 	v.server.metrics.observe(&v.Exchange, v.server.labels.For(&v.Exchange), end)
+	v.traced(end)
 	if v.server.audit == nil {
 		return
 	}
@@ -89,6 +91,32 @@ func (v *visit) record() {
 		e.Sent = v.raw.Header
 	}
 	v.server.audit.Exchange(&v.Exchange, &e)
+}
+
+// traced makes the spans of a visit that is sampled.
+func (v *visit) traced(end time.Time) {
+	if !v.Trace.Sampled {
+		return
+	}
+	e := trace.End{Time: end}
+	if v.Kind != exchange.KindTunnel { // whose request is made anew
+		e.Protocol = protocolOf(v.raw)
+	}
+	if v.policy != nil {
+		e.Redactor = v.policy.Redactor
+	}
+	v.server.tracer.End(&v.Exchange, e)
+}
+
+// protocolOf is the version that the client speaks, as spans name it.
+func protocolOf(r *http.Request) string {
+	switch {
+	case r.ProtoMajor == 2:
+		return "2"
+	case r.ProtoMajor == 1 && r.ProtoMinor == 0:
+		return "1.0"
+	}
+	return "1.1"
 }
 
 // outcome is for exchanges that no refusal ended.

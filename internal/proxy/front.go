@@ -12,6 +12,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
+	"httpowerd/internal/proxy/trace"
 	"httpowerd/internal/proxy/wire"
 )
 
@@ -216,6 +217,7 @@ func (v *visit) front(r *http.Request) (*http.Response, error) {
 		v.Informational = v.pass1xx
 	}
 	v.prepareBody(r)
+	trace.Carry(&v.Exchange, r.Header)
 	resp, err := v.policy.Requests.RoundTrip(r)
 	if err != nil {
 		return nil, err

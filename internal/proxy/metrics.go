@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, l Limits) *metrics {
 	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: name, Help: help, Buckets: buckets,
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"host"})
 	}
 	m := &metrics{
@@ -87,7 +88,12 @@ func (m *metrics) observe(x *exchange.Exchange, label string, end time.Time) {
 		overhead = s.Overhead
 	})
 	h := m.host(label)
-	h.duration.Observe(end.Sub(x.Start).Seconds())
+	took := end.Sub(x.Start).Seconds()
+	if x.Trace.Sampled {
+		h.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took, prometheus.Labels{"trace_id": strings.Clone(x.TraceID)})
+	} else {
+		h.duration.Observe(took)
+	}
 	h.overhead.Observe(overhead.Seconds())
 	c, ok := h.counters.Load(key)
 	if !ok {

@@ -21,6 +21,7 @@ import (
 	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/proxy/audit"
 	"httpowerd/internal/proxy/intercept"
+	"httpowerd/internal/proxy/trace"
 	"httpowerd/internal/proxy/wire"
 )
 
@@ -36,6 +37,7 @@ type Options struct {
 	Registerer prometheus.Registerer                //
 	Logger     *slog.Logger                         //
 	Short      func() bool                          // memory is so short that new requests must be refused; nil: never
+	Tracer     *trace.Tracer                        // nil: the record has the trace that a client names, and that is all
 	Standard   bool                                 // net/http serves HTTP/1.1 clients, in the place of the project's own wire
 }
 
@@ -63,6 +65,7 @@ const (
 type Server struct {
 	policies  interface{ Load() *policy.Snapshot }
 	audit     *audit.Log
+	tracer    *trace.Tracer
 	ca        func() (*intercept.Authority, error)
 	log       *slog.Logger
 	limits    serverLimits
@@ -101,7 +104,7 @@ type serverLimits struct {
 // New makes a Server; Serve gives it listeners.
 func New(o Options) *Server {
 	s := &Server{
-		policies: o.Policies, audit: o.Audit, ca: o.CA, log: o.Logger, open: o.Open,
+		policies: o.Policies, audit: o.Audit, tracer: o.Tracer, ca: o.CA, log: o.Logger, open: o.Open,
 		labels: o.Labels, own: o.Own, short: o.Short, metrics: newMetrics(o.Registerer, o.Limits), feed: newFeed(),
 		pseudonym: "httpowerd-" + strconv.FormatUint(rand.Uint64()>>16, 36),
 		limits: serverLimits{connections: o.Limits.Connections, tunnels: o.Limits.Tunnels, headerBytes: o.Limits.HeaderBytes,

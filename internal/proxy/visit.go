@@ -57,6 +57,7 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	if t := v.conn.tunnel; t != nil {
 		v.Mode, v.Client = t.mode, t.client
 	}
+	s.tracer.Begin(&v.Exchange, r.Header)
 	return v
 }
 

@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer, room *Room) *metrics {
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "httpowerd_concurrency_wait_seconds",
 			Help:                        "Time that requests waited for a place at a bulkhead; those that did not wait are not counted.",
 			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"host"}),
 		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "httpowerd_concurrency_active",
 			Help: "Exchanges that hold a place at a bulkhead now."}, []string{"host"}),

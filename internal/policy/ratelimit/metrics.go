@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer, room *Room) *metrics {
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "httpowerd_rate_limit_wait_seconds",
 			Help:                        "Time that requests were held for a limit or a quota; those that were not held are not counted.",
 			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"host"}),
 		costFaults: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_rate_limit_cost_faults_total",
 			Help: "Costs that were not what an expression said: it failed, was clamped, or the answer was not seen whole."}, []string{"host", "fault"}),

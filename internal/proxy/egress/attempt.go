@@ -68,7 +68,7 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 			}
 		}
 	}
-	out := a.request(p.dialContext(ctx, r), r)
+	out := a.request(p.dialContext(ctx, r), carrying(x, index, r))
 	t := p.choose(r, x)
 	if t == p.absolute {
 		absoluteForm(out)
@@ -126,7 +126,7 @@ func (p *pool) ended(x *exchange.Exchange, index, status int, err error) {
 	if label != x.Host { // the name was reached for the first time
 		x.Relabel(label)
 	}
-	p.metrics.host(label).attempt(status, code, took)
+	p.metrics.host(label).attempt(x, status, code, took)
 }
 
 func codeOf(err error) exchange.Code {
@@ -231,7 +231,9 @@ func (a *attempt) getConn(string) {
 		a.cancel(errResend)
 	default:
 		a.pool.ended(a.x, a.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
+		first := a.index
 		a.index = a.x.BeginAgain(exchange.ReasonReset, time.Now())
+		a.x.SwapSpans(first, a.index)
 		a.again = true
 	}
 	a.conn = nil
@@ -256,6 +258,9 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		a.reads.expect(a.method)
 	}
 	a.x.Connected(a.index, a.conn.address, info.Reused)
+	if a.conn.http2 {
+		a.x.SpeaksHTTP2(a.index)
+	}
 }
 
 var errInformational = errors.New("too many informational answers")

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "httpowerd_attempt_duration_seconds",
 			Help:                        "Time from the begin of an attempt to the answer's head, or to its failure.",
 			Buckets:                     []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10},
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"host"}),
 		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "httpowerd_upstream_connections_active",
 			Help: "Connections to upstreams that are open now, idle ones and tunnels included."}, []string{"host"}),
@@ -57,9 +58,13 @@ func (m *metrics) host(label string) *hostMetrics {
 	return h.(*hostMetrics)
 }
 
-// attempt counts one that ended.
-func (h *hostMetrics) attempt(status int, code exchange.Code, took time.Duration) {
-	h.duration.Observe(took.Seconds())
+// attempt counts one of x that ended.
+func (h *hostMetrics) attempt(x *exchange.Exchange, status int, code exchange.Code, took time.Duration) {
+	if x.Trace.Sampled {
+		h.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": strings.Clone(x.TraceID)})
+	} else {
+		h.duration.Observe(took.Seconds())
+	}
 	if class := status / 100; class >= 1 && class <= 5 {
 		h.classes[class].Inc()
 		return

@@ -43,11 +43,11 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 	} else if p.parent != nil {
 		out = r.WithContext(p.dialContext(ctx, r))
 	}
-	resp, err := t.Send(out, addr, s)
+	resp, err := t.Send(carrying(x, s.index, out), addr, s)
 	if err != nil && s.again(err, r) {
 		p.ended(x, s.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
 		s.index = x.BeginAgain(exchange.ReasonReset, time.Now())
-		resp, err = t.Send(out, addr, s)
+		resp, err = t.Send(carrying(x, s.index, out), addr, s)
 	}
 	if err != nil {
 		err = s.explain(err)

@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, up func() bool) *metrics {
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "httpowerd_shared_state_duration_seconds",
 			Help:                        "How long calls to the shared state took that were made, the failed ones too.",
 			Buckets:                     []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1},
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"op"}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{Name: "httpowerd_shared_state_conflicts_total",
 			Help: "Calls in which another daemon's stricter limit held for the same key."}),
