@@ -28,6 +28,7 @@ import (
 	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/policy/upstream"
 	"httpowerd/internal/state"
@@ -107,7 +108,7 @@ func newRig(t *testing.T, config string) *rig {
 	r.write(config)
 	log := slog.New(slog.NewJSONHandler(&locked{r: r}, nil))
 	reg := prometheus.NewRegistry()
-	r.holder = policy.NewHolder(policy.Source{Path: r.path}, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(reg), Hedge: hedge.New(reg), Dedup: dedup.New(reg), RateLimit: ratelimit.New(reg),
+	r.holder = policy.NewHolder(policy.Source{Path: r.path}, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(reg), Hedge: hedge.New(reg), Dedup: dedup.New(reg), Sanitize: sanitize.New(reg), RateLimit: ratelimit.New(reg),
 		Concurrency: concurrency.New(reg), Breaker: breaker.New(reg, log), Ends: ends{}}, reg, log)
 	t.Cleanup(r.holder.Close)
 	if err := r.holder.Reload(t.Context(), "start"); err != nil {

@@ -21,6 +21,7 @@ import (
 	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
 	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/proxy"
@@ -58,11 +59,13 @@ func (d *Daemon) assemble(o Options) (err error) {
 		Breaker:     breaker.New(d.metrics, d.log),
 		Hedge:       hedge.New(d.metrics),
 		Dedup:       dedup.New(d.metrics),
+		Sanitize:    sanitize.New(d.metrics),
 		Tenants:     tenant.NewRoom(d.log),
 		Ends:        d.ends,
 		Redact:      d.redact,
 	}
 	d.rooms.Retry.Short(func() bool { return d.governor.At(governor.Bodies) })
+	d.rooms.Sanitize.Short(func() bool { return d.governor.At(governor.Bodies) })
 	d.rooms.Dedup.Short(func() bool { return d.governor.At(governor.Caches) })
 	d.rooms.Breaker.OnChange(d.breakerChanged)
 	d.rooms.RateLimit.Log(d.log)

@@ -35,6 +35,9 @@ func (x *Exchange) Join(b *Exchange) {
 		s.NotRetried = b.story.NotRetried
 	}
 	s.Observed = append(s.Observed, b.story.Observed...)
+	for _, f := range b.story.Sanitized {
+		s.Sanitized = addSanitized(s.Sanitized, f)
+	}
 	if b.label != "" {
 		x.label = b.label
 	}

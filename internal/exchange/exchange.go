@@ -78,6 +78,7 @@ type Story struct {
 	Overhead   time.Duration // time to the response head that is none of the three above
 	Breaker    string        // its state when it was last asked
 	Dedup      string        // the role in a shared exchange: leader, follower, replayed, conflict, or bypass with its reason; "": none
+	Sanitized  []Sanitized   // what was found in the traffic itself
 	Observed   []string      // what observe mode would have done
 	Unapplied  []string      // settings that could not act: on a tunnel, or an expression on an answer
 	BytesIn    int64         // of the request's body, or from the client in a tunnel

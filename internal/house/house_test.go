@@ -76,7 +76,7 @@ var layers = [][]string{
 	{"setting", "coding"},
 	{"exchange", "redact"},
 	{"descriptor", "governor", "state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
-	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
+	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/sanitize", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
 	{"policy/tenant"},
 	{"policy"},
 	{"proxy/wire"},
@@ -155,7 +155,7 @@ var registerers = map[string]bool{
 	"internal/governor/governor.go": true,
 	"internal/proxy/server.go":      true, "internal/proxy/trace/trace.go": true, "internal/proxy/egress/egress.go": true, "internal/proxy/egress/conn.go": true,
 	"internal/proxy/egress/tunnel.go": true, "internal/notify/notify.go": true, "internal/policy/holder.go": true, "internal/proxy/audit/audit.go": true,
-	"internal/policy/retry/retry.go": true, "internal/policy/hedge/hedge.go": true, "internal/policy/dedup/room.go": true, "internal/policy/ratelimit/room.go": true, "internal/policy/ratelimit/ratelimit.go": true,
+	"internal/policy/retry/retry.go": true, "internal/policy/hedge/hedge.go": true, "internal/policy/dedup/room.go": true, "internal/policy/sanitize/sanitize.go": true, "internal/policy/ratelimit/room.go": true, "internal/policy/ratelimit/ratelimit.go": true,
 	"internal/policy/breaker/room.go": true, "internal/policy/breaker/breaker.go": true, "internal/policy/concurrency/room.go": true,
 	"internal/policy/concurrency/concurrency.go": true, "internal/state/redis/redis.go": true,
 }

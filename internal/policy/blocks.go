@@ -11,6 +11,7 @@ import (
 	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/policy/upstream"
 	"httpowerd/internal/redact"
@@ -52,6 +53,7 @@ func blocks() []block {
 		{name: "breaker", on: true, config: defaultOf(breaker.Default), tunnels: []string{"count_429", "slow"}},
 		{name: "hedge", config: defaultOf(hedge.Default), tunnels: []string{""}},
 		{name: "dedup", config: defaultOf(dedup.Default), tunnels: []string{""}},
+		{name: "sanitize", config: defaultOf(sanitize.Default), tunnels: []string{""}},
 		{name: "audit", on: true, always: true, config: defaultOf(defaultAudit), tunnels: []string{""}},
 		{name: "redact", on: true, always: true, adds: lists, config: func() any { return &redact.Config{} }, tunnels: []string{""}},
 	}
@@ -60,7 +62,7 @@ func blocks() []block {
 // later names what a configuration of this version may one day hold. Written off, these keys are accepted today.
 var (
 	laterBlocks = []string{"cache", "compression", "credential", "verify", "request", "response", "hooks", "validate",
-		"paginate", "batch", "sanitize"}
+		"paginate", "batch"}
 	laterTops = []string{"credentials", "webhooks", "test"}
 )
 

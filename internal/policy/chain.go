@@ -11,6 +11,7 @@ import (
 	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/state"
 )
@@ -27,11 +28,15 @@ func requestOrder(c stageSettings) []link {
 	return on(
 		// The whole budget, waits included.
 		link{"timeout", c.hasTimeout, func(r Rooms, _ state.Scope) exchange.Stage { return r.Timeout.Total(c.timeout) }},
+		// What may not leave does not, and what is let through is what is shared, kept and sent again.
+		link{"sanitize request", c.hasSanitize && c.sanitize.Request.On(), func(r Rooms, _ state.Scope) exchange.Stage { return r.Sanitize.Request(c.sanitize) }},
 		// Everything below runs once for requests that share an answer; whoever leads is detached from its client.
 		link{"dedup", c.hasDedup, func(r Rooms, s state.Scope) exchange.Stage {
 			k := c.retry.IdempotencyKey
 			return r.Dedup.Stage(s, c.dedup, dedup.Key{Header: k.Header, Quoted: k.Quoted})
 		}},
+		// What may not come in is never shared.
+		link{"sanitize response", c.hasSanitize && c.sanitize.Response.On(), func(r Rooms, _ state.Scope) exchange.Stage { return r.Sanitize.Response(c.sanitize) }},
 		// Everything below runs once for each attempt.
 		link{"retry", c.hasRetry, func(r Rooms, s state.Scope) exchange.Stage { return r.Retry.Stage(s, c.retry) }},
 		link{"hedge", c.hasHedge, func(r Rooms, s state.Scope) exchange.Stage {
@@ -120,6 +125,8 @@ type stageSettings struct {
 	dedup                            dedup.Config
 	hasTimeout, hasRetry, hasBreaker bool
 	hasHedge, hasDedup               bool
+	sanitize                         sanitize.Config
+	hasSanitize                      bool
 	limits                           []ratelimit.Level
 	places                           []concurrency.Level
 }
@@ -141,6 +148,7 @@ func settingsOf(p *plan) stageSettings {
 	c.breaker.Unit = c.retry.RetryAfter.Unit
 	c.hedge, c.hasHedge = config[hedge.Config](p, "hedge")
 	c.dedup, c.hasDedup = config[dedup.Config](p, "dedup")
+	c.sanitize, c.hasSanitize = config[sanitize.Config](p, "sanitize")
 	for _, l := range p.blocks["rate_limit"].levels {
 		c.limits = append(c.limits, ratelimit.Level{Name: l.name, Config: *l.config.(*ratelimit.Config), Unit: c.retry.RetryAfter.Unit})
 	}

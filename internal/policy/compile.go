@@ -15,6 +15,7 @@ import (
 	"httpowerd/internal/policy/match"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
 	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/policy/upstream"
@@ -31,6 +32,7 @@ type Rooms struct {
 	Breaker     *breaker.Room
 	Hedge       *hedge.Room
 	Dedup       *dedup.Room
+	Sanitize    *sanitize.Room
 	Tenants     *tenant.Room // nil where no key sets are fetched
 	Ends        Ends
 	Redact      redact.Shared

@@ -25,6 +25,7 @@ import (
 	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/policy/upstream"
 	"httpowerd/internal/redact"
@@ -52,7 +53,7 @@ func (e *ends) Tunnels(s state.Scope, u upstream.Config, t timeout.Config, d *de
 
 func rooms(e *ends) Rooms {
 	reg, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-	return Rooms{Timeout: timeout.New(), Retry: retry.New(reg), Hedge: hedge.New(reg), Dedup: dedup.New(reg), RateLimit: ratelimit.New(reg), Concurrency: concurrency.New(reg),
+	return Rooms{Timeout: timeout.New(), Retry: retry.New(reg), Hedge: hedge.New(reg), Dedup: dedup.New(reg), Sanitize: sanitize.New(reg), RateLimit: ratelimit.New(reg), Concurrency: concurrency.New(reg),
 		Breaker: breaker.New(reg, log), Ends: e}
 }
 

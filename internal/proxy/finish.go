@@ -122,7 +122,10 @@ func protocolOf(r *http.Request) string {
 // outcome is for exchanges that no refusal ended.
 func (v *visit) outcome(s *exchange.Story) exchange.Code {
 	var failure *exchange.Failure
+	var refusal *exchange.Refusal
 	switch {
+	case v.w.bodyErr != nil && errors.As(v.w.bodyErr, &refusal): // of the rest of an answer
+		return refusal.Code
 	case v.w.bodyErr != nil && errors.As(v.w.bodyErr, &failure):
 		return failure.Code
 	case v.w.bodyErr != nil && v.raw.Context().Err() != nil:

@@ -28,6 +28,7 @@ import (
 	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/ratelimit"
 	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/policy/upstream"
 	"httpowerd/internal/proxy/audit"
@@ -117,7 +118,7 @@ func newRig(t *testing.T, config string, e ends, limits Limits, tune ...func(*Se
 		e.real = egress.New(egress.Options{Registerer: registry, Own: own.Has, Standard: standardWire})
 	}
 	keeper := &state.Keeper{}
-	snapshot, err := policy.Compile(file, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(registry), Hedge: hedge.New(registry), Dedup: dedup.New(registry), RateLimit: ratelimit.New(registry),
+	snapshot, err := policy.Compile(file, policy.Rooms{Timeout: timeout.New(), Retry: retry.New(registry), Hedge: hedge.New(registry), Dedup: dedup.New(registry), Sanitize: sanitize.New(registry), RateLimit: ratelimit.New(registry),
 		Concurrency: concurrency.New(registry), Breaker: breaker.New(registry, log), Ends: e}, keeper)
 	if err != nil {
 		t.Fatal(err)

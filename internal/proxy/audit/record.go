@@ -93,6 +93,7 @@ func (r *record) appendStory(b []byte, s *exchange.Story, took time.Duration) []
 	b = appendField(b, "breaker", s.Breaker, maxName)
 	b = appendField(b, "dedup", s.Dedup, maxName)
 	b = appendField(b, "not_retried", s.NotRetried, maxName)
+	b = appendSanitized(b, s.Sanitized)
 	b = appendList(b, "observed", s.Observed)
 	return appendList(b, "unapplied", s.Unapplied)
 }

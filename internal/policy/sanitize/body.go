@@ -1,0 +1,343 @@
+package sanitize
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/redact"
+)
+
+// content is a message's body with what is known of it.
+type content struct {
+	header  http.Header
+	source  io.ReadCloser
+	length  int64 // negative: unknown
+	trailer func() http.Header
+}
+
+// prepared is a body as it may go on.
+type prepared struct {
+	body    io.ReadCloser
+	changed bool  // it is, or may become, another one
+	decoded bool  // its content coding was taken off
+	length  int64 // of a changed one; negative: unknown
+	open    *screened
+}
+
+// flow says how soon what has come is passed on.
+type flow uint8
+
+const (
+	byLine flow = iota // up to the last line break
+	atOnce             // all of it: what comes are frames, and the other side waits for each
+)
+
+func flowOf(h http.Header) flow {
+	media := strings.ToLower(h.Get("Content-Type"))
+	if strings.HasPrefix(media, "application/grpc") || strings.HasPrefix(media, "application/vnd.amazon.eventstream") || strings.HasPrefix(media, "multipart/x-mixed-replace") {
+		return atOnce
+	}
+	return byLine
+}
+
+// body looks at a body: all of it, where that is short and no stream, else as it goes.
+func (m *message) body(c content) (prepared, error) {
+	s := &screened{message: m, content: c, in: c.source, flow: flowOf(c.header)}
+	coding, ok := codingOf(c.header)
+	if !ok {
+		return prepared{body: s}, m.unread()
+	}
+	if coding != "" {
+		s.decoder = &decoder{coding: coding, tap: tap{src: c.source}}
+		s.in = s.decoder
+	}
+	s.sieve = m.screen.NewSieve(c.header.Get("Content-Type"), m.x.Target.Host, m.mask)
+	if !m.acts() {
+		if s.decoder != nil {
+			s.decoder.tap.keep = true
+		}
+		return prepared{body: s}, nil
+	}
+	short := m.room.short != nil && m.room.short()
+	known := c.length >= 0 && c.length <= int64(m.maxBody)
+	if !short && !exchange.Streams(c.header) && (m.blocks || known || coding != "") {
+		if p, done, err := s.whole(); done {
+			return p, err
+		}
+	}
+	return prepared{body: s, changed: m.masks() || coding != "", decoded: coding != "", length: -1, open: s}, nil
+}
+
+// unread notes a body that cannot be looked at.
+func (m *message) unread() error {
+	action := actionPassed
+	switch {
+	case m.unreadable && m.observe:
+		action = actionObserved
+	case m.unreadable:
+		action = actionBlocked
+	}
+	return m.found("body", kindUnreadable, action, 1)
+}
+
+// firstHeld bounds what is set aside for a body because of the length that it announces.
+const firstHeld = 64 << 10
+
+// decodedMost is how many times a body's held part may be what is held of it as it came.
+const decodedMost = 4
+
+// whole holds back a body's beginning. Where that is all of it, or where it is refused, it is done.
+func (s *screened) whole() (p prepared, done bool, err error) {
+	most := s.maxBody
+	s.holding = true
+	if s.decoder != nil {
+		s.decoder.tap.keep = true
+		most *= decodedMost
+	} else if n := s.content.length; n > 0 && n <= firstHeld {
+		s.out = make([]byte, 0, n+n/16+64) // what is masked may be longer
+	}
+	for s.err == nil && len(s.out)+s.sieve.Held() <= most && (s.decoder == nil || len(s.decoder.tap.raw) <= s.maxBody) {
+		s.fill()
+	}
+	s.holding = false
+	var raw []byte
+	if s.decoder != nil {
+		raw = s.decoder.tap.raw
+		s.decoder.tap.keep, s.decoder.tap.raw = false, nil
+	}
+	switch refusal := s.refused(); {
+	case refusal != nil:
+		return p, true, refusal
+	case errors.Is(s.err, errCoding): // what was read of it, and the rest, as it came
+		err = s.unread()
+		s.sieve.Close()
+		s.in, s.decoder, s.sieve, s.out, s.err = s.content.source, nil, nil, raw, nil
+		return prepared{body: s}, true, err
+	case s.err != io.EOF:
+		return p, false, nil
+	case !s.masked && s.decoder != nil:
+		return prepared{body: &held{Reader: *bytes.NewReader(raw), source: s.content.source}}, true, nil
+	}
+	p = prepared{body: &held{Reader: *bytes.NewReader(s.out), source: s.content.source}}
+	if s.masked {
+		p.changed, p.decoded, p.length = true, s.decoder != nil, int64(len(s.out))
+	}
+	return p, true, nil
+}
+
+// held is a body that was looked at as a whole.
+type held struct {
+	bytes.Reader
+	source io.Closer
+}
+
+// Close closes what it was read from.
+func (h *held) Close() error { return h.source.Close() }
+
+// Ready tells that all of it is here.
+func (h *held) Ready() bool { return true }
+
+const chunkSize = 16 << 10
+
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// screened is a body that is looked at as it is read.
+type screened struct {
+	*message
+	content content
+	in      io.Reader      // the content, decoded
+	decoder *decoder       // nil: it is not coded
+	sieve   *redact.Sieve  // nil: it cannot be looked at, but for its trailers
+	flow    flow           // of what is passed on
+	holding bool           // nothing is passed on yet
+	masked  bool           // something was
+	noted   map[string]int // by kind: how many finds
+	refusal atomic.Pointer[exchange.Refusal]
+
+	mu  sync.Mutex // held while somebody reads
+	out []byte     // decided
+	off int        // how much of it was read
+	err error      // what follows out
+}
+
+// refused is the refusal that ended the body, if one did.
+func (s *screened) refused() error {
+	if r := s.refusal.Load(); r != nil {
+		return r
+	}
+	return nil
+}
+
+// Ready tells whether the rest has come already.
+func (s *screened) Ready() bool { return exchange.Ready(s.content.source) }
+
+// Close closes the source. Whoever still reads leaves its memory to the collector.
+func (s *screened) Close() error {
+	err := s.content.source.Close()
+	if s.mu.TryLock() {
+		if s.sieve != nil {
+			s.sieve.Close()
+		}
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *screened) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for s.off == len(s.out) && s.err == nil {
+		if s.sieve == nil || !s.acts() {
+			return s.watch(p)
+		}
+		s.out, s.off = s.out[:0], 0
+		if cap(s.out) > 4*chunkSize { // of the part that was held back
+			s.out = nil
+		}
+		s.fill()
+	}
+	if s.off < len(s.out) {
+		n := copy(p, s.out[s.off:])
+		s.off += n
+		return n, nil
+	}
+	return 0, s.err
+}
+
+// fill reads a piece and decides what can be passed on.
+func (s *screened) fill() {
+	chunk := chunks.Get().(*[chunkSize]byte)
+	n, err := s.in.Read(chunk[:])
+	s.out = s.sieve.Append(s.out, chunk[:n])
+	clear(chunk[:n])
+	chunks.Put(chunk)
+	switch {
+	case err != nil:
+		s.out = s.sieve.End(s.out)
+	case s.holding:
+	case s.flow == atOnce:
+		s.out = s.sieve.Release(s.out)
+	default:
+		s.out = s.sieve.Flush(s.out)
+	}
+	if why := s.note(); why != nil {
+		s.refuse(why)
+		return
+	}
+	switch err {
+	case nil:
+		return
+	case io.EOF:
+		if why := s.trailers(s.content.trailer()); why != nil {
+			s.refuse(why)
+			return
+		}
+	case errCoding:
+		if !s.holding { // its beginning went on decoded
+			_ = s.found("body", kindUnreadable, actionBlocked, 1)
+			s.refuse(s.message.refuse("body", kindUnreadable))
+			return
+		}
+	}
+	s.err = err
+}
+
+// refuse ends the body: nothing more of it is passed on, and its other end sees that it is not whole.
+func (s *screened) refuse(why error) {
+	s.out, s.off, s.err = nil, 0, why
+	var r *exchange.Refusal
+	if errors.As(why, &r) {
+		s.refusal.Store(r)
+	}
+}
+
+// note notes what was found since it was last called.
+func (s *screened) note() (err error) {
+	s.sieve.Counts().Each(func(k redact.Kind, n int) {
+		if s.noted == nil {
+			s.noted = map[string]int{}
+		}
+		more := n - s.noted[string(k)]
+		if more == 0 {
+			return
+		}
+		s.noted[string(k)] = n
+		action := s.action(k)
+		s.masked = s.masked || action == actionMasked
+		if e := s.found("body", string(k), action, more); err == nil {
+			err = e
+		}
+	})
+	return err
+}
+
+// watch passes on what comes as it is, and looks at it. What was decoded of a coded body is looked at alone.
+func (s *screened) watch(p []byte) (n int, err error) {
+	if s.decoder != nil {
+		return s.watchDecoded(p)
+	}
+	n, err = s.in.Read(p)
+	if s.sieve != nil {
+		s.see(p[:n], err)
+	}
+	if err == io.EOF {
+		if why := s.trailers(s.content.trailer()); why != nil {
+			s.refuse(why)
+			err = why
+		}
+	}
+	if err != nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// see looks at a piece that is passed on anyway.
+func (s *screened) see(p []byte, err error) {
+	s.out, s.off = s.sieve.Append(s.out[:0], p), 0
+	switch {
+	case err != nil:
+		s.out = s.sieve.End(s.out)
+	default:
+		s.out = s.sieve.Flush(s.out)
+	}
+	s.out = s.out[:0]
+	_ = s.note() // nothing is blocked here
+}
+
+// watchDecoded decodes until something came of the body as it is.
+func (s *screened) watchDecoded(p []byte) (int, error) {
+	t := &s.decoder.tap
+	for len(t.raw) == 0 {
+		chunk := chunks.Get().(*[chunkSize]byte)
+		n, err := s.decoder.Read(chunk[:])
+		s.see(chunk[:n], err)
+		clear(chunk[:n])
+		chunks.Put(chunk)
+		switch {
+		case err == errCoding:
+			_ = s.unread() // passes
+			raw := t.raw
+			s.decoder, s.sieve, s.in, s.out, s.off = nil, nil, io.MultiReader(bytes.NewReader(raw), s.content.source), nil, 0
+			return s.watch(p)
+		case err != nil && len(t.raw) == 0:
+			if err == io.EOF {
+				_ = s.trailers(s.content.trailer())
+			}
+			s.err = err
+			return 0, err
+		}
+	}
+	n := copy(p, t.raw)
+	t.raw = t.raw[:copy(t.raw, t.raw[n:])]
+	return n, nil
+}

@@ -1,0 +1,609 @@
+package sanitize
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/setting"
+)
+
+const (
+	card   = "4111111111111111"
+	masked = "411111******1111"
+	token  = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+)
+
+// rig is both stages over an upstream that notes what it gets.
+type rig struct {
+	room    *Room
+	config  Config
+	x       *exchange.Exchange
+	got     *http.Request
+	body    string
+	bodyErr error
+	calls   int
+	answer  func(*http.Request) *http.Response
+}
+
+func newRig(change func(*Config)) *rig {
+	g := &rig{room: New(prometheus.NewRegistry()), config: Default()}
+	if change != nil {
+		change(&g.config)
+	}
+	return g
+}
+
+func (g *rig) send(r *http.Request) (*http.Response, error) {
+	g.x = &exchange.Exchange{Host: "h", Target: exchange.Authority{Host: r.URL.Hostname(), Port: 443}}
+	r = r.WithContext(exchange.NewContext(context.Background(), g.x))
+	end := exchange.RoundTripperFunc(func(r *http.Request) (*http.Response, error) {
+		g.calls++
+		g.got = r
+		if r.Body != nil {
+			data, err := io.ReadAll(r.Body)
+			g.body, g.bodyErr = string(data), err
+			r.Body.Close()
+			if err != nil {
+				return nil, err
+			}
+		}
+		if g.answer != nil {
+			return g.answer(r), nil
+		}
+		return answer("text/plain", "ok"), nil
+	})
+	return exchange.Chain(end, g.room.Request(g.config), g.room.Response(g.config)).RoundTrip(r)
+}
+
+func answer(kind, body string) *http.Response {
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {kind}, "Content-Length": {fmt.Sprint(len(body))}}, Body: io.NopCloser(strings.NewReader(body)),
+		ContentLength: int64(len(body))}
+}
+
+func post(kind, body string) *http.Request {
+	r, _ := http.NewRequest(http.MethodPost, "https://api.example.com/v1/things?x=1", io.NopCloser(strings.NewReader(body)))
+	r.ContentLength = int64(len(body))
+	r.Header.Set("Content-Type", kind)
+	return r
+}
+
+func (g *rig) finds() string {
+	var out []string
+	for _, s := range g.x.Story().Sanitized {
+		out = append(out, fmt.Sprintf("%s %s %s %d", s.Where, s.Kind, s.Action, s.Count))
+	}
+	return strings.Join(out, ", ")
+}
+
+func refusalOf(t *testing.T, err error) *exchange.Refusal {
+	t.Helper()
+	var r *exchange.Refusal
+	if !errors.As(err, &r) || r.Code != exchange.BlockedContent {
+		t.Fatalf("%v; want a refusal", err)
+	}
+	if strings.Contains(r.Detail, card) || strings.Contains(r.Detail, "sk_live") {
+		t.Errorf("the detail tells what it hides: %s", r.Detail)
+	}
+	return r
+}
+
+func packed(coding, s string) string {
+	var b bytes.Buffer
+	var w io.WriteCloser = gzip.NewWriter(&b)
+	switch coding {
+	case "deflate":
+		w = zlib.NewWriter(&b)
+	case "br":
+		w = brotli.NewWriter(&b)
+	case "zstd":
+		w, _ = zstd.NewWriter(&b)
+	}
+	io.WriteString(w, s)
+	w.Close()
+	return b.String()
+}
+
+func TestBlockedRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*http.Request)
+		finds  string
+		detail string
+	}{
+		"body":        {func(r *http.Request) { setBody(r, `{"card":"4111 1111 1111 1111"}`) }, "request.body pan blocked 1", "policy blocks the request: there is a card number in its body"},
+		"chunked":     {func(r *http.Request) { setBody(r, `{"card":"`+card+`"}`); r.ContentLength = -1 }, "request.body pan blocked 1", ""},
+		"query":       {func(r *http.Request) { r.URL.RawQuery = "card=4111+1111+1111+1111&cvv=123" }, "request.url pan blocked 1, request.url cvv blocked 1", "policy blocks the request: there is a card number in its URL"},
+		"path":        {func(r *http.Request) { r.URL.Path = "/cards/" + card + "/x" }, "request.url pan blocked 1", ""},
+		"opaque path": {func(r *http.Request) { r.URL.Opaque = "/a|b/" + card }, "request.url pan blocked 1", ""},
+		"field":       {func(r *http.Request) { r.Header.Set("X-Note", "card "+card) }, "request.headers pan blocked 1", "policy blocks the request: there is a card number in its header fields"},
+		"cookie":      {func(r *http.Request) { r.Header.Set("Cookie", "last="+card) }, "request.headers pan blocked 1", ""},
+		"code":        {func(r *http.Request) { r.Header.Set("X-Card-Cvv", "123") }, "request.headers cvv blocked 1", ""},
+		"foreign":     {func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }, "request.headers secret blocked 1", "policy blocks the request: there is a secret in its header fields"},
+		"token":       {func(r *http.Request) { setBody(r, "key="+token) }, "request.body secret blocked 1", "policy blocks the request: there is a secret in its body"},
+		"gzip":        {func(r *http.Request) { setBody(r, packed("gzip", "a "+card)); r.Header.Set("Content-Encoding", "gzip") }, "request.body pan blocked 1", ""},
+		"deflate": {func(r *http.Request) {
+			setBody(r, packed("deflate", "a "+card))
+			r.Header.Set("Content-Encoding", "deflate")
+		}, "request.body pan blocked 1", ""},
+		"br":      {func(r *http.Request) { setBody(r, packed("br", "a "+card)); r.Header.Set("Content-Encoding", "br") }, "request.body pan blocked 1", ""},
+		"zstd":    {func(r *http.Request) { setBody(r, packed("zstd", "a "+card)); r.Header.Set("Content-Encoding", "zstd") }, "request.body pan blocked 1", ""},
+		"trailer": {func(r *http.Request) { setBody(r, "x"); r.ContentLength = -1; r.Trailer = http.Header{"X-Sum": {card}} }, "request.trailers pan blocked 1", "policy blocks the request: there is a card number in its trailers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(nil)
+			r := post("application/json", "{}")
+			c.change(r)
+			_, err := g.send(r)
+			refusal := refusalOf(t, err)
+			if refusal.HTTPStatus() != http.StatusForbidden || c.detail != "" && refusal.Detail != c.detail {
+				t.Errorf("%d %s", refusal.HTTPStatus(), refusal.Detail)
+			}
+			if g.calls != 0 {
+				t.Error("the upstream was asked")
+			}
+			if g.finds() != c.finds {
+				t.Errorf("the story says %q; want %q", g.finds(), c.finds)
+			}
+		})
+	}
+}
+
+func setBody(r *http.Request, s string) {
+	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(s)), int64(len(s))
+}
+
+// TestNothingFound: not a byte changes, in no mode.
+func TestNothingFound(t *testing.T) {
+	for _, mode := range []Action{Report, Mask, Block} {
+		for _, coding := range []string{"", "gzip", "deflate", "br", "zstd", "aes128gcm"} {
+			for _, body := range []string{`{"a": 1}`, "\xff\x00\x80 binary", strings.Repeat("long text, ", 1000)} {
+				g := newRig(func(c *Config) {
+					c.Request, c.Response = Rules{mode, mode}, Rules{mode, mode}
+				})
+				sent := body
+				if coding != "" && coding != "aes128gcm" {
+					sent = packed(coding, body)
+				}
+				g.answer = func(*http.Request) *http.Response {
+					a := answer("application/json", sent)
+					a.Header.Set("Etag", `"1"`)
+					a.Header.Set("Content-Encoding", coding)
+					return a
+				}
+				r := post("application/json", sent)
+				r.Header.Set("Content-Encoding", coding)
+				r.Header.Set("Content-Md5", "x")
+				r.Header.Set("Authorization", "Bearer opaque-1234567890abcdef")
+				r.Header.Set("If-None-Match", `"`+card+`"`)
+				want := r.Header.Clone()
+				resp, err := g.send(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				data, err := io.ReadAll(resp.Body)
+				if err != nil || string(data) != sent || g.body != sent || g.got.ContentLength != int64(len(sent)) || resp.ContentLength != int64(len(sent)) {
+					t.Errorf("%s %s: the upstream got %q (%d), the client %q (%d) %v", mode, coding, g.body, g.got.ContentLength, data, resp.ContentLength, err)
+				}
+				if !reflect.DeepEqual(g.got.Header, want) || resp.Header.Get("Etag") != `"1"` || resp.Header.Get("Content-Encoding") != coding {
+					t.Errorf("%s %s: %v %v", mode, coding, g.got.Header, resp.Header)
+				}
+				finds := ""
+				if coding == "aes128gcm" {
+					finds = "request.body unreadable passed 1, response.body unreadable passed 1"
+				}
+				if g.finds() != finds {
+					t.Errorf("%s %s: %s", mode, coding, g.finds())
+				}
+			}
+		}
+	}
+}
+
+func TestMaskedRequests(t *testing.T) {
+	for name, coding := range map[string]string{"plain": "", "gzip": "gzip", "br": "br", "zstd": "zstd"} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(func(c *Config) { c.Request = Rules{Mask, Mask} })
+			body := `{"card":"4111 1111 1111 1111","n":` + card + `,"key":"` + token + `","cvv":"123"}`
+			want := `{"card":"411111******1111","n":"411111******1111","key":"REDACTED","cvv":"***"}`
+			sent := body
+			if coding != "" {
+				sent = packed(coding, body)
+			}
+			r := post("application/json", sent)
+			r.URL.Path, r.URL.RawQuery = "/c/"+card, "a=%20b&n="+card
+			for k, v := range map[string]string{"Content-Encoding": coding, "Content-Length": fmt.Sprint(len(sent)), "Digest": "x", "X-Note": "n " + card, "Authorization": "Bearer " + token} {
+				if v != "" {
+					r.Header.Set(k, v)
+				}
+			}
+			before := r.Header.Clone()
+			if _, err := g.send(r); err != nil {
+				t.Fatal(err)
+			}
+			h := g.got.Header
+			if g.body != want || g.got.ContentLength != int64(len(want)) || h.Get("Content-Length") != fmt.Sprint(len(want)) || h.Get("Content-Encoding") != "" || h.Get("Digest") != "" {
+				t.Errorf("the upstream got %q, %d, %v", g.body, g.got.ContentLength, h)
+			}
+			if h.Get("X-Note") != "n "+masked || h.Get("Authorization") != "Bearer REDACTED" {
+				t.Errorf("fields: %v", h)
+			}
+			if got := g.got.URL.RequestURI(); got != "/c/"+masked+"?a=%20b&n="+masked {
+				t.Errorf("the target is %s", got)
+			}
+			if !reflect.DeepEqual(r.Header, before) || r.URL.Path != "/c/"+card {
+				t.Error("the caller's request was changed")
+			}
+			if want := "request.url pan masked 2, request.headers secret masked 1, request.headers pan masked 1, request.body secret masked 1, request.body pan masked 2, request.body cvv masked 1"; g.finds() != want {
+				t.Errorf("the story says %s", g.finds())
+			}
+			if !exchange.Ready(g.got.Body) {
+				t.Error("the body is here as a whole, and does not say so")
+			}
+			var count dto.Metric
+			if err := g.room.metrics.finds.WithLabelValues("h", "request", "pan", "masked").Write(&count); err != nil || count.GetCounter().GetValue() != 5 {
+				t.Errorf("counted %v %v", &count, err)
+			}
+		})
+	}
+}
+
+func TestResponses(t *testing.T) {
+	g := newRig(nil)
+	g.answer = func(r *http.Request) *http.Response {
+		a := answer("application/json", `{"card":"`+card+`","key":"`+token+`"}`)
+		a.Header.Set("Etag", `"1"`)
+		a.Header.Set("Content-Digest", "x")
+		a.Header.Set("Accept-Ranges", "bytes")
+		return a
+	}
+	r, _ := http.NewRequest(http.MethodGet, "https://api.example.com/", nil)
+	r.Header.Set("Range", "bytes=0-10")
+	r.Header.Set("Accept-Encoding", "br, gzip;q=0.5, aes128gcm")
+	resp, err := g.send(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _ := io.ReadAll(resp.Body)
+	want := `{"card":"` + masked + `","key":"` + token + `"}`
+	if string(data) != want || resp.ContentLength != int64(len(want)) || resp.Header.Get("Content-Length") != fmt.Sprint(len(want)) || resp.Header.Get("Etag") != `W/"1"` ||
+		resp.Header.Get("Content-Digest") != "" || resp.Header.Get("Accept-Ranges") != "" {
+		t.Errorf("%q %v", data, resp.Header)
+	}
+	if h := g.got.Header; h.Get("Range") != "" || h.Get("Accept-Encoding") != "br, gzip;q=0.5" || r.Header.Get("Range") == "" {
+		t.Errorf("the upstream was asked for %v", h)
+	}
+	if g.finds() != "response.body pan masked 1" {
+		t.Errorf("the story says %s", g.finds())
+	}
+
+	g.config.Response.Cards = Block
+	resp, err = g.send(r)
+	if refusal := refusalOf(t, err); refusal.HTTPStatus() != http.StatusBadGateway || refusal.Detail != "policy blocks the response: there is a card number in its body" || resp != nil {
+		t.Errorf("%d %s", refusal.HTTPStatus(), refusal.Detail)
+	}
+}
+
+// TestObserve: everything is noted, nothing is changed.
+func TestObserve(t *testing.T) {
+	g := newRig(func(c *Config) { c.Mode = setting.Observe; c.Unreadable = unreadableBlock })
+	for _, coding := range []string{"", "gzip"} {
+		body := `{"card":"` + card + `"}`
+		if coding != "" {
+			body = packed(coding, body)
+		}
+		g.answer = func(*http.Request) *http.Response {
+			a := answer("application/json", body)
+			a.Header.Set("Content-Encoding", coding)
+			return a
+		}
+		r := post("application/json", body)
+		r.Header.Set("Content-Encoding", coding)
+		r.Header.Set("Range", "bytes=0-1")
+		resp, err := g.send(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(iotest.OneByteReader(resp.Body))
+		if string(data) != body || g.body != body || g.got.Header.Get("Range") == "" || err != nil {
+			t.Errorf("%q %q %v", g.body, data, err)
+		}
+		if want := "request.body pan observed 1, response.body pan observed 1"; g.finds() != want {
+			t.Errorf("the story says %s", g.finds())
+		}
+		if got := fmt.Sprint(g.x.Story().Observed); got != "[sanitize request sanitize response]" {
+			t.Errorf("observed: %s", got)
+		}
+	}
+	r := post("application/json", "not gzip at all "+card)
+	r.Header.Set("Content-Encoding", "gzip")
+	if _, err := g.send(r); err != nil || g.body != "not gzip at all "+card {
+		t.Errorf("%v %q", err, g.body)
+	}
+	if want := "request.body unreadable observed 1"; !strings.Contains(g.finds(), want) {
+		t.Errorf("the story says %s", g.finds())
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	broken := packed("gzip", "some text "+card)
+	bodies := map[string][2]string{"br": {"br", "whatever"}, "zstd": {"zstd", packed("zstd", "a") + "behind"}, "other": {"aes128gcm", "whatever"}, "twice": {"gzip, gzip", "whatever"}, "broken": {"gzip", broken[:len(broken)-9] + "xxxxxxxxx"}, "none": {"gzip", "no gzip"},
+		"more behind": {"deflate", packed("deflate", "x") + card}}
+	for _, how := range []string{unreadablePass, unreadableBlock} {
+		for name, b := range bodies {
+			g := newRig(func(c *Config) { c.Unreadable = how; c.Request.Cards = Mask })
+			r := post("text/plain", b[1])
+			r.Header.Set("Content-Encoding", b[0])
+			_, err := g.send(r)
+			if how == unreadableBlock {
+				if refusal := refusalOf(t, err); g.calls != 0 || !strings.Contains(refusal.Detail, "cannot be looked into") {
+					t.Errorf("%s: %s", name, refusal.Detail)
+				}
+				continue
+			}
+			if err != nil || g.body != b[1] || !strings.Contains(g.finds(), "request.body unreadable passed 1") {
+				t.Errorf("%s: %v %q %s", name, err, g.body, g.finds())
+			}
+		}
+	}
+}
+
+func TestSkip(t *testing.T) {
+	g := newRig(func(c *Config) { c.Skip = Skip{Headers: []string{"x-legit"}, Fields: []string{"card_token"}} })
+	r := post("application/json", `{"card_token":"`+card+`"}`)
+	r.URL.RawQuery = "card_token=" + card
+	r.Header.Set("X-Legit", token)
+	if _, err := g.send(r); err != nil || g.finds() != "" {
+		t.Errorf("%v %s", err, g.finds())
+	}
+	// A token to its own vendor, wherever it stands.
+	r = post("application/json", `{"key":"`+token+`"}`)
+	r.URL.Host = "api.stripe.com"
+	r.Header.Set("Authorization", "Bearer "+token)
+	if _, err := g.send(r); err != nil || g.finds() != "" {
+		t.Errorf("%v %s", err, g.finds())
+	}
+}
+
+// large gives the find after n bytes.
+func large(n int) string { return strings.Repeat("0123456 ", n/8) + " " + card + " end" }
+
+// TestBeyondMaxBody: what is larger than is held back is cut off before the find, or masked as it goes.
+func TestBeyondMaxBody(t *testing.T) {
+	for _, coding := range []string{"", "gzip"} {
+		body := large(4 << 20)
+		sent := body
+		if coding != "" {
+			var noise strings.Builder // that does not shrink
+			for i := range 600_000 {
+				fmt.Fprintf(&noise, "%x ", uint32(i)*2654435761)
+			}
+			body = noise.String() + " " + card + " end"
+			sent = packed(coding, body)
+		}
+		g := newRig(nil)
+		r := post("text/plain", sent)
+		r.Header.Set("Content-Encoding", coding)
+		_, err := g.send(r)
+		refusalOf(t, err)
+		if g.calls != 1 || g.bodyErr == nil || len(g.body) == 0 || !strings.HasPrefix(body, g.body) || strings.Contains(g.body, "41111111") {
+			t.Errorf("%s: the upstream was sent %d of %d bytes, ending in %v", coding, len(g.body), len(body), g.bodyErr)
+		}
+		if coding == "" && g.got.ContentLength != int64(len(sent)) {
+			t.Errorf("the length is %d", g.got.ContentLength)
+		}
+		g = newRig(func(c *Config) { c.Request.Cards = Mask })
+		r = post("text/plain", sent)
+		r.Header.Set("Content-Encoding", coding)
+		if _, err := g.send(r); err != nil || g.body != strings.Replace(body, card, masked, 1) || g.got.ContentLength != -1 || g.got.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s: %v, %d bytes, length %d", coding, err, len(g.body), g.got.ContentLength)
+		}
+		g = newRig(func(c *Config) { c.Request = Rules{Report, Report} })
+		r = post("text/plain", sent)
+		r.Header.Set("Content-Encoding", coding)
+		if _, err := g.send(r); err != nil || g.body != sent || g.finds() != "request.body pan reported 1" {
+			t.Errorf("%s: %v, %s, %d bytes of %d", coding, err, g.finds(), len(g.body), len(sent))
+		}
+	}
+}
+
+// TestShortOfMemory: nothing is held back.
+func TestShortOfMemory(t *testing.T) {
+	g := newRig(nil)
+	g.room.Short(func() bool { return true })
+	_, err := g.send(post("text/plain", large(200_000)))
+	refusalOf(t, err)
+	if g.calls != 1 || len(g.body) < 100_000 || strings.Contains(g.body, "41111111") {
+		t.Errorf("%d calls, %d bytes", g.calls, len(g.body))
+	}
+}
+
+// pieces gives a body piece by piece, and counts what was asked for.
+type pieces struct {
+	list []string
+	n    int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if p.n == len(p.list) {
+		return 0, io.EOF
+	}
+	p.n++
+	return copy(b, p.list[p.n-1]), nil
+}
+func (p *pieces) Close() error { return nil }
+
+// TestStreamsFlow: what has come of a stream is passed on before more of it comes.
+func TestStreamsFlow(t *testing.T) {
+	for kind, c := range map[string]struct{ in, want []string }{
+		"text/event-stream": {[]string{"data: {\"n\":" + card + "}\n\n", "data: 411111", "1111111111\n\n", "data: end"}, []string{"data: {\"n\":\"" + masked + "\"}\n\n", "data: " + masked + "\n\n", "data: end"}},
+		"application/grpc":  {[]string{"\x00\x00\x00\x00\x05hello", "\x00\x00\x00\x00\x12\x0a\x10" + card, "\x00\x00\x00\x00\x01x"}, []string{"\x00\x00\x00\x00\x05hello", "\x00\x00\x00\x00\x12\x0a\x10" + masked, "\x00\x00\x00\x00\x01x"}},
+		"text/plain":        {[]string{"one\n", "two " + card + "\n"}, []string{"one\n", "two " + masked + "\n"}},
+	} {
+		g := newRig(nil)
+		p := &pieces{list: c.in}
+		g.answer = func(*http.Request) *http.Response {
+			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {kind}}, Body: p, ContentLength: -1}
+		}
+		r, _ := http.NewRequest(http.MethodGet, "https://api.example.com/", nil)
+		resp, err := g.send(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		b := make([]byte, 4096)
+		for {
+			n, err := resp.Body.Read(b)
+			if n > 0 {
+				got = append(got, string(b[:n]))
+			}
+			if len(got) == 1 && p.n > 1 {
+				t.Errorf("%s: the second piece was asked for before the first was passed on", kind)
+			}
+			if err != nil {
+				break
+			}
+		}
+		if !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s:\ngot  %q\nwant %q", kind, got, c.want)
+		}
+	}
+}
+
+func TestSwitchedProtocols(t *testing.T) {
+	g := newRig(nil)
+	body := struct{ io.ReadWriteCloser }{}
+	g.answer = func(*http.Request) *http.Response {
+		return &http.Response{StatusCode: http.StatusSwitchingProtocols, Header: http.Header{}, Body: body}
+	}
+	r, _ := http.NewRequest(http.MethodGet, "https://api.example.com/", nil)
+	resp, err := g.send(r)
+	if err != nil || resp.Body != body || fmt.Sprint(g.x.Story().Unapplied) != "[sanitize]" {
+		t.Errorf("%v %v %v", err, resp, g.x.Story().Unapplied)
+	}
+}
+
+// TestMemory: however long a stream is, it takes no more than its window.
+func TestMemory(t *testing.T) {
+	line := []byte(`{"id":1,"name":"a customer"}` + "\n")
+	for _, size := range []int64{16 << 20} {
+		g := newRig(nil)
+		g.answer = func(*http.Request) *http.Response {
+			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/x-ndjson"}}, ContentLength: -1, Body: io.NopCloser(io.LimitReader(&repeat{line: line}, size))}
+		}
+		r, _ := http.NewRequest(http.MethodGet, "https://api.example.com/", nil)
+		resp, err := g.send(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := resp.Body.(*screened)
+		most, total, b := 0, int64(0), make([]byte, 32<<10)
+		for {
+			n, err := resp.Body.Read(b)
+			total += int64(n)
+			most = max(most, cap(s.out)+s.sieve.Held())
+			if err != nil {
+				break
+			}
+		}
+		if total != size || most > 256<<10 {
+			t.Errorf("%d bytes came, %d were held", total, most)
+		}
+	}
+}
+
+type repeat struct {
+	line []byte
+	at   int
+}
+
+func (r *repeat) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		k := copy(p[n:], r.line[r.at:])
+		n, r.at = n+k, (r.at+k)%len(r.line)
+	}
+	return n, nil
+}
+
+// TestBomb: a body that grows beyond all measure is one that cannot be read.
+func TestBomb(t *testing.T) {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	zeros := make([]byte, 1<<20)
+	for range 80 {
+		w.Write(zeros)
+	}
+	w.Close()
+	d := &decoder{coding: "gzip", tap: tap{src: &b}}
+	n, err := io.Copy(io.Discard, d)
+	if err != errCoding || n > grace+(1<<20) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+func TestTargetStays(t *testing.T) {
+	for _, raw := range []string{"/a%2Fb/c?x=%7b&y", "/a|b", "//x", "/?", "/%41"} {
+		u, err := url.Parse("https://h" + raw)
+		if err != nil {
+			continue
+		}
+		m := &message{side: New(nil).side(Default(), "request", Rules{Mask, Mask}), x: &exchange.Exchange{}}
+		out, err := m.target(u)
+		if err != nil || out != u {
+			t.Errorf("%s: %v %v", raw, out, err)
+		}
+	}
+}
+
+func FuzzStages(f *testing.F) {
+	f.Add("application/json", `{"a":"`, `"}`, uint8(3))
+	f.Add("application/x-www-form-urlencoded", "a=%41&b=", "&c", uint8(1))
+	f.Add("text/event-stream", "data: ", "\n\n", uint8(7))
+	f.Add("application/grpc", "\x00", "\xff", uint8(2))
+	f.Fuzz(func(t *testing.T, kind, before, after string, size uint8) {
+		body := before + "\n 5105105105105100 \n" + after
+		for _, action := range []Action{Mask, Block} {
+			for _, length := range []int64{int64(len(body)), -1} {
+				g := newRig(func(c *Config) { c.Request.Cards = action; c.MaxBody = leastBody })
+				r := post("text/plain", "")
+				r.Header["Content-Type"] = []string{kind}
+				r.Body, r.ContentLength = io.NopCloser(iotest.HalfReader(strings.NewReader(body))), length
+				_, err := g.send(r)
+				unread := strings.Contains(g.finds(), kindUnreadable)
+				if !unread && (strings.Contains(g.body, " 5105105105105100 ") || action == Block && err == nil) {
+					t.Errorf("%s: the number left: %q %v", action, g.body, err)
+				}
+			}
+		}
+	})
+}
+
+func BenchmarkMask(b *testing.B) {
+	body := "[" + strings.Repeat(`{"id":1234,"name":"a customer","email":"a@example.com","note":"ships on Monday"},`, 800) + `{"card":"4111 1111 1111 1111"}]`
+	for name, a := range map[string]Action{"mask": Mask, "block": Block, "report": Report} {
+		b.Run(name, func(b *testing.B) {
+			g := newRig(func(c *Config) { c.Request.Cards, c.Response = a, Rules{Off, Off} })
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				g.send(post("application/json", body))
+			}
+		})
+	}
+}
