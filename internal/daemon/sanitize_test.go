@@ -125,7 +125,7 @@ func TestSanitizeBlocksResponses(t *testing.T) {
 	for _, w := range ways(t, blockAll, replies...) {
 		for range replies {
 			c := w.open()
-			c.send(w.text("GET {T}/ HTTP/1.1\r\nHost: {H}\r\nRange: bytes=0-5\r\nAccept-Encoding: br, gzip\r\n\r\n"))
+			c.send(w.text("GET {T}/ HTTP/1.1\r\nHost: {H}\r\nRange: bytes=0-5\r\nAccept-Encoding: br, compress, gzip\r\n\r\n"))
 			a := c.answer(http.MethodGet)
 			refused(t, a, http.StatusBadGateway, "blocked_content")
 			if strings.Contains(a.body, "4111") || a.Header.Get("X-Card") != "" {
@@ -134,7 +134,7 @@ func TestSanitizeBlocksResponses(t *testing.T) {
 			c.Close()
 			w.record().want(t, map[string]any{"outcome": "blocked_content", "status_by": "proxy"})
 		}
-		if got := w.origin.requests(); len(got) != len(replies) || strings.Contains(got[0], "Range:") || !strings.Contains(got[0], "Accept-Encoding: gzip\r\n") {
+		if got := w.origin.requests(); len(got) != len(replies) || strings.Contains(got[0], "Range:") || !strings.Contains(got[0], "Accept-Encoding: br, gzip\r\n") {
 			t.Errorf("%s: the upstream was asked %q", w.name, got)
 		}
 	}
