@@ -66,6 +66,8 @@ func (r *Redactor) content(kind string, params map[string]string, s string, o op
 		return r.multipart(s, params["boundary"], o, c)
 	case kind == "text/event-stream":
 		return r.events(s, o, c)
+	case isCSV(kind):
+		return r.csv(s, o, c)
 	case start[0] == '{' || start[0] == '[':
 		return r.json(strings.TrimPrefix(s, "\ufeff"), o, c)
 	case start[0] == '<' && len(start) > 1 && placeholderAt(start) == 0 && (start[1] == '?' || start[1] == '!' || isAlnum(start[1])):

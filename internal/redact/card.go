@@ -1,5 +1,7 @@
 package redact
 
+import "strings"
+
 // digits looks at the run of digits that begins at i: a card number, a magnetic stripe, a security code by what stands before it, a bot's token.
 func (sc *scanner) digits(i int) int {
 	s := sc.s
@@ -7,7 +9,7 @@ func (sc *scanner) digits(i int) int {
 	for j < len(s) && isDigit(s[j]) {
 		j++
 	}
-	if skip := escapeDigits(s, i); skip > 0 && !isCard(s[i:j]) { // %22 or \u0022, and a number right behind it
+	if skip := escapeDigits(s, i); skip > 0 && (!isCard(s[i:j]) || s[i:i+2] == "25") { // %22 or \u0022, and a number right behind it
 		if i = min(i+skip, j); i == j {
 			return j
 		}
@@ -23,7 +25,7 @@ func (sc *scanner) digits(i int) int {
 				return j
 			}
 		}
-		if j+1 < len(s) && isGroupSeparator(s[j]) && isDigit(s[j+1]) {
+		if k := j + separatorAt(s, j); k > j && k < len(s) && isDigit(s[k]) {
 			return sc.grouped(i, j)
 		}
 		if n == 8 && j < len(s) && s[j] == ':' {
@@ -43,7 +45,25 @@ func (sc *scanner) digits(i int) int {
 	return j
 }
 
-func isGroupSeparator(c byte) bool { return c == ' ' || c == '-' || c == '.' || c == '+' }
+// separatorAt is the length of what separates groups of digits at i: a space, dash or dot, the wider ones of typeset text among them, or 0.
+func separatorAt(s string, i int) int {
+	if i >= len(s) {
+		return 0
+	}
+	switch s[i] {
+	case ' ', '-', '.', '+', '_':
+		return 1
+	case 0xc2: // the no-break space
+		if i+1 < len(s) && s[i+1] == 0xa0 {
+			return 2
+		}
+	case 0xe2: // figure, thin and narrow no-break spaces, hyphens, the figure and en dashes
+		if i+2 < len(s) && s[i+1] == 0x80 && (s[i+2] >= 0x87 && s[i+2] <= 0x8a || s[i+2] >= 0x90 && s[i+2] <= 0x93 || s[i+2] == 0xaf) {
+			return 3
+		}
+	}
+	return 0
+}
 
 // contiguous looks at a run of digits without separators.
 func (sc *scanner) contiguous(i, j int) int {
@@ -104,12 +124,64 @@ func (sc *scanner) standsAlone(i, j int) bool {
 	for start > 0 && i-start < 16 && charClass[s[start-1]]&charAlpha != 0 {
 		start--
 	}
+	if i-start == 2 && isIBAN(s, start) {
+		return false
+	}
 	for _, w := range cardWords {
 		if i-start >= len(w) && foldPrefix(s[i-len(w):i], w) && (i-start == len(w) || len(w) > 3) {
 			return true
 		}
 	}
 	return false
+}
+
+// inIBAN tells whether the group of digits at i stands within an account number: two letters, two check digits, groups of four.
+func inIBAN(s string, i int) bool {
+	for start := i - 5; start >= 0 && i-start <= 40; start -= 5 {
+		if s[start+4] != ' ' && s[start+4] != '+' {
+			return false
+		}
+		if charClass[s[start]]&charUpper != 0 && charClass[s[start+1]]&charUpper != 0 && isDigit(s[start+2]) && isDigit(s[start+3]) && boundaryBefore(s, start) {
+			return isIBAN(s, start)
+		}
+	}
+	return false
+}
+
+// isIBAN tells whether an account number with valid check digits begins at start.
+func isIBAN(s string, start int) bool {
+	if start+15 > len(s) || charClass[s[start]]&charUpper == 0 || charClass[s[start+1]]&charUpper == 0 || !isDigit(s[start+2]) || !isDigit(s[start+3]) {
+		return false
+	}
+	remainder := 0
+	for i, n := start+4, 4; n < 34; n++ {
+		if n%4 == 0 && i+1 < len(s) && (s[i] == ' ' || s[i] == '+') {
+			i++
+		}
+		if i >= len(s) || charClass[s[i]]&(charDigit|charUpper) == 0 {
+			return false
+		}
+		remainder = mod97(remainder, s[i])
+		if i++; n < 14 || i < len(s) && isAlnum(s[i]) {
+			continue
+		}
+		whole := remainder // the country and the check digits come last
+		for _, c := range []byte(s[start : start+4]) {
+			whole = mod97(whole, c)
+		}
+		if whole == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// mod97 goes on with one more character; a letter stands for two digits.
+func mod97(remainder int, c byte) int {
+	if isDigit(c) {
+		return (remainder*10 + int(c-'0')) % 97
+	}
+	return (remainder*100 + int(c-'A') + 10) % 97
 }
 
 // onlyZeros: some programs write a card number as the float that their table made of it.
@@ -129,7 +201,7 @@ var groupings = [][]uint8{
 // grouped looks at digits in groups; the first reaches from i to j.
 func (sc *scanner) grouped(i, j int) int {
 	s := sc.s
-	separator := s[j]
+	separator := s[j : j+separatorAt(s, j)]
 	var sizes [5]uint8
 	var ends [5]int
 	var number [24]byte
@@ -146,10 +218,9 @@ func (sc *scanner) grouped(i, j int) int {
 		sizes[groups], ends[groups] = uint8(end-at), end
 		total += end - at
 		groups++
-		if end+1 >= len(s) || s[end] != separator {
+		if at = end + len(separator); at >= len(s) || !strings.HasPrefix(s[end:], separator) {
 			break
 		}
-		at = end + 1
 	}
 	if skip := parcel(s, i); skip > j {
 		return skip
@@ -160,7 +231,7 @@ func (sc *scanner) grouped(i, j int) int {
 			total += int(n)
 		}
 		end := ends[g-1]
-		if plausible(sizes[:g], separator) && isCard(string(number[:total])) && sc.groupsStandAlone(i, end, separator) {
+		if plausible(sizes[:g], separator[0]) && isCard(string(number[:total])) && sc.groupsStandAlone(i, end, separator[0]) {
 			sc.add(i, end, labelPAN, mask)
 			return sc.afterCard(end)
 		}
@@ -189,6 +260,9 @@ func (sc *scanner) groupsStandAlone(i, end int, separator byte) bool {
 		return false // the middle of a UUID
 	}
 	if separator == '.' && i > 0 && s[i-1] == '.' {
+		return false
+	}
+	if (separator == ' ' || separator == '+') && inIBAN(s, i) {
 		return false
 	}
 	return boundaryBefore(s, i) || charClass[s[i-1]]&charAlpha != 0 && !isHex(s[i-1]) || sc.standsAlone(i, end)
@@ -267,7 +341,7 @@ var issuers = []issuer{
 	{3000, 3059, lengths(14, 16)}, {3095, 3095, lengths(14, 16)}, {3600, 3699, lengths(14, 16)}, {3800, 3999, lengths(14, 16)}, // Diners
 	{3400, 3499, lengths(15)}, {3700, 3799, lengths(15)}, // American Express
 	{3528, 3589, lengths(16, 17, 18, 19)}, // JCB, RuPay
-	{4000, 4999, lengths(13, 16, 18, 19)}, // Visa
+	{4000, 4999, lengths(13, 16, 19)},     // Visa
 	{5000, 5099, lengths(16, 17, 18, 19)}, // Maestro, RuPay, Verve, Elo
 	{5018, 5018, maestro}, {5020, 5020, maestro}, {5038, 5038, maestro}, {5893, 5893, maestro},
 	{5100, 5599, lengths(16)}, // Mastercard

@@ -55,7 +55,8 @@ func (r *Redactor) field(m *memory, name string, c class, v string, counts *Coun
 	if v == "" || isPlaceholder(v) {
 		return v, !valid
 	}
-	out, changed := m.buffer(), false
+	out := m.buffer()
+	var changed bool
 	defer func() { m.giveBuffer(out) }()
 	switch {
 	case c == cookie && isSetCookie(name):
@@ -90,6 +91,10 @@ func (r *Redactor) field(m *memory, name string, c class, v string, counts *Coun
 
 // plainField is a value about which the name says nothing.
 func (r *Redactor) plainField(m *memory, v string, valid bool, c *Counts) (string, bool) {
+	if looksLikeJSON(v) {
+		text, hidden := r.json(v, options{m: m}, c)
+		return text, hidden || !valid
+	}
 	text, hidden := r.text(m, v, c)
 	return text, hidden || !valid
 }

@@ -29,6 +29,11 @@ func (r *Redactor) json(s string, o options, c *Counts) (string, bool) {
 	return string(text), true
 }
 
+// looksLikeJSON tells whether s is an object or a list.
+func looksLikeJSON(s string) bool {
+	return len(s) > 1 && (s[0] == '{' && s[len(s)-1] == '}' || s[0] == '[' && s[len(s)-1] == ']')
+}
+
 // jsonReader walks through JSON without building it. It needs no memory but one bit for each level of nesting.
 type jsonReader struct {
 	r      *Redactor
@@ -40,6 +45,7 @@ type jsonReader struct {
 	done   int // s up to here is in out
 	buf    []byte
 	bad    bool // not JSON somewhere
+	ended  bool // a value ended, and no comma came yet
 
 	depth  int
 	class  class // of the key before the value
@@ -48,6 +54,7 @@ type jsonReader struct {
 	names  bool  // the key says that its value is a name: {"name": "password", "value": …}
 	named  class // the class of that name
 	within int   // the level of the object that holds it
+	patch  bool  // the name is the path of a JSON patch: {"op": "replace", "path": "/password", "value": …}
 
 	paths *pathReader // nil: none are configured
 }
@@ -58,18 +65,23 @@ func (w *jsonReader) run() {
 		case ' ', '\t', '\n', '\r':
 			i++
 		case ',':
-			w.class, w.names = harmless, false
+			w.class, w.names, w.ended = harmless, false, false
 			i++
 		case '{', '[':
 			w.element()
+			w.bad = w.bad || w.ended && w.depth > 0
 			w.open(c == '{')
+			w.ended = false
 			i++
 		case '}', ']':
 			w.close(c == '}')
+			w.ended = true
 			i++
 		case '"':
+			w.bad = w.bad || w.ended && w.depth > 0
 			i = w.text(i)
 		default:
+			w.bad = w.bad || w.ended // [4111 1111 1111 1111]
 			i = w.bare(i)
 		}
 	}
@@ -144,8 +156,10 @@ func (w *jsonReader) text(i int) int {
 		}
 		w.key(w.s[i+1:end], escaped)
 		w.content(i+1, end, escaped, harmless)
+		w.ended = false
 		return after + 1
 	}
+	w.ended = true
 	if end == len(w.s) && !w.o.cut {
 		w.bad = true
 	}
@@ -172,8 +186,11 @@ func (w *jsonReader) key(name string, escaped bool) {
 		w.names = foldPrefix(name, "key")
 		w.byName(foldPrefix(name, "val"))
 	case 4:
-		w.names = foldPrefix(name, "name")
-		w.byName(foldPrefix(name, "data") || foldPrefix(name, "text"))
+		w.names = foldPrefix(name, "name") || foldPrefix(name, "path")
+		if w.names {
+			w.patch = foldPrefix(name, "path")
+		}
+		w.byName(!w.patch && (foldPrefix(name, "data") || foldPrefix(name, "text")))
 	case 5:
 		w.names = foldPrefix(name, "field") || foldPrefix(name, "param")
 		w.byName(foldPrefix(name, "value"))
@@ -257,14 +274,18 @@ func isNumberLike(s string) bool {
 func isMaskable(s string) bool {
 	var buf [24]byte
 	n := 0
-	for i := range len(s) {
-		switch {
-		case isDigit(s[i]) && n < len(buf):
+	for i := 0; i < len(s); {
+		if isDigit(s[i]) && n < len(buf) {
 			buf[n] = s[i]
 			n++
-		case !isGroupSeparator(s[i]):
+			i++
+			continue
+		}
+		k := separatorAt(s, i)
+		if k == 0 {
 			return false
 		}
+		i += k
 	}
 	if !isCard(string(buf[:n])) {
 		return false
@@ -340,9 +361,11 @@ func (w *jsonReader) bare(i int) int {
 	if end < len(s) && s[end] == ':' {
 		w.bad = true
 		w.key(token, false)
+		w.ended = false
 		return end + 1
 	}
 	w.element()
+	w.ended = true
 	c := w.class
 	if w.hidden != harmless {
 		c = w.hidden

@@ -27,6 +27,7 @@ const (
 	labelPhone
 	labelNationalID
 	labelTelegram
+	labelMailchimp
 	firstVendor
 )
 
@@ -36,7 +37,7 @@ var labelNames = func() []string {
 		labelSecret: "secret", labelAuthorization: "authorization", labelCookie: "cookie", labelUserinfo: "userinfo", labelBearer: "bearer-token",
 		labelBasic: "basic-credentials", labelToken: "token", labelWebToken: "jwt", labelPrivateKey: "private-key", labelKnown: "known-secret",
 		labelEncoded: "encoded", labelPattern: "pattern", labelPAN: "pan", labelCVV: "cvv", labelTrack: "track", labelEmail: "email", labelIBAN: "iban",
-		labelPhone: "phone", labelNationalID: "national-id", labelTelegram: "telegram-token",
+		labelPhone: "phone", labelNationalID: "national-id", labelTelegram: "telegram-token", labelMailchimp: "mailchimp-key",
 	}
 	for _, v := range vendors {
 		list = append(list, v.name)
@@ -105,7 +106,7 @@ var vendors = []struct {
 	{"aws-key", []string{"AKIA", "ASIA", "ABIA", "ACCA", "amzn.mws."}}, {"google-key", []string{"AIza", "ya29.", "GOCSPX-"}},
 	{"anthropic-key", []string{"sk-ant-"}}, {"openai-key", []string{"sk-proj-", "sk-svcacct-", "sk-admin-"}}, {"sendgrid-key", []string{"SG."}},
 	{"twilio-key", []string{"SK", "AC"}}, {"shopify-token", []string{"shp"}}, {"npm-token", []string{"npm_"}}, {"pypi-token", []string{"pypi-"}},
-	{"rubygems-key", []string{"rubygems_"}}, {"digitalocean-token", []string{"dop_v1_", "doo_v1_", "dor_v1_"}}, {"huggingface-token", []string{"hf_"}},
+	{"ruby-gem-key", []string{"rubygems_"}}, {"digitalocean-token", []string{"dop_v1_", "doo_v1_", "dor_v1_"}}, {"huggingface-token", []string{"hf_"}},
 	{"square-token", []string{"sq0", "EAAA"}}, {"facebook-token", []string{"EAACEdEose0cBA"}}, {"mailgun-key", []string{"key-"}},
 	{"braintree-token", []string{"access_token$"}}, {"brevo-key", []string{"xkeysib-"}}, {"postman-key", []string{"PMAK-"}},
 	{"vault-token", []string{"hvs.", "hvb.", "hvr."}}, {"docker-token", []string{"dckr_"}}, {"atlassian-token", []string{"ATATT3", "ATCTT3"}},

@@ -22,7 +22,7 @@ func (m *memory) scanner(r *Redactor, o options) *scanner {
 	} else {
 		sc = &scanner{hits: make([]hit, 0, 8)}
 	}
-	sc.r, sc.m, sc.cut, sc.nesting, sc.raw = r, m, o.cut, o.nesting, o.raw
+	sc.r, sc.m, sc.cut, sc.nesting, sc.raw, sc.formed = r, m, o.cut, o.nesting, o.raw, o.formed
 	return sc
 }
 

@@ -158,6 +158,7 @@ var about = []string{
 	"file", "format", "hint", "history", "id", "ids", "in", "label", "length", "less", "manager", "management", "method", "mode", "name", "names",
 	"path", "policy", "prefix", "provider", "ref", "required", "reset", "rotation", "rules", "score", "status", "strength", "type", "types", "uri",
 	"url", "valid", "version", "scope", "scopes", "source", "store", "limit", "min", "max", "minlength", "maxlength", "changed", "exists", "set",
+	"keyref", "keyselector",
 }
 
 // class judges the name.
@@ -192,6 +193,9 @@ func stemmed(before, after, stem string) class {
 		return harmless
 	}
 	for _, a := range about {
+		if stem == "credential" && after == "s" && strings.HasSuffix(before, "allow") { // Access-Control-Allow-Credentials
+			return harmless
+		}
 		if after == a && (stem != "secret" || after != "id" || before != "") { // Vault's secret_id is one
 			return harmless
 		}

@@ -23,10 +23,16 @@ func (sc *scanner) pair(i int) int {
 	if c < number && end-start <= 6 {
 		c = sc.twoWords(start, end, c)
 	}
+	if c == harmless && s[i] == ':' && end-start == len("value") && foldPrefix(s[start:], "value") {
+		c = sc.named(start)
+	}
 	if c == harmless {
 		return i + 1
 	}
 	if c == weak && (s[i] != '=' || start == 0 || s[start-1] != '?' && s[start-1] != '&') {
+		return i + 1
+	}
+	if s[i] == ':' && isScope(s, start, i) {
 		return i + 1
 	}
 	v := valueAt(s, i)
@@ -94,10 +100,16 @@ type value struct {
 // valueAt finds the value behind the separator at i.
 func valueAt(s string, i int) value {
 	v := i + 1
+	if b := blockAt(s, v); b.end > 0 {
+		return b
+	}
 	for v < len(s) && v-i < 3 && (s[v] == '=' || s[v] == '>' || s[v] == ':') {
 		v++
 	}
 	for n := 0; v < len(s) && n < 8 && (s[v] == ' ' || s[v] == '\t'); n++ {
+		v++
+	}
+	if v+1 < len(s) && s[v] == '+' { // a space of a form
 		v++
 	}
 	open := v
@@ -121,6 +133,12 @@ func valueAt(s string, i int) value {
 func quotedAt(s string, open, backslashes int) value {
 	const longest = 4096
 	quote := s[open]
+	if backslashes == 0 && open+3 < len(s) && s[open+1] == quote && s[open+2] == quote { // """x"""
+		start := open + 3
+		if n := strings.Index(s[start:min(len(s), start+longest)], s[open:start]); n >= 0 {
+			return value{start, start + n, true}
+		}
+	}
 	for end := open + 1; end < len(s) && end-open < longest; end++ {
 		switch s[end] {
 		case '\\':
@@ -145,6 +163,48 @@ func quotedAt(s string, open, backslashes int) value {
 	return value{open + 1, end, true}
 }
 
+// blockAt is a block of YAML behind the colon before i: a | or > and lines that are indented.
+func blockAt(s string, i int) value {
+	const longest = 4096
+	for i < len(s) && s[i] == ' ' {
+		i++
+	}
+	if i+1 >= len(s) || s[i] != '|' && s[i] != '>' {
+		return value{}
+	}
+	for i++; i < len(s) && (s[i] == '-' || s[i] == '+' || isDigit(s[i]) || s[i] == ' ' || s[i] == '\r'); {
+		i++
+	}
+	if i >= len(s) || s[i] != '\n' {
+		return value{}
+	}
+	start, indent, end := 0, 0, 0
+	for line := i + 1; line < len(s) && line-i < longest; {
+		text := line
+		for text < len(s) && (s[text] == ' ' || s[text] == '\t') {
+			text++
+		}
+		next := len(s)
+		if n := strings.IndexByte(s[text:], '\n'); n >= 0 {
+			next = text + n
+		}
+		if blank := text == next; !blank {
+			if start == 0 {
+				start, indent = text, text-line
+			}
+			if text-line < indent || indent == 0 {
+				break
+			}
+			end = next
+		}
+		line = next + 1
+	}
+	if end == 0 {
+		return value{}
+	}
+	return value{start, end, true}
+}
+
 // endsValue tells whether a value without quotes ends at i.
 func endsValue(s string, i int) bool {
 	switch s[i] {
@@ -165,7 +225,7 @@ func beginsPair(s string, i int) bool {
 // states are words that stand behind a name to say how things are.
 var states = []string{
 	"true", "false", "null", "nil", "none", "undefined", "required", "optional", "invalid", "missing", "expired", "empty", "string", "unset", "wrong",
-	"incorrect", "must", "is", "not", "bearer", "basic", "<nil>",
+	"incorrect", "must", "is", "not", "bearer", "basic", "<nil>", "yes", "no", "str", "bytes", "int", "bool", "boolean", "number", "object", "any",
 }
 
 // value hides v, which stands behind a name of class c, and returns where to go on.
@@ -174,6 +234,15 @@ func (sc *scanner) value(i int, v value, c class) int {
 	text := s[v.start:v.end]
 	if isPlaceholder(text) {
 		return v.end
+	}
+	start, end := nameBefore(s, i)
+	name := s[start:end]
+	if inner := strings.TrimSuffix(text, ":"); inner != text && !v.quoted && sc.judge(inner).hides() { // auth: password: x
+		return i + 1
+	}
+	switch {
+	case sc.isReference(name, v), s[i] == ':' && isPosition(name, text), s[i] == '=' && isDirectory(name, text), isMode(name, text):
+		return i + 1
 	}
 	if !v.quoted {
 		for _, w := range states {
@@ -203,6 +272,32 @@ func (sc *scanner) value(i int, v value, c class) int {
 		return max(v.end, sc.privateKey(v.start+at))
 	}
 	return sc.add(v.start, v.end, c.label(), hide)
+}
+
+// named is the class of the name on the line before the one of start, as in a list of YAML: "- name: PASSWORD" and "  value: x".
+func (sc *scanner) named(start int) class {
+	s := sc.s
+	line := strings.LastIndexByte(s[max(0, start-128):start], '\n')
+	if line < 0 {
+		return harmless
+	}
+	before := s[max(0, start-256) : max(0, start-128)+line]
+	before = strings.TrimLeft(before[strings.LastIndexByte(before, '\n')+1:], " -")
+	name, value, found := strings.Cut(before, ":")
+	if !found || !foldWord(name, "name") && !foldWord(name, "key") {
+		return harmless
+	}
+	return sc.r.classify(strings.Trim(value, " \"'\r"))
+}
+
+// isDirectory: the shell's PWD=/app.
+func isDirectory(name, text string) bool {
+	return (name == "PWD" || name == "OLDPWD") && text[0] == '/'
+}
+
+// isMode: fetch(url, {credentials: "include"}).
+func isMode(name, text string) bool {
+	return name == "credentials" && (text == "include" || text == "same-origin" || text == "omit")
 }
 
 // credentials hides the value of an Authorization field in running text, up to the end of its line. The scheme stays.

@@ -153,22 +153,17 @@ func ibanAt(s string, i int) int {
 			return 0
 		}
 	}
-	if n < want || end < len(s) && isAlnum(s[end]) || !mod97(text[:n]) {
+	if n < want || end < len(s) && isAlnum(s[end]) || !checksIBAN(text[:n]) {
 		return 0
 	}
 	return end - i
 }
 
-// mod97 checks ISO 7064's check digits.
-func mod97(text []byte) bool {
+// checksIBAN checks ISO 7064's check digits.
+func checksIBAN(text []byte) bool {
 	rest := 0
 	for k := range text {
-		c := text[(k+4)%len(text)]
-		if isDigit(c) {
-			rest = (rest*10 + int(c-'0')) % 97
-		} else {
-			rest = (rest*100 + int(c-'A') + 10) % 97
-		}
+		rest = mod97(rest, text[(k+4)%len(text)])
 	}
 	return rest == 1
 }

@@ -124,8 +124,8 @@ func placeholderAt(s string) int {
 	if !ok {
 		return 0
 	}
-	name, print, keyed := strings.Cut(inside, ":")
-	if _, known := knownLabels[name]; !known || keyed && (len(print) != fingerprintSize || !isHexText(print)) {
+	name, mark, keyed := strings.Cut(inside, ":")
+	if _, known := knownLabels[name]; !known || keyed && (len(mark) != fingerprintSize || !isHexText(mark)) {
 		return 0
 	}
 	return len(s) - len(rest) + len(inside) + len(end)

@@ -3,6 +3,7 @@ package redact
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // hit is a part of a text that must not be shown.
@@ -19,6 +20,7 @@ const (
 	hide    how = iota // by the placeholder
 	mask               // a card number: the first six and last four digits stay
 	encoded            // percent-encoded: decoded, redacted, encoded
+	spaced             // encoded, with + for spaces
 )
 
 // maxNesting is how many layers of encoding are taken off. What hides below more is hidden as a whole.
@@ -33,6 +35,7 @@ type scanner struct {
 	cut     bool     // the text was cut off at its end: what begins like a secret there counts as one
 	nesting int
 	raw     bool // percent-encoding is left alone
+	formed  bool // the text is a form's value: what is encoded in it may be a form's, too
 	decoded int  // what stands before was decoded already
 	noToken int  // what stands before is part of no web token
 	hits    []hit
@@ -60,13 +63,17 @@ var pairs = func() (t [1 << 16 / 64]uint64) {
 		set(':', byte(b))
 		set('=', byte(b))
 	}
-	for _, b := range []byte("2357") {
+	for _, b := range []byte("2357CcEe") { // what separates words or, encoded itself, groups of digits
 		set('%', b)
 	}
 	set('-', '-')
 	set('<', 'r')
 	set('&', 'l')
 	set('[', 'r')
+	set('-', 'u')
+	set('<', '/')
+	set('(', '"')
+	set('(', '\'')
 	for _, w := range schemeWords {
 		a, b := w.word[0], w.word[1]
 		set(a, b)
@@ -77,6 +84,7 @@ var pairs = func() (t [1 << 16 / 64]uint64) {
 	for _, s := range shapes {
 		set(s.prefix[0], s.prefix[1])
 	}
+	set(' ', '\'')
 	set('e', 'y')
 	return t
 }()
@@ -94,6 +102,11 @@ func (sc *scanner) run() {
 		if pairs[p>>6&(1<<10-1)]>>(p&63)&1 == 0 {
 			continue
 		}
+		if p >= 'A'<<8 && i+1 < len(s) { // letters: most pairs go on as in no token
+			if h := tripleHash(s[i-1], byte(c), s[i+1]); triples[h>>6&(1<<6-1)]>>(h&63)&1 == 0 {
+				continue
+			}
+		}
 		if next := sc.at(i - 1); next > i {
 			if i = next; i < len(s) {
 				previous = uint(s[i])
@@ -110,9 +123,18 @@ func (sc *scanner) at(i int) int {
 	case '%':
 		return sc.percent(i)
 	case '-':
-		return sc.privateKey(i)
-	case '<', '&', '[': // what was hidden before
+		return sc.dash(i)
+	case '<':
+		if n := placeholderAt(sc.s[i:]); n > 0 {
+			return i + n
+		}
+		return sc.closing(i)
+	case '&', '[': // what was hidden before
 		return max(i+1, i+placeholderAt(sc.s[i:]))
+	case '(':
+		return sc.call(i)
+	case ' ':
+		return sc.statement(i)
 	case '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return sc.digits(i)
 	default:
@@ -136,8 +158,10 @@ var triples = func() (t [1 << 12 / 64]uint64) {
 			set(s.prefix[0], s.prefix[1], s.prefix[2])
 			continue
 		}
-		for _, c := range []byte("0123456789abcdefABCDEF") {
-			set(s.prefix[0], s.prefix[1], c)
+		for c := range 256 {
+			if charClass[c]&s.set != 0 {
+				set(s.prefix[0], s.prefix[1], byte(c))
+			}
 		}
 	}
 	for _, w := range schemeWords {
@@ -158,6 +182,9 @@ func (sc *scanner) add(start, end int, l label, h how) int {
 	if h == hide && l != labelCVV && inWord(sc.s, end) {
 		end = wordEnd(sc.s, end, base64Any|charDot)
 	}
+	if h == hide && l.kind() == kindSecret && end > start && inEscape(sc.s, end) {
+		end = escapedEnd(sc.s, end)
+	}
 	for n := len(sc.hits); n > 0 && sc.hits[n-1].end > start; n-- { // a wider hit takes the place of those inside
 		start, end = min(start, sc.hits[n-1].start), max(end, sc.hits[n-1].end)
 		h = hide
@@ -170,6 +197,33 @@ func (sc *scanner) add(start, end int, l label, h how) int {
 // inWord tells whether i is within a run of letters, digits, - and _.
 func inWord(s string, i int) bool {
 	return i > 0 && i < len(s) && charClass[s[i]]&tokenChars != 0 && charClass[s[i-1]]&tokenChars != 0
+}
+
+// inEscape tells whether + / or = stands percent-encoded at i, behind a part of a word.
+func inEscape(s string, i int) bool {
+	if i+3 >= len(s) || s[i] != '%' || !isAlnum(s[i-1]) {
+		return false
+	}
+	switch unhex(s[i+1])<<4 | unhex(s[i+2]) {
+	case '+', '/', '=':
+		return isHex(s[i+2])
+	}
+	return false
+}
+
+// escapedEnd is where base64 ends that goes on at i and is percent-encoded.
+func escapedEnd(s string, i int) int {
+	for i < len(s) {
+		switch {
+		case charClass[s[i]]&tokenChars != 0:
+			i++
+		case inEscape(s, i):
+			i += 3
+		default:
+			return i
+		}
+	}
+	return i
 }
 
 // configured adds what literals and configured patterns find.
@@ -228,8 +282,8 @@ func (sc *scanner) replace(dst []byte, s string, h hit, c *Counts) []byte {
 		}
 		c.found(h.label, s)
 		return appendMasked(dst, s)
-	case encoded:
-		in := options{m: sc.m, nesting: sc.nesting, cut: sc.cut}
+	case encoded, spaced:
+		in := options{m: sc.m, nesting: sc.nesting, cut: sc.cut, plus: h.how == spaced, formed: sc.formed}
 		dst, _ = sc.r.appendEncoded(dst, s, in, c)
 		return dst
 	}
@@ -243,6 +297,7 @@ type options struct {
 	nesting int  // how many layers of encoding are above it
 	plus    bool // + stands for a space
 	raw     bool // percent-encoding is left alone: it was looked into already
+	formed  bool // s is the value of a form
 }
 
 // appendText appends s without its secrets and tells whether there were any.
@@ -284,8 +339,12 @@ func (sc *scanner) percent(i int) int {
 		start = max(start, sc.hits[n-1].end)
 	}
 	sc.decoded = end
-	in := options{m: sc.m, nesting: sc.nesting, cut: sc.cut && end == len(s)}
-	if sc.r.hidesEncoded(s[start:end], in) {
+	in := options{m: sc.m, nesting: sc.nesting, cut: sc.cut && end == len(s), formed: sc.formed}
+	found := sc.r.secretsEncoded(s[start:end], in)
+	if in.plus = true; sc.formed && strings.IndexByte(s[start:end], '+') >= 0 && sc.r.secretsEncoded(s[start:end], in) > found {
+		return sc.add(start, end, labelEncoded, spaced)
+	}
+	if found > 0 {
 		return sc.add(start, end, labelEncoded, encoded)
 	}
 	return i + 1

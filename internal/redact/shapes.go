@@ -11,7 +11,12 @@ type shape struct {
 	set      uint8 // what may follow
 	min, max int   // how much must follow, and how much can (0: any length)
 	rule     rule
-	label    label
+}
+
+// vendorShape is a shape with the name of its vendor.
+type vendorShape struct {
+	shape
+	label label
 }
 
 // rule refines a shape.
@@ -25,6 +30,9 @@ const (
 	exact                   // a word that ends where the token does
 	hexadecimal             // hex digits only, and exact
 	behind                  // the prefix itself is harmless and stays
+	middle                  // what stands before the prefix is a part of the token
+	halves                  // 14 characters, a dot, 64 hex digits
+	varied                  // base64, percent-encoded or not, that does not stand for zeros
 )
 
 const (
@@ -35,54 +43,68 @@ const (
 
 // shapes are tokens of vendors. Public keys (Stripe's pk_, for one) are no secrets.
 var shapes = []shape{
-	{"sk_live_", tokenChars, 8, 0, anywhere, 0}, {"sk_test_", tokenChars, 8, 0, anywhere, 0}, {"rk_live_", tokenChars, 8, 0, anywhere, 0}, // Stripe
-	{"rk_test_", tokenChars, 8, 0, anywhere, 0}, {"whsec_", base64Any, 16, 0, anywhere, 0}, {"sk_", tokenChars, 20, 0, digital, 0}, {"rk_", tokenChars, 20, 0, digital, 0},
-	{"ghp_", tokenChars, 16, 0, anywhere, 0}, {"gho_", tokenChars, 16, 0, anywhere, 0}, {"ghu_", tokenChars, 16, 0, anywhere, 0}, // GitHub
-	{"ghs_", tokenChars, 16, 0, anywhere, 0}, {"ghr_", tokenChars, 16, 0, anywhere, 0}, {"github_pat_", tokenChars, 16, 0, anywhere, 0},
-	{"glpat-", dotChars, 16, 0, anywhere, 0}, {"gldt-", dotChars, 16, 0, word, 0}, {"glrt-", dotChars, 16, 0, word, 0}, {"glptt-", dotChars, 16, 0, word, 0}, // GitLab
-	{"glcbt-", dotChars, 16, 0, word, 0}, {"glft-", dotChars, 16, 0, word, 0}, {"glsoat-", dotChars, 16, 0, word, 0}, {"glagent-", dotChars, 16, 0, word, 0},
-	{"xoxa-", tokenChars, 10, 0, anywhere, 0}, {"xoxb-", tokenChars, 10, 0, anywhere, 0}, {"xoxc-", tokenChars, 10, 0, anywhere, 0}, // Slack
-	{"xoxd-", base64Any, 10, 0, anywhere, 0}, {"xoxe-", tokenChars, 10, 0, anywhere, 0}, {"xoxe.", dotChars, 10, 0, anywhere, 0},
-	{"xoxp-", tokenChars, 10, 0, anywhere, 0}, {"xoxr-", tokenChars, 10, 0, anywhere, 0}, {"xoxs-", tokenChars, 10, 0, anywhere, 0},
-	{"xapp-", tokenChars, 16, 0, word, 0}, {"hooks.slack.com/services/", base64Any, 20, 0, behind, 0}, {"hooks.slack.com/workflows/", base64Any, 20, 0, behind, 0},
-	{"discord.com/api/webhooks/", base64Any, 20, 0, behind, 0}, {"discordapp.com/api/webhooks/", base64Any, 20, 0, behind, 0},
-	{"AKIA", charDigit | charUpper, 16, 16, exact, 0}, {"ASIA", charDigit | charUpper, 16, 16, exact, 0}, {"ABIA", charDigit | charUpper, 16, 16, exact, 0}, // AWS
-	{"ACCA", charDigit | charUpper, 16, 16, exact, 0}, {"amzn.mws.", tokenChars, 30, 0, word, 0},
-	{"AIza", tokenChars, 30, 0, word, 0}, {"ya29.", dotChars, 20, 0, word, 0}, {"GOCSPX-", tokenChars, 20, 0, word, 0}, // Google
-	{"sk-ant-", tokenChars, 10, 0, word, 0}, {"sk-proj-", tokenChars, 16, 0, word, 0}, {"sk-svcacct-", tokenChars, 16, 0, word, 0}, // Anthropic, OpenAI
-	{"sk-admin-", tokenChars, 16, 0, word, 0}, {"sk-", tokenChars, 20, 0, digital, 0},
-	{"SG.", dotChars, 32, 0, dotted, 0}, {"SK", charHex, 32, 32, hexadecimal, 0}, {"AC", charHex, 32, 32, hexadecimal, 0}, // SendGrid, Twilio
-	{"shpat_", charAlnum, 16, 0, anywhere, 0}, {"shpss_", charAlnum, 16, 0, anywhere, 0}, {"shpca_", charAlnum, 16, 0, anywhere, 0}, // Shopify
-	{"shppa_", charAlnum, 16, 0, anywhere, 0}, {"npm_", charAlnum, 30, 0, word, 0}, {"pypi-Ag", tokenChars, 16, 0, word, 0}, {"rubygems_", charHex, 32, 0, word, 0},
-	{"dop_v1_", charAlnum, 32, 0, word, 0}, {"doo_v1_", charAlnum, 32, 0, word, 0}, {"dor_v1_", charAlnum, 32, 0, word, 0}, // DigitalOcean
-	{"hf_", charAlnum, 30, 0, word, 0}, {"gsk_", charAlnum, 30, 0, word, 0}, {"xai-", charAlnum, 40, 0, word, 0}, {"pplx-", charAlnum, 32, 0, word, 0}, // models
-	{"r8_", charAlnum, 30, 0, word, 0}, {"nvapi-", tokenChars, 30, 0, word, 0}, {"lsv2_", tokenChars, 30, 0, word, 0}, {"jina_", charAlnum, 30, 0, word, 0},
-	{"sq0atp-", tokenChars, 20, 0, word, 0}, {"sq0csp-", tokenChars, 20, 0, word, 0}, {"EAAA", tokenChars, 56, 64, exact, 0}, // Square
-	{"EAACEdEose0cBA", charAlnum, 10, 0, word, 0}, {"access_token$production$", charAlnum | charExtra, 16, 0, behind, 0},
-	{"key-", charHex, 32, 32, hexadecimal, 0}, {"xkeysib-", tokenChars, 32, 0, word, 0}, {"PMAK-", tokenChars, 24, 0, word, 0}, // Mailgun, Brevo, Postman
-	{"hvs.", dotChars, 20, 0, word, 0}, {"hvb.", dotChars, 20, 0, word, 0}, {"hvr.", dotChars, 20, 0, word, 0}, {"dckr_pat_", tokenChars, 16, 0, word, 0}, // Vault, Docker
-	{"ATATT3", base64Any, 20, 0, word, 0}, {"ATCTT3", base64Any, 20, 0, word, 0}, {"lin_api_", charAlnum, 20, 0, word, 0}, {"ntn_", charAlnum, 30, 0, word, 0}, // Atlassian…
-	{"secret_", charAlnum, 40, 0, word, 0}, {"sbp_", charHex, 32, 0, word, 0}, {"sb_secret_", tokenChars, 16, 0, word, 0}, {"figd_", tokenChars, 20, 0, word, 0},
-	{"pscale_tkn_", dotChars, 20, 0, word, 0}, {"pscale_pw_", dotChars, 20, 0, word, 0}, {"glsa_", tokenChars, 20, 0, word, 0}, {"glc_", base64Any, 32, 0, word, 0},
-	{"sntrys_", base64Any, 20, 0, word, 0}, {"sntryu_", charHex, 32, 0, word, 0}, {"phx_", tokenChars, 30, 0, word, 0}, {"tskey-", tokenChars, 16, 0, word, 0},
-	{"dp.pt.", charAlnum, 30, 0, word, 0}, {"dp.st.", dotChars, 30, 0, word, 0}, {"nfp_", charAlnum, 30, 0, word, 0}, {"fm2_", base64Any, 40, 0, word, 0},
-	{"FLWSECK", tokenChars, 16, 0, word, 0}, {"EZAK", charAlnum, 50, 60, exact, 0}, {"EZTK", charAlnum, 50, 60, exact, 0}, {"shippo_live_", charHex, 30, 0, word, 0},
-	{"live_", tokenChars, 30, 0, digital, 0}, {"test_", charAlnum, 30, 0, digital, 0}, {"rzp_live_", charAlnum, 12, 0, word, 0}, // Mollie, GoCardless, Razorpay
-	{"access-production-", tokenChars, 32, 0, word, 0}, {"access-sandbox-", tokenChars, 32, 0, word, 0}, {"access-development-", tokenChars, 32, 0, word, 0}, // Plaid
-	{"pat-na1-", tokenChars, 32, 0, word, 0}, {"pat-eu1-", tokenChars, 32, 0, word, 0}, {"dapi", charHex, 32, 32, hexadecimal, 0}, {"LTAI", charAlnum, 16, 24, digital, 0},
-	{"apify_api_", charAlnum, 30, 0, word, 0}, {"ops_eyJ", base64Any, 40, 0, word, 0}, {"AGE-SECRET-KEY-1", charAlnum, 40, 0, word, 0}, {"CCIPAT_", tokenChars, 30, 0, word, 0},
+	{"sk_live_", tokenChars, 8, 0, anywhere}, {"sk_test_", tokenChars, 8, 0, anywhere}, {"rk_live_", tokenChars, 8, 0, anywhere}, // Stripe
+	{"rk_test_", tokenChars, 8, 0, anywhere}, {"whsec_", base64Any, 16, 0, anywhere}, {"sk_", tokenChars, 20, 0, digital}, {"rk_", tokenChars, 20, 0, digital},
+	{"ghp_", tokenChars, 16, 0, anywhere}, {"gho_", tokenChars, 16, 0, anywhere}, {"ghu_", tokenChars, 16, 0, anywhere}, // GitHub
+	{"ghs_", tokenChars, 16, 0, anywhere}, {"ghr_", tokenChars, 16, 0, anywhere}, {"github_pat_", tokenChars, 16, 0, anywhere},
+	{"glpat-", dotChars, 16, 0, anywhere}, {"gldt-", dotChars, 16, 0, word}, {"glrt-", dotChars, 16, 0, word}, {"glptt-", dotChars, 16, 0, word}, // GitLab
+	{"glcbt-", dotChars, 16, 0, word}, {"glft-", dotChars, 16, 0, word}, {"glsoat-", dotChars, 16, 0, word}, {"glagent-", dotChars, 16, 0, word},
+	{"xoxa-", tokenChars, 10, 0, anywhere}, {"xoxb-", tokenChars, 10, 0, anywhere}, {"xoxc-", tokenChars, 10, 0, anywhere}, // Slack
+	{"xoxd-", base64Any, 10, 0, anywhere}, {"xoxe-", tokenChars, 10, 0, anywhere}, {"xoxe.", dotChars, 10, 0, anywhere},
+	{"xoxp-", tokenChars, 10, 0, anywhere}, {"xoxr-", tokenChars, 10, 0, anywhere}, {"xoxs-", tokenChars, 10, 0, anywhere},
+	{"xapp-", tokenChars, 16, 0, word}, {"hooks.slack.com/services/", base64Any, 20, 0, behind}, {"hooks.slack.com/workflows/", base64Any, 20, 0, behind},
+	{"discord.com/api/webhooks/", base64Any, 20, 0, behind}, {"discordapp.com/api/webhooks/", base64Any, 20, 0, behind},
+	{"AKIA", charDigit | charUpper, 16, 16, exact}, {"ASIA", charDigit | charUpper, 16, 16, exact}, {"ABIA", charDigit | charUpper, 16, 16, exact}, // AWS
+	{"ACCA", charDigit | charUpper, 16, 16, exact}, {"amzn.mws.", tokenChars, 30, 0, word},
+	{"AIza", tokenChars, 30, 0, word}, {"ya29.", dotChars, 20, 0, word}, {"GOCSPX-", tokenChars, 20, 0, word}, // Google
+	{"sk-ant-", tokenChars, 10, 0, word}, {"sk-proj-", tokenChars, 16, 0, word}, {"sk-svcacct-", tokenChars, 16, 0, word}, // Anthropic, OpenAI
+	{"sk-admin-", tokenChars, 16, 0, word}, {"sk-", tokenChars, 20, 0, digital},
+	{"SG.", dotChars, 32, 0, dotted}, {"SK", charHex, 32, 32, hexadecimal}, {"AC", charHex, 32, 32, hexadecimal}, // SendGrid, Twilio
+	{"shpat_", charAlnum, 16, 0, anywhere}, {"shpss_", charAlnum, 16, 0, anywhere}, {"shpca_", charAlnum, 16, 0, anywhere}, // Shopify
+	{"shppa_", charAlnum, 16, 0, anywhere}, {"npm_", charAlnum, 30, 0, word}, {"pypi-Ag", tokenChars, 16, 0, word}, {"rubygems_", charHex, 32, 0, word},
+	{"dop_v1_", charAlnum, 32, 0, word}, {"doo_v1_", charAlnum, 32, 0, word}, {"dor_v1_", charAlnum, 32, 0, word}, // DigitalOcean
+	{"hf_", charAlnum, 30, 0, word}, {"gsk_", charAlnum, 30, 0, word}, {"xai-", charAlnum, 40, 0, word}, {"pplx-", charAlnum, 32, 0, word}, // models
+	{"r8_", charAlnum, 30, 0, word}, {"nvapi-", tokenChars, 30, 0, word}, {"lsv2_", tokenChars, 30, 0, word}, {"jina_", charAlnum, 30, 0, word},
+	{"sq0atp-", tokenChars, 20, 0, word}, {"sq0csp-", tokenChars, 20, 0, word}, {"EAAA", tokenChars, 56, 64, exact}, // Square
+	{"EAACEdEose0cBA", charAlnum, 10, 0, word}, {"access_token$production$", charAlnum | charName, 16, 0, behind},
+	{"key-", charHex, 32, 32, hexadecimal}, {"xkeysib-", tokenChars, 32, 0, word}, {"PMAK-", tokenChars, 24, 0, word}, // Mailgun, Brevo, Postman
+	{"hvs.", dotChars, 20, 0, word}, {"hvb.", dotChars, 20, 0, word}, {"hvr.", dotChars, 20, 0, word}, {"dckr_pat_", tokenChars, 16, 0, word}, // Vault, Docker
+	{"ATATT3", base64Any, 20, 0, word}, {"ATCTT3", base64Any, 20, 0, word}, {"lin_api_", charAlnum, 20, 0, word}, {"ntn_", charAlnum, 30, 0, word}, // Atlassian…
+	{"secret_", charAlnum, 40, 0, word}, {"sbp_", charHex, 32, 0, word}, {"sb_secret_", tokenChars, 16, 0, word}, {"figd_", tokenChars, 20, 0, word},
+	{"pscale_tkn_", dotChars, 20, 0, word}, {"pscale_pw_", dotChars, 20, 0, word}, {"glsa_", tokenChars, 20, 0, word}, {"glc_", base64Any, 32, 0, digital},
+	{"sntrys_", base64Any, 20, 0, word}, {"sntryu_", charHex, 32, 0, word}, {"phx_", tokenChars, 30, 0, word}, {"tskey-", tokenChars, 16, 0, word},
+	{"dp.pt.", charAlnum, 30, 0, word}, {"dp.st.", dotChars, 30, 0, word}, {"nfp_", charAlnum, 30, 0, word}, {"fm2_", base64Any, 40, 0, word},
+	{"FLWSECK", tokenChars, 16, 0, word}, {"EZAK", charAlnum, 50, 60, exact}, {"EZTK", charAlnum, 50, 60, exact}, {"shippo_live_", charHex, 30, 0, word},
+	{"live_", tokenChars, 30, 0, digital}, {"test_", charAlnum, 30, 0, digital}, {"rzp_live_", charAlnum, 12, 0, word}, // Mollie, GoCardless, Razorpay
+	{"access-production-", tokenChars, 32, 0, word}, {"access-sandbox-", tokenChars, 32, 0, word}, {"access-development-", tokenChars, 32, 0, word}, // Plaid
+	{"pat-na1-", tokenChars, 32, 0, word}, {"pat-eu1-", tokenChars, 32, 0, word}, {"dapi", charHex, 32, 32, hexadecimal}, {"LTAI", charAlnum, 16, 24, digital},
+	{"gloas-", dotChars, 16, 0, word}, {"glimt-", dotChars, 16, 0, word}, {"glrtr-", dotChars, 16, 0, word}, {"dckr_oat_", tokenChars, 16, 0, word},
+	{"HRKU-", tokenChars, 30, 0, word}, {"vercel_blob_rw_", tokenChars, 30, 0, word}, {"v1.0-", tokenChars, 120, 0, digital}, // Heroku, Vercel, Cloudflare
+	{"NRAK-", charAlnum, 24, 0, word}, {"NRII-", tokenChars, 24, 0, word}, {"eyJrIjoi", base64Any, 60, 0, word}, // New Relic, Grafana
+	{"pdus+", tokenChars, 20, 0, word}, {"pdeu+", tokenChars, 20, 0, word}, {"lin_oauth_", charHex, 32, 0, word}, {"pat", dotChars, 79, 0, halves},
+	{"ATSTT3", base64Any, 20, 0, word}, {"ATBB", charAlnum, 32, 32, exact}, {"sl.", dotChars, 60, 0, digital}, {"EAA", charAlnum, 90, 0, digital}, // Dropbox…
+	{"AAAAAAAAAAAAAAAAAAAA", charAlnum, 8, 0, varied}, {".atlasv1.", tokenChars, 40, 0, middle}, {"Q~", dotChars, 30, 40, middle}, // Twitter…
+	{"dp.ct.", charAlnum, 30, 0, word}, {"dp.sa.", charAlnum, 30, 0, word}, {"A3-", tokenChars, 36, 37, digital}, {"fo1_", tokenChars, 40, 0, word},
+	{"fm1r_", base64Any, 40, 0, word}, {"fm1a_", base64Any, 40, 0, word}, {"pscale_oauth_", dotChars, 20, 0, word}, {"xsmtpsib-", tokenChars, 32, 0, word},
+	{"access_token$sandbox$", charAlnum | charName, 16, 0, behind}, {"rzp_test_", charAlnum, 12, 0, word}, {"shippo_test_", charHex, 30, 0, word},
+	{"AKID", charAlnum, 32, 40, exact}, {"AQVN", tokenChars, 35, 40, digital}, {"t1.", dotChars, 100, 0, dotted}, {"y0_", tokenChars, 50, 0, word}, // Tencent, Yandex
+	{"aio_", charAlnum, 28, 28, exact}, {"bkua_", charHex, 40, 0, word}, {"CFPAT-", tokenChars, 40, 0, word}, {"CLOJARS_", charAlnum, 60, 0, word},
+	{"dt0c01.", dotChars, 60, 0, word}, {"duffel_live_", tokenChars, 40, 0, word}, {"duffel_test_", tokenChars, 40, 0, word}, {"fio-u-", tokenChars, 60, 0, word},
+	{"api_org_", charAlnum, 34, 0, word}, {"ico-", charAlnum, 32, 32, digital}, {"sha256~", tokenChars, 43, 43, exact}, {"pnu_", charAlnum, 36, 36, exact},
+	{"pul-", charHex, 40, 40, hexadecimal}, {"rdme_", charAlnum, 70, 0, word}, {"tk-us-", tokenChars, 48, 0, digital}, {"sgp_", tokenChars, 40, 0, word},
+	{"tvly-", tokenChars, 30, 0, digital}, {"tfp_", tokenChars, 40, 0, word},
+	{"apify_api_", charAlnum, 30, 0, word}, {"ops_eyJ", base64Any, 40, 0, word}, {"AGE-SECRET-KEY-1", charAlnum, 40, 0, word}, {"CCIPAT_", tokenChars, 30, 0, word},
 }
 
 // shapesOf lists the shapes by their first byte, longer prefixes first.
-var shapesOf = func() (t [128][]shape) {
+var shapesOf = func() (t [128][]vendorShape) {
 	for _, s := range shapes {
-		s.label = vendorOf(s.prefix)
 		c := s.prefix[0]
 		at := 0
 		for at < len(t[c]) && len(t[c][at].prefix) >= len(s.prefix) {
 			at++
 		}
-		t[c] = append(t[c][:at:at], append([]shape{s}, t[c][at:]...)...)
+		t[c] = append(t[c][:at:at], append([]vendorShape{{s, vendorOf(s.prefix)}}, t[c][at:]...)...)
 	}
 	return t
 }()
@@ -117,13 +139,13 @@ func (sc *scanner) word(i int) int {
 const decisive = 128
 
 // token hides a token of that shape at i and returns its end, or i.
-func (sc *scanner) token(i int, sh *shape) int {
+func (sc *scanner) token(i int, sh *vendorShape) int {
 	s := sc.s
-	start := i + len(sh.prefix)
-	end := start + wordEnd(s[start:min(len(s), start+decisive)], 0, sh.set)
-	if sh.rule != anywhere && sh.rule != behind && (!boundaryBefore(s, i) || i > 0 && charClass[s[i-1]]&charDash != 0 && s[i-1] == '-') {
+	if sh.rule != anywhere && sh.rule != behind && sh.rule != middle && (!boundaryBefore(s, i) || i > 0 && s[i-1] == '-') {
 		return i
 	}
+	start := i + len(sh.prefix)
+	end := start + wordEnd(s[start:min(len(s), start+decisive)], 0, sh.set)
 	unfinished := sc.cut && end == len(s)
 	if n := end - start; !unfinished && (n < sh.min || sh.max > 0 && n > sh.max) {
 		return i
@@ -146,6 +168,24 @@ func (sc *scanner) token(i int, sh *shape) int {
 		}
 	case behind:
 		i = start
+	case middle:
+		from := i
+		for from > 0 && i-from < decisive && charClass[s[from-1]]&sh.set != 0 {
+			from--
+		}
+		if n := i - from; n < 4 || n > 20 {
+			return i
+		}
+		i = from
+	case varied:
+		if end = max(wordEnd(s[:min(len(s), start+decisive)], start, base64Any), escapedEnd(s[:min(len(s), start+decisive)], start)); !unfinished &&
+			(end-start < 60 || end-start-strings.Count(s[start:end], "A") < 30) {
+			return i
+		}
+	case halves:
+		if !unfinished && (s[start+14] != '.' || wordEnd(s[start+15:start+79], 0, charHex) < 64) {
+			return i
+		}
 	}
 	for end = wordEnd(s, end, sh.set); end > start && s[end-1] == '.'; {
 		end--
@@ -237,6 +277,9 @@ func (sc *scanner) scheme(i int) int {
 			return i + 1
 		}
 		end := start + wordEnd(s[start:min(len(s), start+decisive)], 0, base64Any|charDot)
+		if word := wordEnd(s[:end], start, charLower); s[at] == '+' && (word == end || s[word] == '+') { // bearer+of+news
+			return i + 1
+		}
 		unfinished := sc.cut && end == len(s) && end > start
 		if !boundaryBefore(s, i) || !unfinished && !w.check(s[start:end]) {
 			return i + 1

@@ -139,7 +139,7 @@ func (r *Redactor) appendPair(dst []byte, pair string, o options, c *Counts) ([]
 		return append(dst, value...), changed
 	}
 	switch {
-	case class.hides(), class == weak && looksLikeKey(value):
+	case class.hides(), class == weak && looksLikeKey(value), changed: // a secret with a = in it
 	case class == number && !r.hidesEncoded(value, o) && isNumberLike(value):
 	default:
 		dst, hidden := r.appendEncoded(dst, value, o, c)
@@ -220,7 +220,7 @@ func (r *Redactor) appendEncoded(dst []byte, s string, o options, c *Counts) ([]
 		return r.hide(dst, labelEncoded, s, c), true
 	}
 	text := unescape(o.m.buffer(), s, o.plus)
-	inner := options{m: o.m, cut: o.cut, nesting: o.nesting + 1}
+	inner := options{m: o.m, cut: o.cut, nesting: o.nesting + 1, formed: o.plus || o.formed}
 	clean, hidden := r.appendValue(o.m.buffer(), view(text), inner, c)
 	if hidden {
 		dst = escape(dst, clean)
@@ -230,7 +230,7 @@ func (r *Redactor) appendEncoded(dst []byte, s string, o options, c *Counts) ([]
 	if hidden {
 		return dst, true
 	}
-	return r.appendText(dst, s, options{m: o.m, cut: o.cut, nesting: o.nesting, raw: true}, c)
+	return r.appendText(dst, s, options{m: o.m, cut: o.cut, nesting: o.nesting, raw: true, formed: o.plus || o.formed}, c)
 }
 
 // hidesEncoded tells whether appendEncoded would change s.
@@ -238,6 +238,17 @@ func (r *Redactor) hidesEncoded(s string, o options) bool {
 	out, hidden := r.appendEncoded(o.m.buffer(), s, o, nil)
 	o.m.giveBuffer(out)
 	return hidden
+}
+
+// secretsEncoded is how many secrets appendEncoded would hide in s.
+func (r *Redactor) secretsEncoded(s string, o options) int {
+	var c Counts
+	out, hidden := r.appendEncoded(o.m.buffer(), s, o, &c)
+	o.m.giveBuffer(out)
+	if !hidden {
+		return 0
+	}
+	return max(c.Total(), 1)
 }
 
 // appendValue appends the decoded value of a parameter: a URL, JSON, or any text.

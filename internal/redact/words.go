@@ -46,7 +46,7 @@ func judge(name, word string) class {
 			return secret
 		}
 	case 't':
-		if word == "jwt" || name == "idtokenhint" {
+		if word == "jwt" || word == "pat" && word != name || name == "idtokenhint" {
 			return secret
 		}
 	}
@@ -56,8 +56,11 @@ func judge(name, word string) class {
 // keys are what makes a key a secret one; behind any other word it is an index, an address or public.
 var keys = []string{
 	"access", "account", "admin", "app", "application", "auth", "client", "consumer", "crypt", "decryption", "encryption", "functions", "hmac",
-	"integration", "license", "master", "rsa", "sas", "service", "session", "shared", "sharedaccess", "signing", "signature", "ssh", "storage",
-	"subscription", "token", "user", "webhook", "write",
+	"integration", "license", "master", "rsa", "sas", "security", "service", "session", "shared", "sharedaccess", "signing", "signature", "ssh", "storage",
+	"subscription", "token", "transaction", "user", "webhook", "write",
+	// vendors whose NAME_KEY is one
+	"anthropic", "aws", "azure", "cloudflare", "cohere", "datadog", "fastly", "gemini", "github", "gitlab", "groq", "mailchimp", "mailgun", "mistral",
+	"openai", "paypal", "postmark", "sendgrid", "sentry", "stripe", "supabase", "twilio", "zendesk",
 }
 
 func judgeKey(name string) class {
@@ -82,7 +85,7 @@ func judgeKey(name string) class {
 // markers are tokens that open nothing: they page through lists, or are about language.
 var markers = []string{
 	"page", "next", "continuation", "sync", "cursor", "pagination", "idempotency", "skip", "scroll", "bos", "eos", "pad", "unk", "stop", "start", "end",
-	"per", "mask", "sep", "cls", "max", "min", "resume",
+	"per", "mask", "sep", "cls", "max", "min", "resume", "resumption", "paging",
 }
 
 func judgeN(name, word string) class {
@@ -99,7 +102,7 @@ func judgeN(name, word string) class {
 		return code
 	case word == "pan" || strings.HasSuffix(name, "cardpan"):
 		return number
-	case word == "ssn", name == "assertion", name == "clientassertion":
+	case word == "ssn", name == "assertion", strings.HasSuffix(name, "clientassertion"):
 		return secret
 	case strings.HasSuffix(name, "authorization") && !strings.HasSuffix(name, "preauthorization"):
 		return authorization
@@ -115,6 +118,8 @@ func judgeD(name, word string) class {
 		return secret
 	case strings.HasSuffix(name, "accesskeyid"):
 		return secret
+	case name == "appid":
+		return weak // OpenWeather's key
 	case name == "creditcard", name == "debitcard", name == "card":
 		return number
 	}
@@ -164,19 +169,20 @@ func judgeCard(name string) class {
 	switch name {
 	case "track":
 		return harmless // a song, a parcel
-	case "pinblock":
-		return code
 	case "pinnumber", "pinnbr":
 		return code
 	case "codeverifier":
 		return secret
-	case "socialsecuritynumber":
+	case "socialsecuritynumber", "securitynumber":
 		return secret
 	case "primaryaccountnumber", "ccnumber", "ccnum", "ccno", "cardno", "cardnum", "xcardnum":
 		return number
 	}
 	if strings.HasSuffix(name, "cardnumber") || strings.HasSuffix(name, "cardnum") || strings.HasSuffix(name, "cardnr") {
 		return number
+	}
+	if strings.HasSuffix(name, "pinblock") {
+		return code
 	}
 	if strings.HasSuffix(name, "bearer") {
 		return secret

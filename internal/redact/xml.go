@@ -28,6 +28,9 @@ type xmlReader struct {
 	out     []byte
 	changed bool
 
+	names bool  // the text of the element around is a name: <name>password</name><value>…
+	next  class // what the element behind it holds
+
 	hidden class // of the sensitive element around, harmless outside
 	depth  int   // of elements within it, itself included
 }
@@ -37,6 +40,12 @@ func (w *xmlReader) text() {
 	end := strings.IndexByte(w.s[w.at:], '<')
 	if end < 0 {
 		end = len(w.s) - w.at
+	}
+	if w.names {
+		if c := w.r.classify(strings.TrimSpace(w.s[w.at : w.at+end])); c >= number {
+			w.next = c
+		}
+		w.names = false
 	}
 	w.put(w.s[w.at:w.at+end], w.hidden, true)
 	w.at += end
@@ -69,15 +78,34 @@ func (w *xmlReader) scan(text string, entities bool, in options) {
 	var hidden bool
 	if entities && strings.IndexByte(text, '&') >= 0 {
 		if decoded := html.UnescapeString(text); decoded != text {
-			if clean, hidden := w.r.appendText(nil, decoded, in, w.counts); hidden {
-				w.out = append(w.out, html.EscapeString(string(clean))...)
+			if clean, hidden := w.inner(decoded, in); hidden {
+				w.out = append(w.out, html.EscapeString(clean)...)
 				w.changed = true
 				return
 			}
 		}
 	}
+	if looksLikeJSON(text) {
+		clean, hidden := w.inner(text, in)
+		w.out = append(w.out, clean...)
+		w.changed = w.changed || hidden
+		return
+	}
 	w.out, hidden = w.r.appendText(w.out, text, in, w.counts)
 	w.changed = w.changed || hidden
+}
+
+// inner reads what stands in an element or attribute: JSON or text.
+func (w *xmlReader) inner(s string, in options) (string, bool) {
+	if in.nesting++; in.nesting <= maxNesting {
+		switch {
+		case looksLikeJSON(s):
+			return w.r.json(s, in, w.counts)
+		case len(s) > 2 && s[0] == '<' && s[len(s)-1] == '>':
+			return w.r.xml(s, in, w.counts)
+		}
+	}
+	return w.r.asText(s, in, w.counts)
 }
 
 // markup reads a tag, a comment or a section.
@@ -142,7 +170,8 @@ func (w *xmlReader) tag(rest string) {
 		name = name[colon+1:]
 	}
 	list, closed := w.attributes(n, rest)
-	element := w.r.classify(name)
+	element := max(w.r.classify(name), w.next)
+	w.names, w.next = foldWord(name, "name") || foldWord(name, "key"), harmless
 	for _, a := range list {
 		if foldWord(a.name, "name") || foldWord(a.name, "key") || foldWord(a.name, "id") {
 			if c := w.r.classify(a.value); c > element {
@@ -156,6 +185,8 @@ func (w *xmlReader) tag(rest string) {
 	}
 	switch {
 	case closed:
+	case w.hidden == number && element.hides(): // <creditCard><cardCode>
+		w.hidden, w.depth = element, 1
 	case w.hidden != harmless:
 		w.depth++
 	case element > weak:
