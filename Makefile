@@ -9,7 +9,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln sbom bench bench-resilience bench-peers bench-hostile soak observability pgo clean
+.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln sbom bench bench-resilience bench-peers bench-hostile soak kill observability pgo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ soak: build ## ten minutes of traffic in all modes with faults, reloads and clie
 
 observability: build ## Prometheus with the rules, alerts and dashboard before daemons with faults (a minute or two); PICTURES=docs/images renews the pictures there, with chromium; by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) PICTURES=$(if $(PICTURES),$(abspath $(PICTURES))) $(GO) test -count=1 -tags observability -timeout 10m -v -run Observability ./test/...
+
+kill: ## kill a daemon 50 times in the middle of writing audit records, and verify the trail each time; by hand (5 times are a part of unit)
+	KILLS=50 $(GO) test -count=1 -timeout 20m -v -run '^TestKill$$' ./internal/proxy/audit
 
 bench-hostile: build ## a healthy client among 5,000 slow and 10,000 resting ones (a minute); by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags hostile -timeout 10m -v -run HealthyClient ./test/...

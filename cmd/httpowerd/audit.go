@@ -35,25 +35,8 @@ func auditCommand(io stdio) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return flags.run(cmd.Context(), args) },
 	}
 	flags.add(cmd)
-	cmd.AddCommand(auditVerifyCommand(io))
+	cmd.AddCommand(auditVerifyCommand(io), auditKeyCommand(io))
 	return cmd
-}
-
-func auditVerifyCommand(io stdio) *cobra.Command {
-	return &cobra.Command{
-		Use:   "verify FILE…",
-		Short: "Recompute the hash chain: exit 0, or name the first record that was altered, removed or reordered",
-		Long:  "Recompute the hash chain of audit files. Give rotated files together, the oldest first, and the chain is followed across them.",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, files []string) error {
-			report, err := audit.VerifyFiles(files...)
-			if err != nil {
-				return &exitError{1, err.Error()}
-			}
-			_, err = fmt.Fprintln(io.out, report)
-			return err
-		},
-	}
 }
 
 // filterHelp lists the filters.
@@ -186,11 +169,13 @@ func (f *auditFlags) configured(q *query.Query) error {
 		return faults
 	}
 	output := file.Settings().Audit.Output
-	switch output {
-	case audit.Stdout, audit.Stderr:
+	switch {
+	case setting.IsTarget(output):
+		return wrongly("records go to %s: read them there, or write audit.output to a file and that address into audit.also", output)
+	case output == audit.Stdout, output == audit.Stderr:
 		return wrongly("records go to %s, where nobody keeps them for us: name a file, a configuration whose audit.output is one (--config), or read what keeps them, "+
 			"such as: journalctl -o cat -u httpowerd | httpowerd audit -", output)
-	case audit.Off:
+	case output == audit.Off:
 		return wrongly("audit.output is off: there are no records")
 	}
 	q.Files, q.Rotated = []string{output}, true

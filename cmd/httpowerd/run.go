@@ -15,6 +15,7 @@ import (
 
 	"httpowerd/internal/daemon"
 	"httpowerd/internal/policy"
+	"httpowerd/internal/setting"
 	"httpowerd/internal/trust"
 )
 
@@ -85,7 +86,9 @@ func (f *runFlags) source() policy.Source {
 	s := f.sourceFlags.source()
 	s.Overrides.Listen = []string{"127.0.0.1:0"}
 	audit := "off"
-	if f.audit != "" {
+	if setting.IsTarget(f.audit) {
+		audit = f.audit
+	} else if f.audit != "" {
 		audit, _ = filepath.Abs(f.audit) // else a command named "off" would have an odd file
 	}
 	s.Overrides.AuditOutput = &audit

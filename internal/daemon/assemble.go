@@ -1,14 +1,18 @@
 package daemon
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
 	"httpowerd/internal/admin"
 	"httpowerd/internal/descriptor"
@@ -70,7 +74,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	d.rooms.Breaker.OnChange(d.breakerChanged)
 	d.rooms.RateLimit.Log(d.log)
 	d.rooms.RateLimit.OnGate(d.gateChanged)
-	d.ca = &lazyCA{config: CAConfig(s)}
+	d.ca = &lazyCA{config: CAConfig(s), event: d.audit.Event}
 	d.governor.Shed(d.ca.shed)
 	d.holder = policy.NewHolder(o.Source, d.rooms, d.metrics, d.log)
 	d.holder.OnReload(d.reloaded)
@@ -103,9 +107,31 @@ func (d *Daemon) fitting(connections, limit int) int {
 }
 
 func (d *Daemon) auditConfig() audit.Config {
-	s := d.settings.Audit
-	return audit.Config{Output: s.Output, Chain: s.Chain, MaxSize: s.MaxSize, MaxAge: s.MaxAge, MaxFiles: s.MaxFiles,
+	s := d.settings
+	return audit.Config{Output: s.Audit.Output, Chain: s.Audit.Chain, MaxSize: s.Audit.MaxSize, MaxAge: s.Audit.MaxAge, MaxFiles: s.Audit.MaxFiles,
+		Keep: s.Audit.Keep, Sync: auditSync(s.Audit.Sync), Checkpoint: CheckpointConfig(s),
+		Also: s.Audit.Also, AlsoOnFull: s.Audit.AlsoOnFull, TLS: audit.TLSFiles{CA: s.Audit.TLS.CA, Cert: s.Audit.TLS.Cert, Key: s.Audit.TLS.Key},
 		Redactor: d.redact.On(redact.Default())}
+}
+
+func auditSync(s policy.AuditSync) time.Duration {
+	switch {
+	case s.Always:
+		return audit.SyncAlways
+	case s.Every == 0:
+		return audit.SyncOff
+	}
+	return s.Every
+}
+
+// CheckpointConfig is the audit trail's checkpoints' configuration. Nobody asked for the usual ones: without them the daemon starts all the same.
+func CheckpointConfig(s policy.Settings) audit.CheckpointConfig {
+	c := s.Audit.Checkpoint
+	out := audit.CheckpointConfig{Every: c.Every.D(), Records: c.Records, Key: c.Key, Output: c.Output, Optional: c.Key == "" && c.Output == ""}
+	if out.Key == "" {
+		out.Key = filepath.Join(s.State.Dir, "audit.key")
+	}
+	return out
 }
 
 // hiding is what all redactors share. Without a key that lasts, fingerprints match within this process only, which is no reason not to start.
@@ -151,6 +177,7 @@ func CAConfig(s policy.Settings) intercept.Config {
 // lazyCA opens the CA at its first use: a proxy that intercepts nothing has none that could be stolen.
 type lazyCA struct {
 	config intercept.Config
+	event  func(kind string, attrs ...slog.Attr) // writes an audit record
 	mu     sync.Mutex
 	ca     *intercept.Authority
 }
@@ -165,11 +192,23 @@ func (l *lazyCA) get() (*intercept.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	there := ca.Certificate() != nil
 	if err := ca.Ready(); err != nil {
 		return nil, err
 	}
 	l.ca = ca
+	if !there {
+		l.tell("ca_created")
+	}
 	return ca, nil
+}
+
+// tell makes an audit record of what became of the CA.
+func (l *lazyCA) tell(event string) {
+	cert := l.ca.Certificate()
+	sum := sha256.Sum256(cert.Raw)
+	l.event(audit.KindLifecycle, slog.String("event", event), slog.String("subject", cert.Subject.String()),
+		slog.String("sha256", strings.ToUpper(fmt.Sprintf("% x", sum))), slog.Time("not_after", cert.NotAfter))
 }
 
 // shed forgets leaf certificates; they are made anew when they are asked for.
@@ -197,7 +236,10 @@ func (l *lazyCA) reload() error {
 	if l.ca == nil {
 		return nil
 	}
-	_, err := l.ca.Reload()
+	changed, err := l.ca.Reload()
+	if changed {
+		l.tell("ca_changed")
+	}
 	return err
 }
 

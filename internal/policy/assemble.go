@@ -170,10 +170,16 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 		a.absolute(n, "dir")
 		a.named(n, "ca")
 	case "audit":
-		if out := n.get("output"); out != nil && !slices.Contains(noFiles, out.text) {
+		if out := n.get("output"); out != nil && isFile(out.text) {
 			a.absolute(n, "output")
 		} else if out.isOff() {
 			out.value, out.text = "off", "off"
+		}
+		if c := n.get("tls"); c != nil && c.kind == mapping {
+			a.named(c, "ca", "cert", "key")
+		}
+		if c := n.get("checkpoint"); c != nil && c.kind == mapping {
+			a.absolute(c, "key", "output")
 		}
 	}
 	decoder{a.faults}.into(n, reflect.ValueOf(b.config).Elem())

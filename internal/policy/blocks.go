@@ -112,13 +112,21 @@ type AuditPolicy struct {
 	MaxBody setting.Size `yaml:"max_body"`
 	// Sample is the share of exchanges that are recorded at all. Below 1 an exchange may leave no trace.
 	Sample float64 `yaml:"sample"`
-	// OnFull says what happens when records come faster than they can be written: block holds exchanges up, drop loses records and counts them.
+	// OnFull says what happens when records come faster than they can be written: block holds exchanges up, drop loses records and counts them,
+	// fail-closed refuses new exchanges as long as records cannot be written.
 	OnFull string `yaml:"on_full"`
 }
 
 func defaultAudit() AuditPolicy {
-	return AuditPolicy{Bodies: BodiesOff, MaxBody: 2 << 10, Sample: 1, OnFull: "block"}
+	return AuditPolicy{Bodies: BodiesOff, MaxBody: 2 << 10, Sample: 1, OnFull: OnFullBlock}
 }
+
+// The values of AuditPolicy.OnFull.
+const (
+	OnFullBlock      = "block"
+	OnFullDrop       = "drop"
+	OnFullFailClosed = "fail-closed"
+)
 
 // RequestBodies tells whether request bodies are recorded.
 func (a AuditPolicy) RequestBodies() bool { return a.Bodies == BodiesRequest || a.Bodies == BodiesAll }
@@ -138,7 +146,7 @@ func (a AuditPolicy) Validate() []setting.Fault {
 	if !(a.Sample >= 0 && a.Sample <= 1) {
 		c = append(c, setting.Faultf("sample", "must be from 0 to 1, is %v", a.Sample))
 	}
-	c.oneOf("on_full", a.OnFull, "block", "drop")
+	c.oneOf("on_full", a.OnFull, OnFullBlock, OnFullDrop, OnFullFailClosed)
 	return c
 }
 

@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
@@ -14,6 +13,7 @@ import (
 	"httpowerd/internal/policy/retry"
 	"httpowerd/internal/policy/timeout"
 	"httpowerd/internal/policy/upstream"
+	"httpowerd/internal/setting"
 )
 
 // derive fits the values that nobody wrote to those that somebody did, across blocks.
@@ -182,12 +182,28 @@ func (a *assembly) checkTargets(top func(block string, keys ...string) *node) {
 // checkAudit warns of rotation that was asked for where there is no file. An output that a flag names is for this run alone.
 func (a *assembly) checkAudit(top func(block string, keys ...string) *node) {
 	now, usual := a.file.settings.Audit, defaultSettings().Audit
-	if n := top("audit", "output"); !slices.Contains(noFiles, now.Output) || n != nil && n.at.line == 0 {
+	for i, to := range append([]string{now.Output}, now.Also...) {
+		t, err := setting.ParseTarget(to)
+		n := top("audit", "output")
+		if i > 0 {
+			n = top("audit", "also")
+		}
+		if n != nil && err == nil && !t.Private() {
+			a.warnings.at(n, "%s is not encrypted: whoever is on the way reads every record; write syslog+tls:// or otlp+https://", to)
+		}
+	}
+	if n := top("audit", "checkpoint"); n != nil && !isFile(now.Output) && now.Checkpoint != usual.Checkpoint && now.Checkpoint.Output == "" {
+		a.warnings.at(n, "has no effect: only a file gets checkpoints by itself; name a file for them in audit.checkpoint.output")
+	} else if n != nil && !now.Chain && now.Checkpoint != usual.Checkpoint {
+		a.warnings.at(n, "has no effect: there is nothing to sign with audit.chain off")
+	}
+	if n := top("audit", "output"); isFile(now.Output) || n != nil && n.at.line == 0 {
 		return
 	}
-	for key, asked := range map[string]bool{"max_size": now.MaxSize != usual.MaxSize, "max_age": now.MaxAge != usual.MaxAge, "max_files": now.MaxFiles != usual.MaxFiles} {
+	for key, asked := range map[string]bool{"max_size": now.MaxSize != usual.MaxSize, "max_age": now.MaxAge != usual.MaxAge, "max_files": now.MaxFiles != usual.MaxFiles,
+		"keep": now.Keep != usual.Keep, "sync": now.Sync != usual.Sync} {
 		if n := top("audit", key); n != nil && asked {
-			a.warnings.at(n, "has no effect: only a file is rotated; write audit.output: with the path of one")
+			a.warnings.at(n, "has no effect: only a file is rotated and synced; write audit.output: with the path of one")
 		}
 	}
 }

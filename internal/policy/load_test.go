@@ -311,6 +311,10 @@ func TestRotationOfNoFile(t *testing.T) {
 		"{output: stdout, max_size: 100MiB, max_age: 0s, max_files: 10}":     nil,
 		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3}":   nil,
 		"{output: ./stdout, max_size: 1GiB}":                                 nil,
+		"{output: \"syslog+unix:///dev/log\", keep: 365d, sync: always}":     {"audit.keep", "audit.sync"},
+		"{checkpoint: {records: 5}}":                                         {"audit.checkpoint"},
+		"{chain: false, output: audit.jsonl, checkpoint: {every: 5m}}":       {"audit.checkpoint"},
+		"{checkpoint: {output: audit.checkpoints}}":                          nil,
 		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3} #": nil, // and then --audit off
 	} {
 		source := testSource(write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\naudit: "+text+"\n"))

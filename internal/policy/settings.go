@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -101,11 +102,90 @@ type LogSettings struct {
 
 // AuditSettings say where audit records go.
 type AuditSettings struct {
-	Output   string           `yaml:"output"` // stdout, stderr, off or a path
-	Chain    bool             `yaml:"chain"`
-	MaxSize  setting.Size     `yaml:"max_size"`  // rotates a file that would grow beyond it; 0: never
-	MaxAge   setting.Duration `yaml:"max_age"`   // rotates an older file; 0: never
-	MaxFiles int              `yaml:"max_files"` // rotated files that are kept; 0: all
+	Output     string           `yaml:"output"`       // stdout, stderr, off, a path or a target's URL
+	Also       []string         `yaml:"also"`         // targets' URLs, stdout or stderr, each of which gets every record too
+	AlsoOnFull string           `yaml:"also_on_full"` // drop or block, when one of them is too far behind
+	TLS        AuditTLS         `yaml:"tls"`          // for connections to targets
+	Chain      bool             `yaml:"chain"`
+	MaxSize    setting.Size     `yaml:"max_size"`  // rotates a file that would grow beyond it; 0: never
+	MaxAge     setting.Duration `yaml:"max_age"`   // rotates an older file; 0: never
+	MaxFiles   int              `yaml:"max_files"` // rotated files that are kept; 0: all
+	Keep       setting.Duration `yaml:"keep"`      // deletes rotated files whose last record is older; 0: none by age
+	Sync       AuditSync        `yaml:"sync"`      // always, off, or the longest time until what was written is on the disk
+
+	Checkpoint CheckpointSettings `yaml:"checkpoint"`
+}
+
+// AuditTLS are the files for connections to targets. They are read at each connection.
+type AuditTLS struct {
+	CA   string `yaml:"ca"` // empty: the system's roots
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// isFile tells whether an output is a file's path.
+func isFile(output string) bool {
+	return !slices.Contains(noFiles, output) && !setting.IsTarget(output)
+}
+
+// CheckpointSettings say when the audit trail's place is signed, with what, and where that is written besides the trail.
+type CheckpointSettings struct {
+	Every   setting.Duration `yaml:"every"`   // 0: no checkpoints
+	Records int              `yaml:"records"` // new records that make one due before Every has passed; 0: none
+	Key     string           `yaml:"key"`     // empty: audit.key in the state directory
+	Output  string           `yaml:"output"`  // empty: the output's path with .checkpoints behind it
+}
+
+// AuditSync is always, off or a duration.
+type AuditSync struct {
+	Always bool
+	Every  time.Duration // 0 without Always: off
+}
+
+// DecodeSetting takes the words, false and a duration.
+func (s *AuditSync) DecodeSetting(v any) error {
+	switch v := v.(type) {
+	case bool:
+		if !v {
+			*s = AuditSync{}
+			return nil
+		}
+	case string:
+		switch v {
+		case "off":
+			*s = AuditSync{}
+			return nil
+		case "always":
+			*s = AuditSync{Always: true}
+			return nil
+		}
+		d, err := setting.ParseDuration(v)
+		if err == nil && (d < 10*time.Millisecond || d > time.Hour) {
+			return errSyncSpan
+		}
+		*s = AuditSync{Every: d}
+		return err
+	}
+	return errSync
+}
+
+var (
+	errSync     = errors.New("must be always, off or a duration such as 1s")
+	errSyncSpan = errors.New("must be from 10ms to 1h, always or off")
+)
+
+// SettingKind describes what may be written.
+func (AuditSync) SettingKind() string { return "always, off or a duration" }
+
+// MarshalText writes what was written.
+func (s AuditSync) MarshalText() ([]byte, error) {
+	switch {
+	case s.Always:
+		return []byte("always"), nil
+	case s.Every == 0:
+		return []byte("off"), nil
+	}
+	return setting.Duration(s.Every).MarshalText()
 }
 
 // noFiles are the outputs that are no paths.
@@ -192,10 +272,11 @@ func defaultSettings() Settings {
 				HeaderTimeout: setting.Duration(10 * time.Second), Idle: setting.Duration(2 * time.Minute), TunnelIdle: setting.Duration(time.Hour), Memory: governor.Limit{Auto: true},
 			},
 		},
-		Admin:        AdminSettings{Listen: "127.0.0.1:9128"},
-		Drain:        DrainSettings{Timeout: setting.Duration(30 * time.Second)},
-		Log:          LogSettings{Level: "info", Format: "json"},
-		Audit:        AuditSettings{Output: "stdout", Chain: true, MaxSize: 100 << 20, MaxFiles: 10},
+		Admin: AdminSettings{Listen: "127.0.0.1:9128"},
+		Drain: DrainSettings{Timeout: setting.Duration(30 * time.Second)},
+		Log:   LogSettings{Level: "info", Format: "json"},
+		Audit: AuditSettings{Output: "stdout", Chain: true, MaxSize: 100 << 20, MaxFiles: 10, Sync: AuditSync{Every: time.Second}, AlsoOnFull: OnFullDrop,
+			Checkpoint: CheckpointSettings{Every: setting.Duration(time.Minute), Records: 10_000}},
 		CA:           CASettings{LeafTTL: setting.Duration(24 * time.Hour)},
 		State:        defaultState(),
 		Metrics:      MetricsSettings{Hosts: 100},
@@ -390,6 +471,10 @@ func (a AuditSettings) Validate() []setting.Fault {
 		c = append(c, setting.Faultf("output", "is empty: write stdout, stderr, off or the path of a file"))
 	case strings.ContainsAny(a.Output, "\x00\r\n"):
 		c = append(c, setting.Faultf("output", "has a control character"))
+	case setting.IsTarget(a.Output):
+		if _, err := setting.ParseTarget(a.Output); err != nil {
+			c = append(c, setting.Faultf("output", "%v", err))
+		}
 	case strings.HasSuffix(a.Output, string(filepath.Separator)):
 		c = append(c, setting.Faultf("output", "%s is a directory: write the path of a file in it", a.Output))
 	}
@@ -400,7 +485,43 @@ func (a AuditSettings) Validate() []setting.Fault {
 		c.span("max_age", a.MaxAge, time.Minute, 3650*24*time.Hour)
 	}
 	c.count("max_files", a.MaxFiles, 0, 100_000)
+	c.copies(a)
+	c.roots("tls.ca", a.TLS.CA)
+	c.pair("tls.cert", a.TLS.Cert, "tls.key", a.TLS.Key)
+	if a.Keep != 0 {
+		c.span("keep", a.Keep, time.Minute, 3650*24*time.Hour)
+	}
+	if a.Checkpoint.Every != 0 {
+		c.span("checkpoint.every", a.Checkpoint.Every, time.Second, 24*time.Hour)
+	}
+	c.count("checkpoint.records", a.Checkpoint.Records, 0, 1_000_000_000)
+	if a.Checkpoint.Output != "" && a.Checkpoint.Output == a.Output {
+		c = append(c, setting.Faultf("checkpoint.output", "is the trail's own file: whoever cuts that off would cut these off too"))
+	}
 	return c
+}
+
+// copies checks the places that get every record too.
+func (c *checks) copies(a AuditSettings) {
+	c.oneOf("also_on_full", a.AlsoOnFull, OnFullDrop, OnFullBlock)
+	if len(a.Also) > 8 {
+		*c = append(*c, setting.Faultf("also", "has %d places, of at most 8", len(a.Also)))
+	}
+	if len(a.Also) > 0 && a.Output == "off" {
+		*c = append(*c, setting.Faultf("also", "has nothing to copy while output is off"))
+	}
+	for i, to := range a.Also {
+		key := fmt.Sprintf("also[%d]", i)
+		switch _, err := setting.ParseTarget(to); {
+		case to == a.Output || slices.Contains(a.Also[:i], to):
+			*c = append(*c, setting.Faultf(key, "is named twice"))
+		case to == "stdout" || to == "stderr":
+		case !setting.IsTarget(to):
+			*c = append(*c, setting.Faultf(key, "must be stdout, stderr or a URL of %s; a file belongs into output", strings.Join(setting.TargetSchemes(), ", ")))
+		case err != nil:
+			*c = append(*c, setting.Faultf(key, "%v", err))
+		}
+	}
 }
 
 // Validate returns every fault of the block.

@@ -69,7 +69,7 @@ func (v *visit) record() {
 	if v.server.audit == nil {
 		return
 	}
-	e := audit.Extra{End: end}
+	e := audit.Extra{End: end, Refused: v.unrecorded}
 	if p := v.policy; p != nil {
 		e.Redactor, e.OnFull = p.Redactor, p.Audit.OnFull
 		if !p.Audit.Sampled() {

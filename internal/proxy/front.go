@@ -242,6 +242,9 @@ func (v *visit) match(r *http.Request) error {
 	v.policy = host.Policy(r)
 	v.Policy = v.policy.Name
 	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	if err := v.recordable(); err != nil {
+		return err
+	}
 	if err := v.mayUse(); err != nil {
 		return err
 	}
@@ -268,6 +271,9 @@ func (v *visit) matchTunnel() error {
 	v.policy = host.Base
 	v.Policy = v.policy.Name
 	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	if err := v.recordable(); err != nil {
+		return err
+	}
 	if err := v.mayUse(); err != nil {
 		return err
 	}
@@ -278,6 +284,15 @@ func (v *visit) matchTunnel() error {
 		return nil
 	}
 	return v.access()
+}
+
+// recordable refuses what the policy lets nobody do unrecorded, while the audit trail takes no records.
+func (v *visit) recordable() error {
+	if v.policy.Audit.OnFull != policy.OnFullFailClosed || v.server.audit == nil || v.server.audit.Admit() {
+		return nil
+	}
+	v.unrecorded = true
+	return &exchange.Refusal{Code: exchange.Overloaded, Detail: "the audit trail takes no records, and the policy lets nothing through unrecorded", RetryAfter: time.Second}
 }
 
 func (v *visit) access() error {

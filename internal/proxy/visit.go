@@ -31,6 +31,7 @@ type visit struct {
 	unknown    error          // why the client of a CONNECT is no tenant
 	digest     *tenant.Digest // what a signature says of the body; nil: nothing
 	drained    bool           // what was left of an unwanted body has been read
+	unrecorded bool           // the audit trail takes no records, and the policy lets nothing through without
 
 	informational sync.Mutex // held while a 1xx answer is written; see pass1xx
 	answered      bool

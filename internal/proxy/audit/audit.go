@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/redact"
+	"httpowerd/internal/setting"
 )
 
 // The kinds of records that are not exchanges.
@@ -34,6 +36,8 @@ const (
 const (
 	Block = "block" // wait: an exchange does not end before its record is safe
 	Drop  = "drop"  // go on without it; the loss is counted, and the trail says how many are missing
+	// FailClosed begins no exchange while records cannot be written (Log.Admit); those under way wait as with Block.
+	FailClosed = "fail-closed"
 )
 
 // Extra is what a policy adds to the record of an exchange. Its zero value records no header and no body and redacts by the built-in lists.
@@ -47,7 +51,8 @@ type Extra struct {
 	MaxBody                             int              // how much is recorded of a body that is decoded, in bytes
 	RequestBody, ResponseBody           []byte           // nil: not recorded
 	RequestTruncated, ResponseTruncated bool             // the body went on
-	OnFull                              string           // Block (also "") or Drop
+	OnFull                              string           // Block (also ""), Drop or FailClosed
+	Refused                             bool             // Admit said no: the record never waits, and where it finds no room the trail has it in a sum
 }
 
 // Log is the audit trail. It is safe for concurrent use.
@@ -80,6 +85,14 @@ func open(cfg Config, reg prometheus.Registerer, log *slog.Logger, lim limits) (
 	case Stderr:
 		s = openStream(os.Stderr)
 	default:
+		if setting.IsTarget(cfg.Output) {
+			r, err := openTarget(cfg.Output, cfg.TLS)
+			if err != nil {
+				return nil, fmt.Errorf("audit.output: %w", err)
+			}
+			s = r
+			break
+		}
 		f, o, err := openFile(cfg, log)
 		if err != nil {
 			return nil, err
@@ -105,12 +118,68 @@ func start(cfg Config, s sink, first opened, env environment) (*Log, error) {
 	l := &Log{off: cfg.Output == Off, queue: newQueue(env.limits), metrics: m, builtin: cmp.Or(cfg.Redactor, redact.Default())}
 	l.scratch.New = func() any { return &scratch{line: make([]byte, 0, 2048), record: record{text: make([]byte, 0, 1024)}} }
 	l.writer = newWriter(l, s, cfg.Chain && !l.off, env.log)
-	l.writer.chain = first.state
+	l.writer.chain, l.writer.syncing = first.state, cfg.Sync
+	if err := l.witness(cfg, s, env.log); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := l.copies(cfg, env); err != nil {
+		return nil, errors.Join(err, l.writer.lastCheck(false), s.Close())
+	}
+	if f, ok := s.(*file); ok {
+		f.lazy = cfg.Sync == SyncOff
+		f.keep.start(l.Event, m.deleted.Inc)
+	}
 	go l.writer.run()
 	if !l.off {
 		l.Event(KindLifecycle, first.attrs(cfg.Chain)...)
 	}
 	return l, nil
+}
+
+// witness opens what checkpoints need, where there are any.
+func (l *Log) witness(cfg Config, s sink, log *slog.Logger) error {
+	_, isFile := s.(*file)
+	if !cfg.Chain || l.off || !cfg.Checkpoint.on(isFile) {
+		return nil
+	}
+	c, err := openCheckpoints(cfg.Checkpoint, cfg.Output, log, l.metrics)
+	if err != nil && cfg.Checkpoint.Optional {
+		log.Error("the audit trail gets no checkpoints: an end that is cut off is not found", "error", err)
+		return nil
+	}
+	l.writer.checkpoints = c
+	return err
+}
+
+// copies opens the places that get every record too.
+func (l *Log) copies(cfg Config, env environment) error {
+	if l.off {
+		return nil
+	}
+	how := giveUp
+	if cfg.AlsoOnFull == Block {
+		how = wait
+	}
+	for _, name := range cfg.Also {
+		var s sink
+		switch name {
+		case Stdout:
+			s = openStream(os.Stdout)
+		case Stderr:
+			s = openStream(os.Stderr)
+		default:
+			r, err := openTarget(name, cfg.TLS)
+			if err != nil {
+				return fmt.Errorf("audit.also: %w", err)
+			}
+			s = r
+		}
+		l.writer.copiers = append(l.writer.copiers, newCopier(name, s, how, env, l.metrics.copies.of(name), l.alarm))
+	}
+	for _, c := range l.writer.copiers {
+		go c.run()
+	}
+	return nil
 }
 
 // Exchange records x, which has ended. It waits while the queue is full unless e says otherwise. e may be nil.
@@ -125,7 +194,10 @@ func (l *Log) Exchange(x *exchange.Exchange, e *Extra) {
 	sc := l.borrow(e.Redactor)
 	sc.line = sc.appendExchange(sc.line[:0], x, e)
 	how := wait
-	if e.OnFull == Drop {
+	switch {
+	case e.Refused:
+		how = spare
+	case e.OnFull == Drop:
 		how = giveUp
 	}
 	l.put(sc, how)
@@ -147,7 +219,11 @@ func (l *Log) wanted() bool { return !l.off || l.subscribers.any() }
 // put queues the record that was made in sc, and gives sc back.
 func (l *Log) put(sc *scratch, how manner) {
 	l.metrics.redacted(&sc.counts)
-	if !l.queue.put(sc.line, how) {
+	switch taken := l.queue.put(sc.line, how); {
+	case taken:
+	case how == spare && !l.off:
+		l.writer.refused.Add(1)
+	default:
 		l.lost(1)
 	}
 	if cap(sc.line) <= maxScratch && cap(sc.text) <= maxScratch {
@@ -187,7 +263,14 @@ func (l *Log) borrow(r *redact.Redactor) *scratch {
 func (l *Log) Subscribe(ctx context.Context) <-chan []byte { return l.subscribers.add(ctx) }
 
 // OnFailure calls f when the output begins to take nothing, with the error, once for each outage. It is set once; f must not wait.
+// A copy that fails is told like that too.
 func (l *Log) OnFailure(f func(error)) { l.failing.Store(&f) }
+
+func (l *Log) alarm(err error) {
+	if f := l.failing.Load(); f != nil {
+		(*f)(err)
+	}
+}
 
 // Reopen opens the output's path again, after something else moved the file away. The chain goes on in the new file. It does nothing for
 // streams, or when the path still is the open file.

@@ -30,11 +30,14 @@ type file struct {
 	age   time.Duration
 	log   *slog.Logger
 	keep  *keeper
+	lazy  bool // Sync leaves it to the system
 
 	f       *os.File
 	written int64     // the file's size
 	first   time.Time // of its first record; zero: it has none
 	torn    int       // bytes of a line that is not complete
+
+	rotations int // how often the trail went on in another file
 
 	retry time.Time // no rotation before
 	moved time.Time // when the path was first seen to be another file; zero: it is ours
@@ -182,12 +185,15 @@ func (s *file) use(f *os.File) {
 		s.log.Error("the audit file before was not closed properly", "path", s.path, "error", err)
 	}
 	s.f, s.written, s.first, s.torn, s.retry, s.moved = f, 0, time.Time{}, 0, time.Time{}, time.Time{}
+	s.rotations++
 }
 
 // Sync brings the file to the disk and looks whether it still is where it belongs.
 func (s *file) Sync() error {
-	if err := s.f.Sync(); err != nil {
-		return err
+	if !s.lazy {
+		if err := s.f.Sync(); err != nil {
+			return err
+		}
 	}
 	if info, err := s.f.Stat(); err == nil {
 		s.written = info.Size() // somebody may have cut it

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ import (
 func child(mode string) int {
 	cfg := Default()
 	cfg.Output, cfg.MaxSize, cfg.MaxFiles = mode, 256<<10, 0
+	if mode != Stdout {
+		cfg.Checkpoint = CheckpointConfig{Every: time.Minute, Records: 100, Key: mode + ".key"}
+	}
 	l, err := Open(cfg, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -46,11 +50,50 @@ func childCommand(mode string) *exec.Cmd {
 	return cmd
 }
 
-// TestKill: a daemon that is killed at any moment, in the middle of a rotation or a write too, leaves a trail that the next one goes on with.
+// killsOf is how often TestKill kills; make kill says 50.
+func killsOf(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("KILLS")
+	if s == "" {
+		return 5
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal("KILLS:", err)
+	}
+	return n
+}
+
+// holds verifies the trail that a killed daemon left, up to its last complete record, and tells how many bytes of another one follow.
+func holds(t *testing.T, path string) (r *Report, torn int) {
+	t.Helper()
+	text := read(t, path)
+	whole := text[:strings.LastIndexByte(text, '\n')+1]
+	files := trailFiles(t, path)
+	if len(whole) == 0 { // killed in its first write, or just after a rotation
+		if files = files[:len(files)-1]; len(files) == 0 {
+			return &Report{}, len(text)
+		}
+	} else {
+		files[len(files)-1] = put(t, filepath.Join(t.TempDir(), "audit.jsonl"), whole)
+	}
+	evidence := Evidence{Checkpoints: path + checkpointSuffix}
+	if _, err := os.Stat(evidence.Checkpoints); err != nil {
+		evidence = Evidence{} // killed before there was one
+	}
+	r, err := Verify(evidence, files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, len(text) - len(whole)
+}
+
+// TestKill: a daemon that is killed at any moment, in the middle of a rotation or a write too, leaves a trail that is right up to its last complete
+// record and as long as its last checkpoint says, and that the next one goes on with.
 func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	const kills = 10
-	for range kills {
+	kills, tears, behind := killsOf(t), 0, uint64(0)
+	for i := range kills {
 		cmd := childCommand(path)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -64,14 +107,21 @@ func TestKill(t *testing.T) {
 		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 			t.Fatalf("%q, %v, %s", line, err, said.String())
 		}
-		<-time.After(time.Duration(rand.IntN(60_000)) * time.Microsecond) // any moment
+		<-time.After(time.Duration(rand.IntN(60_000)) * time.Microsecond * time.Duration(1+40*(i%2))) // any moment, before the first checkpoint and behind some
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if strings.Contains(said.String(), "level=ERROR") {
 			t.Error(said.String())
 		}
+		r, torn := holds(t, path)
+		if torn > 0 {
+			tears++
+		}
+		behind = max(behind, r.Last.Seq-min(r.Last.Seq, r.Checked.Seq))
 	}
-	at(t, path, func(c *Config) { c.MaxFiles = 0 }).end() // repairs what the last one left
+	at(t, path, func(c *Config) {
+		c.MaxFiles, c.Checkpoint = 0, CheckpointConfig{Every: time.Minute, Key: path + ".key"}
+	}).end() // repairs what the last one left
 	files := trailFiles(t, path)
 	r := verified(t, files...)
 	if r.Starts < 2 || r.Starts > kills+1 { // some are killed before their first record is written
@@ -81,7 +131,9 @@ func TestKill(t *testing.T) {
 	want(t, "first", r.First.Seq, 1)
 	want(t, "records", r.Records, r.Last.Seq)
 	want(t, "missing", r.Missing, 0)
-	t.Logf("%d records in %d files, %d repairs", r.Records, len(files), r.Repairs)
+	want(t, "the end", r.Checked.Seq, r.Last.Seq)
+	t.Logf("%d kills: %d records in %d files, %d torn ends, %d repairs, %d checkpoints in the file and %d in the trail, at most %d records behind the last",
+		kills, r.Records, len(files), tears, r.Repairs, r.Witnessed, r.Checkpoints, behind)
 }
 
 // TestClosedStandardOutput: a reader that goes away neither kills the daemon nor keeps it from stopping.

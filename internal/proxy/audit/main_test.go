@@ -121,8 +121,12 @@ type trail struct {
 // on starts a Log on a sink of the test's own.
 func on(t testing.TB, s sink, chain bool, lim limits) *trail {
 	t.Helper()
+	return with(t, s, Config{Output: "test", Chain: chain}, lim)
+}
+
+func with(t testing.TB, s sink, cfg Config, lim limits) *trail {
+	t.Helper()
 	tr := &trail{t: t, said: &buffer{}, reg: prometheus.NewRegistry()}
-	cfg := Config{Output: "test", Chain: chain}
 	var err error
 	tr.Log, err = start(cfg, s, opened{chain: chainNew, state: genesis()}, environment{tr.reg, tr.said.logger(), lim})
 	if err != nil {

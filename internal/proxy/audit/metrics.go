@@ -18,10 +18,15 @@ const (
 )
 
 type metrics struct {
-	records    prometheus.Counter
-	dropped    prometheus.Counter
-	failures   prometheus.Counter
-	redactions *prometheus.CounterVec
+	records     prometheus.Counter
+	dropped     prometheus.Counter
+	failures    prometheus.Counter
+	refused     prometheus.Counter
+	checkpoints prometheus.Counter
+	deleted     prometheus.Counter
+	copies      copiesMetrics
+	unsendable  prometheus.Counter
+	redactions  *prometheus.CounterVec
 
 	mu    sync.Mutex                                         // of whoever resolves a new kind
 	kinds atomic.Pointer[map[redact.Kind]prometheus.Counter] // never changed, only replaced
@@ -39,12 +44,58 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "httpowerd_audit_write_failures_total", Help: "Failed tries to write audit records; each is tried again.",
 		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "httpowerd_audit_refused_total", Help: "Exchanges refused because the audit trail took no records and their policy is fail-closed.",
+		}),
+		checkpoints: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "httpowerd_audit_checkpoints_total", Help: "Signed checkpoints written to the checkpoint file.",
+		}),
+		deleted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "httpowerd_audit_files_deleted_total", Help: "Rotated audit files deleted by max_files or keep.",
+		}),
+		unsendable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "httpowerd_audit_unsendable_total", Help: "Audit records too long for the output, or refused by it for good; none is cut.",
+		}),
+		copies: copiesMetrics{
+			records: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "httpowerd_audit_copy_records_total", Help: "Audit records delivered to a place of audit.also.",
+			}, []string{"to"}),
+			dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "httpowerd_audit_copy_dropped_total", Help: "Audit records that a place of audit.also never got: its backlog was full, or it cannot take them.",
+			}, []string{"to"}),
+			failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "httpowerd_audit_copy_failures_total", Help: "Failed tries to deliver audit records to a place of audit.also; each is tried again.",
+			}, []string{"to"}),
+			backlog: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+				Name: "httpowerd_audit_copy_backlog_records", Help: "Audit records that wait for a place of audit.also.",
+			}, []string{"to"}),
+		},
 		redactions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "httpowerd_redactions_total", Help: "Values hidden from audit records, by kind.",
 		}, []string{"kind"}),
 	}
 	m.kinds.Store(&map[redact.Kind]prometheus.Counter{})
-	return m, errors.Join(reg.Register(m.records), reg.Register(m.dropped), reg.Register(m.failures), reg.Register(m.redactions))
+	var err error
+	for _, c := range []prometheus.Collector{m.records, m.dropped, m.failures, m.refused, m.checkpoints, m.deleted, m.redactions, m.unsendable,
+		m.copies.records, m.copies.dropped, m.copies.failures, m.copies.backlog} {
+		err = errors.Join(err, reg.Register(c))
+	}
+	return m, err
+}
+
+// copiesMetrics are those of all copies, copyMetrics those of one.
+type copiesMetrics struct {
+	records, dropped, failures *prometheus.CounterVec
+	backlog                    *prometheus.GaugeVec
+}
+
+type copyMetrics struct {
+	records, dropped, failures prometheus.Counter
+	backlog                    prometheus.Gauge
+}
+
+func (m copiesMetrics) of(to string) copyMetrics {
+	return copyMetrics{m.records.WithLabelValues(to), m.dropped.WithLabelValues(to), m.failures.WithLabelValues(to), m.backlog.WithLabelValues(to)}
 }
 
 // redacted counts what was hidden from one record.

@@ -46,9 +46,12 @@ func (o opened) attrs(chain bool) []slog.Attr {
 }
 
 const (
-	startEvent   = "audit_started"
-	stopEvent    = "audit_stopped"
-	missingEvent = "records_missing"
+	startEvent       = "audit_started"
+	stopEvent        = "audit_stopped"
+	missingEvent     = "records_missing"
+	refusedEvent     = "exchanges_refused"
+	deletedEvent     = "file_deleted"
+	copyMissingEvent = "copy_records_missing"
 	// opening is how every record begins.
 	opening = `{"time":"`
 )
@@ -77,13 +80,16 @@ func openFile(cfg Config, log *slog.Logger) (sink, opened, error) {
 		return nil, opened{}, fmt.Errorf("audit.output: %w", plainly(err))
 	}
 	s := &file{path: path, names: newNaming(path), size: int64(cfg.MaxSize), age: cfg.MaxAge.D(), log: log, f: f}
+	if s.age == 0 && cfg.Keep > 0 {
+		s.age = min(cfg.Keep.D(), keepRotates) // only whole files are deleted
+	}
 	o, err := s.begin(cfg.Chain)
 	if err != nil {
 		_ = release(s.f)
 		return nil, opened{}, fmt.Errorf("audit.output: %w", err)
 	}
 	_ = os.Remove(path + nextSuffix) // of a process that died while it rotated; ours is locked, so nobody rotates now
-	s.keep = startKeeper(s.names, cfg.MaxFiles, log)
+	s.keep = newKeeper(s.names, cfg.MaxFiles, cfg.Keep.D(), log)
 	return s, o, nil
 }
 

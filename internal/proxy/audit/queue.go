@@ -15,6 +15,7 @@ type queue struct {
 	limits limits
 	wake   chan struct{} // the writer sleeps and there is something to do
 	hurry  chan struct{} // a quarter full: no more waiting for company
+	gate   gate          // shut while the queue is full, and for what the writer knows of
 
 	mu      sync.Mutex
 	space   sync.Cond
@@ -50,20 +51,29 @@ const (
 	// reserve waits too, but has as much room again: the few records that are no exchanges find a place when exchanges fill the queue, so that
 	// a daemon whose output is stuck can still be told to stop.
 	reserve
+	// spare gives up where the queue is half full: what was refused leaves the room to what is under way.
+	spare
 )
 
 // put copies rec into the queue. While there is no room it waits or gives up. False means that the record is lost.
 func (q *queue) put(rec []byte, how manner) bool {
 	lim := q.limits
-	if how == reserve {
+	switch how {
+	case reserve:
 		lim = limits{2 * lim.records, 2 * lim.bytes}
+	case spare:
+		lim = limits{(lim.records + 1) / 2, lim.bytes / 2}
 	}
 	q.mu.Lock()
 	for !q.closed && q.full(len(rec), lim) {
-		if how == giveUp {
+		if how == giveUp || how == spare {
+			if how == giveUp {
+				q.gate.set(queueFull)
+			}
 			q.mu.Unlock()
 			return false
 		}
+		q.gate.set(queueFull)
 		poke(q.hurry)
 		q.space.Wait()
 	}
@@ -92,6 +102,9 @@ func (q *queue) append(rec []byte) (first, urgent bool) {
 	q.pending.add(rec)
 	q.records++
 	q.bytes += len(rec)
+	if q.full(1, q.limits) {
+		q.gate.set(queueFull)
+	}
 	return first, q.records == q.limits.records/4 || q.bytes > q.limits.bytes/4
 }
 
@@ -126,6 +139,9 @@ func (q *queue) done(records, bytes int) {
 	q.mu.Lock()
 	q.records -= records
 	q.bytes -= bytes
+	if q.gate.has(queueFull) && !q.full(1, limits{max(1, 3*q.limits.records/4), 3 * q.limits.bytes / 4}) {
+		q.gate.clear(queueFull)
+	}
 	q.space.Broadcast()
 	q.mu.Unlock()
 }

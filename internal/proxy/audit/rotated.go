@@ -18,6 +18,13 @@ import (
 const stampLayout = "20060102T150405.000000000Z"
 
 const (
+	// keeperRound is how often files are looked at that nobody rotates.
+	keeperRound = 10 * time.Minute
+	// keepRotates is how long a file lasts where Config.Keep is set and MaxAge is not.
+	keepRotates = 24 * time.Hour
+)
+
+const (
 	packed  = ".gz"
 	packing = ".gz.tmp"
 	chunk   = 256 << 10
@@ -101,19 +108,29 @@ func (n naming) next(now time.Time) (string, error) {
 // keeper deletes and compresses rotated files in the background.
 type keeper struct {
 	names  naming
-	max    int // files to keep; 0: all
+	max    int           // files to keep; 0: all
+	age    time.Duration // since the last record of a file that is kept; 0: any
 	log    *slog.Logger
+	event  func(kind string, attrs ...slog.Attr) // writes a record
+	gone   func()                                // counts a deletion
 	wake   chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-func startKeeper(names naming, most int, log *slog.Logger) *keeper {
+func newKeeper(names naming, most int, age time.Duration, log *slog.Logger) *keeper {
+	k := &keeper{names: names, max: most, age: age, log: log, wake: make(chan struct{}, 1), cancel: func() {}, done: make(chan struct{})}
+	close(k.done) // until it is started
+	return k
+}
+
+// start has it work until close; event makes records of what it deletes, gone counts it.
+func (k *keeper) start(event func(kind string, attrs ...slog.Attr), gone func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &keeper{names: names, max: most, log: log, wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	k.cancel, k.done, k.event = cancel, make(chan struct{}), event
+	k.gone = gone
 	k.nudge()
 	go k.run(ctx)
-	return k
 }
 
 func (k *keeper) nudge() { poke(k.wake) }
@@ -125,14 +142,17 @@ func (k *keeper) close() {
 
 func (k *keeper) run(ctx context.Context) {
 	defer close(k.done)
+	again := time.NewTicker(keeperRound)
+	defer again.Stop()
 	for {
 		select {
 		case <-k.wake:
-			if err := k.work(ctx); err != nil && ctx.Err() == nil {
-				k.log.Error("rotated audit files were not put in order", "directory", k.names.dir, "error", err)
-			}
+		case <-again.C:
 		case <-ctx.Done():
 			return
+		}
+		if err := k.work(ctx); err != nil && ctx.Err() == nil {
+			k.log.Error("rotated audit files were not put in order", "directory", k.names.dir, "error", err)
 		}
 	}
 }
@@ -143,13 +163,15 @@ func (k *keeper) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if k.max > 0 {
-		for len(all) > k.max {
-			if err := k.remove(all[0]); err != nil {
-				return err
-			}
-			all = all[1:]
+	for len(all) > 0 {
+		why := k.excess(len(all), all[0], time.Now())
+		if why == "" {
+			break
 		}
+		if err := k.remove(all[0], why); err != nil {
+			return err
+		}
+		all = all[1:]
 	}
 	for _, r := range all {
 		if r.packed || k.names.ext == packed {
@@ -162,8 +184,31 @@ func (k *keeper) work(ctx context.Context) error {
 	return nil
 }
 
-func (k *keeper) remove(r rotated) error {
-	k.log.Info("an old audit file is deleted", "directory", k.names.dir, "name", r.name)
+// excess is the bound that the oldest of n files passes, or "".
+func (k *keeper) excess(n int, oldest rotated, now time.Time) string {
+	switch {
+	case k.max > 0 && n > k.max:
+		return "max_files"
+	case k.age > 0 && now.Sub(oldest.stamp) > k.age: // the stamp is when its last record had been written
+		return "keep"
+	}
+	return ""
+}
+
+// remove deletes a file. The record of it comes first, so that no file goes unrecorded; where the deletion fails, another one says so.
+func (k *keeper) remove(r rotated, why string) error {
+	k.log.Info("an old audit file is deleted", "directory", k.names.dir, "name", r.name, "bound", why)
+	k.event(KindLifecycle, slog.String("event", deletedEvent), slog.String("name", r.name), slog.String("bound", why))
+	err := k.unlink(r)
+	if err != nil {
+		k.event(KindLifecycle, slog.String("event", "file_not_deleted"), slog.String("name", r.name), slog.Any("error", err))
+		return err
+	}
+	k.gone()
+	return nil
+}
+
+func (k *keeper) unlink(r rotated) error {
 	if r.twin != "" {
 		if err := os.Remove(filepath.Join(k.names.dir, r.twin)); err != nil {
 			return err

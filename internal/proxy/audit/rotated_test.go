@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,7 +134,7 @@ func TestRetention(t *testing.T) {
 // tidy does the keeper's work to its end.
 func tidy(t *testing.T, path string, most int) {
 	t.Helper()
-	k := &keeper{names: newNaming(path), max: most, log: (&buffer{}).logger()}
+	k := &keeper{names: newNaming(path), max: most, log: (&buffer{}).logger(), event: func(string, ...slog.Attr) {}, gone: func() {}}
 	if err := k.work(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -236,4 +237,22 @@ func TestLinkedFile(t *testing.T) {
 	files := trailFiles(t, target)
 	want(t, "files", len(files), 4)
 	want(t, "records", verified(t, files...).Records, 202)
+}
+
+func durationOf(d time.Duration) setting.Duration { return setting.Duration(d) }
+
+// all is what the files of a trail hold.
+func (tr *trail) all(path string) string {
+	var all strings.Builder
+	for _, f := range trailFiles(tr.t, path) {
+		r, err := openRecords(f)
+		if err != nil {
+			tr.t.Fatal(err)
+		}
+		if _, err := io.Copy(&all, r); err != nil {
+			tr.t.Error(err)
+		}
+		r.close()
+	}
+	return all.String()
 }

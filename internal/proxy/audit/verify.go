@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -26,16 +27,32 @@ type Report struct {
 	Missing     uint64   // records that were lost by the trail's own account: a full queue, a failing output
 	Chains      []string // where a chain began anew, and why by its own account; the first record of all is not listed
 	Stopped     bool     // the last record is a proper end
+	Refused     uint64   // exchanges refused while nothing could be written, and not recorded one by one
+	Deleted     int      // rotated files that max_files or keep took
+
+	Checkpoints    int    // in the chain, all of them genuine
+	Signed         uint64 // the last record that one of them speaks of
+	Key            string // the fingerprint of the key that signed
+	Pinned         bool   // the key is one that the caller gave
+	CheckpointFile string // "": there is none, so that the end is not checked
+	CheckpointTorn bool   // its last line is not complete
+	Witnessed      int    // how many of its checkpoints are of records that are there
+	Earlier        int    // and how many of records before the files given
+	Checked        Mark   // the last record that one of them speaks of
 }
 
 // String is the report for people.
 func (r *Report) String() string {
-	var b strings.Builder
+	var b bytes.Buffer
 	fmt.Fprintf(&b, "%d records in %d files, %d to %d, from %s to %s: none altered, removed or moved\n",
 		r.Records, r.Files, r.First.Seq, r.Last.Seq, r.First.Time, r.Last.Time)
 	fmt.Fprintf(&b, "last hash: %s\n", r.Hash)
 	if r.First.Seq > 1 {
 		fmt.Fprintf(&b, "note: the files begin with record %d; nothing is known of those before\n", r.First.Seq)
+	}
+	r.tail(&b)
+	if r.Deleted > 0 {
+		fmt.Fprintf(&b, "note: by the trail's own account %s deleted, as max_files or keep asks\n", verb(r.Deleted))
 	}
 	for _, c := range r.Chains {
 		fmt.Fprintf(&b, "note: %s\n", c)
@@ -46,10 +63,20 @@ func (r *Report) String() string {
 	if r.Missing > 0 {
 		fmt.Fprintf(&b, "note: by the trail's own account %d records were lost before they were written\n", r.Missing)
 	}
+	if r.Refused > 0 {
+		fmt.Fprintf(&b, "note: by the trail's own account %s refused unrecorded while nothing could be written\n", plural(r.Refused, "exchange"))
+	}
 	if !r.Stopped {
 		b.WriteString("note: the last record is not the end of a daemon: it runs, or was killed, or the end of the file was cut off\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func verb(files int) string {
+	if files == 1 {
+		return "1 rotated file was"
+	}
+	return fmt.Sprintf("%d rotated files were", files)
 }
 
 // Fault is the first thing that is wrong with a trail.
@@ -65,12 +92,26 @@ func (f *Fault) Error() string { return f.File + ":" + strconv.Itoa(f.Line) + ":
 // VerifyFiles recomputes the chain of a trail whose files are given the oldest first; they may be compressed. The error is a *Fault for the first
 // record that was altered, removed or moved, or another error for a file that cannot be read. It holds one record in memory at a time.
 //
-// What a hash chain without a witness cannot show: that records at the end were cut off, or that all of it was written anew.
-func VerifyFiles(files ...string) (*Report, error) {
-	v := verifier{files: files, starts: map[[hexSize]byte]place{}}
-	err := v.walk(0, 0, v.check)
+// What a hash chain cannot show, checkpoints do: that records at the end were cut off, or that all of it was written anew. The file that lies beside the
+// newest one is read.
+func VerifyFiles(files ...string) (*Report, error) { return Verify(Evidence{}, files...) }
+
+// Verify is VerifyFiles with evidence from elsewhere.
+func Verify(evidence Evidence, files ...string) (*Report, error) {
+	v := verifier{files: files, starts: map[[hexSize]byte]place{}, keys: evidence.Keys, pinned: len(evidence.Keys) > 0}
+	v.report.Pinned = v.pinned
+	var err error
+	if v.ledger, err = openLedger(evidence.Checkpoints, files); err != nil { // before the trail, which only grows
+		return nil, err
+	}
+	if err = v.trustLedger(); err == nil {
+		err = v.walk(0, 0, v.check)
+	}
 	if err == nil && v.report.Records == 0 {
 		err = errors.New("there is no record in " + strings.Join(files, ", "))
+	}
+	if err == nil {
+		err = v.settle()
 	}
 	if err != nil {
 		return nil, err
@@ -89,6 +130,12 @@ type verifier struct {
 	at     link
 	place  place                   // of the line that is looked at
 	starts map[[hexSize]byte]place // the first records of chains, by hash
+
+	ledger      *ledger // nil: there is no checkpoint file
+	keys        []ed25519.PublicKey
+	pinned      bool  // the caller gave the keys
+	end         place // of the last record
+	beganBroken bool  // the first chain began because the one before was altered
 }
 
 type place struct {
@@ -157,9 +204,14 @@ func (v *verifier) check(line []byte) error {
 	if err := v.follows(line, e); err != nil {
 		return err
 	}
+	if err := v.sworn(line, e); err != nil {
+		return err
+	}
+	v.meet(e)
 	if e.seq == 1 {
 		v.starts[e.hash] = v.place
 	}
+	v.end = v.place
 	v.at = next
 	v.note(line, e)
 	return nil
@@ -256,16 +308,30 @@ func (v *verifier) note(line []byte, e ending) {
 	_, r.Stopped = lifecycle(line, stopEvent)
 	if rest, ok := lifecycle(line, startEvent); ok {
 		r.Starts++
+		if r.Records == 1 {
+			v.beganBroken = chainWord(rest) == "broken"
+		}
 		if chainWord(rest) == "repaired" {
 			r.Repairs++
 		}
 	}
 	if rest, ok := lifecycle(line, missingEvent); ok {
-		digits, _ := bytes.CutPrefix(rest, []byte(`,"count":`))
-		digits, _, _ = bytes.Cut(digits, []byte{','})
-		n, _ := strconv.ParseUint(string(digits), 10, 64)
-		r.Missing += n
+		r.Missing += countIn(rest)
 	}
+	if rest, ok := lifecycle(line, refusedEvent); ok {
+		r.Refused += countIn(rest)
+	}
+	if _, ok := lifecycle(line, deletedEvent); ok {
+		r.Deleted++
+	}
+}
+
+// countIn reads the count of a sum.
+func countIn(rest []byte) uint64 {
+	digits, _ := bytes.CutPrefix(rest, []byte(`,"count":`))
+	digits, _, _ = bytes.Cut(digits, []byte{','})
+	n, _ := strconv.ParseUint(string(digits), 10, 64)
+	return n
 }
 
 // lifecycle returns what follows the event's name in a record of that event.

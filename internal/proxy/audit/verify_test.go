@@ -185,7 +185,8 @@ func TestVerifyReport(t *testing.T) {
 	wantText(t, "report", r.String(), "the files begin with record 6")
 	r = verified(t, a)
 	want(t, "stopped", r.Stopped, true)
-	want(t, "lines of a clean report", strings.Count(r.String(), "\n"), 1)
+	want(t, "lines of a clean report", strings.Count(r.String(), "\n"), 2)
+	wantText(t, "report", r.String(), "the end was not checked: there is no checkpoint file")
 }
 
 // TestVerifyAcrossFiles: the place of a fault is that of its file.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -32,7 +33,13 @@ type writer struct {
 	sink    sink
 	chained bool
 	log     *slog.Logger
-	missing atomic.Int64 // lost since the trail last said so
+	syncing time.Duration // Config.Sync
+	missing atomic.Int64  // lost since the trail last said so
+	refused atomic.Int64  // refused by Admit since then, and not recorded one by one
+
+	stuck   *time.Timer // runs while a write is under way
+	mu      sync.Mutex  // of writing
+	writing bool
 
 	reopenings chan chan error
 	abandon    chan struct{} // closed: no more retries
@@ -51,6 +58,11 @@ type writer struct {
 	dirty     bool
 	syncFails bool
 	closeErr  error
+
+	copiers     []*copier
+	checkpoints *checkpoints // nil: none
+	nextCheck   *time.Timer
+	rotations   int // of the file, as far as they are known
 }
 
 // outage is a time in which the output takes nothing.
@@ -64,7 +76,10 @@ type outage struct {
 func newWriter(l *Log, s sink, chained bool, log *slog.Logger) *writer {
 	w := &writer{owner: l, sink: s, chained: chained, log: log, chain: genesis(), reopenings: make(chan chan error),
 		abandon: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}),
-		company: time.NewTimer(time.Hour), nextSync: time.NewTimer(time.Hour)}
+		company: time.NewTimer(time.Hour), nextSync: time.NewTimer(time.Hour), nextCheck: time.NewTimer(time.Hour)}
+	w.stuck = time.AfterFunc(time.Hour, w.hangs)
+	w.stuck.Stop()
+	w.nextCheck.Stop()
 	w.company.Stop()
 	w.nextSync.Stop()
 	return w
@@ -74,16 +89,18 @@ func newWriter(l *Log, s sink, chained bool, log *slog.Logger) *writer {
 func (w *writer) run() {
 	defer close(w.stopped)
 	defer w.nextSync.Stop()
+	defer w.nextCheck.Stop()
 	var b batch
-	for open, alive := true, true; open && alive; w.tidy(&b) {
+	alive := true
+	for open := true; open && alive; w.tidy(&b) {
 		w.await()
 		if b, open = w.owner.queue.take(b); open {
-			alive = w.flush(b, true) && w.notes()
+			alive = w.flush(b, true) && w.notes() && w.check()
 		} else {
 			alive = w.notes() && w.flush(b, true) // nothing comes after the last record
 		}
 	}
-	w.closeErr = w.sink.Close()
+	w.closeErr = errors.Join(w.lastCheck(alive), w.sink.Close())
 }
 
 // await returns when there may be records to write.
@@ -104,6 +121,8 @@ func (w *writer) await() {
 			reply <- err
 		case <-w.nextSync.C:
 			w.sync()
+		case <-w.nextCheck.C:
+			return
 		}
 	}
 }
@@ -113,7 +132,7 @@ func (w *writer) await() {
 func (w *writer) flush(b batch, queued bool) bool {
 	w.seal(b)
 	for at, line := 0, 0; at < len(w.sealed); {
-		n, err := w.sink.Write(w.sealed[at:])
+		n, err := w.write(w.sealed[at:])
 		at += n
 		line += w.settle(b, line, at, queued)
 		switch {
@@ -136,9 +155,47 @@ func (w *writer) flush(b batch, queued bool) bool {
 		}
 	}
 	if len(w.sealed) > 0 {
+		if w.checkpoints != nil {
+			w.checkpoints.wrote(len(w.ends))
+		}
 		w.wrote()
 	}
 	return true
+}
+
+// stuckAfter is how long a write may take before it counts as a failure that nobody has told.
+const stuckAfter = 5 * time.Second
+
+var errStuck = fmt.Errorf("a write has not returned for %s: nobody reads the output, or its disk hangs", stuckAfter)
+
+// write is the sink's, with an eye on the clock.
+func (w *writer) write(lines []byte) (int, error) {
+	w.mu.Lock()
+	w.writing = true
+	w.mu.Unlock()
+	w.stuck.Reset(stuckAfter)
+	n, err := w.sink.Write(lines)
+	w.stuck.Stop()
+	w.mu.Lock()
+	w.writing = false
+	w.mu.Unlock()
+	if g := &w.owner.queue.gate; g.has(outputStuck) {
+		g.clear(outputStuck)
+		w.log.Warn("the audit output took the write that it held up")
+	}
+	return n, err
+}
+
+// hangs is for a write that does not return.
+func (w *writer) hangs() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.writing {
+		return
+	}
+	w.owner.queue.gate.set(outputStuck)
+	w.log.Error("audit records cannot be written; they wait in memory", "error", errStuck)
+	w.owner.alarm(errStuck)
 }
 
 // seal makes lines of the records and shows them to the live view.
@@ -177,8 +234,13 @@ func (w *writer) settle(b batch, line, at int, queued bool) int {
 	if n == 0 {
 		return 0
 	}
+	for _, c := range w.copiers {
+		for i := line; i < line+n; i++ {
+			c.put(w.sealed[w.start(i):w.ends[i]])
+		}
+	}
 	if !w.owner.off {
-		w.owner.metrics.records.Add(float64(n))
+		w.owner.metrics.records.Add(float64(n - w.skipped()))
 	}
 	if queued {
 		begin := 0
@@ -186,6 +248,21 @@ func (w *writer) settle(b batch, line, at int, queued bool) int {
 			begin = b.ends[line-1]
 		}
 		w.owner.queue.done(n, b.ends[line+n-1]-begin)
+	}
+	return n
+}
+
+// skipped counts records that were too long for the output, or that it refused for good.
+func (w *writer) skipped() int {
+	r, ok := w.sink.(remote)
+	if !ok {
+		return 0
+	}
+	n := r.unsendable()
+	if n > 0 {
+		w.owner.metrics.unsendable.Add(float64(n))
+		w.owner.lost(n)
+		w.log.Error("audit records were too long for the output, or refused by it for good; none was cut", "records", n)
 	}
 	return n
 }
@@ -198,8 +275,21 @@ func (w *writer) notes() bool {
 			return false
 		}
 	}
-	n := w.missing.Swap(0)
-	return n == 0 || w.note([]slog.Attr{slog.String("event", missingEvent), slog.Int64("count", n)})
+	for _, c := range w.copiers {
+		if c.queue.gate.has(queueFull) {
+			continue // it would be told of the next one too
+		}
+		if n := c.missing.Swap(0); n > 0 && !w.note([]slog.Attr{slog.String("event", copyMissingEvent), slog.Int64("count", n), slog.String("to", c.name)}) {
+			return false
+		}
+	}
+	return w.sum(missingEvent, &w.missing) && w.sum(refusedEvent, &w.refused)
+}
+
+// sum tells the trail of what was only counted.
+func (w *writer) sum(event string, count *atomic.Int64) bool {
+	n := count.Swap(0)
+	return n == 0 || w.note([]slog.Attr{slog.String("event", event), slog.Int64("count", n)})
 }
 
 func (w *writer) note(attrs []slog.Attr) bool {
@@ -215,12 +305,11 @@ func (w *writer) failed(err error, progress bool) {
 	o := &w.outage
 	o.err = err
 	o.failures++
+	w.owner.queue.gate.set(outputFails)
 	if o.since.IsZero() {
 		o.since, o.wait = time.Now(), firstRetry
 		w.log.Error("audit records cannot be written; they wait in memory, and when it is full exchanges wait for them", "error", err)
-		if f := w.owner.failing.Load(); f != nil {
-			(*f)(err)
-		}
+		w.owner.alarm(err)
 		return
 	}
 	o.wait = min(2*o.wait, lastRetry)
@@ -251,6 +340,7 @@ func (w *writer) healthy() {
 	if o.since.IsZero() {
 		return
 	}
+	w.owner.queue.gate.clear(outputFails)
 	took := time.Since(o.since)
 	w.log.Warn("audit records are written again", "outage", took.String(), "failures", o.failures)
 	w.recovered = []slog.Attr{slog.String("event", "output_recovered"), slog.Duration("outage_ms", took),
@@ -258,13 +348,21 @@ func (w *writer) healthy() {
 	*o = outage{}
 }
 
-// wrote sees to it that what was written is synced, at most once a second.
+// wrote sees to it that what was written is synced: at once, or within the span that was set.
 func (w *writer) wrote() {
+	if w.syncing == SyncAlways {
+		w.sync()
+		return
+	}
 	if w.dirty {
 		return // the timer runs
 	}
 	w.dirty = true
-	if wait := syncEvery - time.Since(w.synced); wait > 0 {
+	span := syncEvery
+	if w.syncing > 0 {
+		span = w.syncing
+	}
+	if wait := span - time.Since(w.synced); wait > 0 {
 		w.nextSync.Reset(wait)
 		return
 	}
@@ -273,14 +371,88 @@ func (w *writer) wrote() {
 
 func (w *writer) sync() {
 	w.synced, w.dirty = time.Now(), false
-	err := w.sink.Sync()
-	if err != nil {
+	w.judge(w.sink.Sync())
+	if r, far := w.sink.(remote); far && !w.dirty && r.pending() {
+		w.dirty = true // a connection may yet break
+		w.nextSync.Reset(syncEvery)
+	}
+}
+
+// judge tells of a sync that failed, and of an end of that. With SyncAlways it is as bad as a write that fails, and tried again.
+func (w *writer) judge(err error) {
+	_, far := w.sink.(remote)
+	always := w.syncing == SyncAlways || far // over a connection that broke, what was sent may be lost
+	switch {
+	case err != nil:
 		w.owner.metrics.failures.Inc()
 		if !w.syncFails {
-			w.log.Error("audit records are written but may not survive a power cut", "error", err)
+			w.log.Error(map[bool]string{false: "audit records are written but may not survive a power cut",
+				true: "audit records that were sent may be lost with their connection; they will be sent again"}[far], "error", err)
 		}
+		if !w.syncFails && always {
+			w.owner.alarm(err)
+		}
+		if always {
+			w.owner.queue.gate.set(syncFails)
+			w.dirty = true
+			w.nextSync.Reset(syncEvery)
+		}
+	case w.syncFails && always:
+		w.owner.queue.gate.clear(syncFails)
 	}
 	w.syncFails = err != nil
+}
+
+// secure brings what was written to the disk, whatever Config.Sync says.
+func (w *writer) secure() bool {
+	f, ok := w.sink.(*file)
+	if !ok {
+		return true
+	}
+	err := f.f.Sync()
+	w.judge(err)
+	return err == nil
+}
+
+// check makes a checkpoint where one is due. What it speaks of is on the disk first: a power cut must not make it a lie. False means that the writer
+// gave up.
+func (w *writer) check() bool {
+	c := w.checkpoints
+	if c == nil {
+		return true
+	}
+	if f, ok := w.sink.(*file); ok && f.rotations != w.rotations {
+		w.rotations, c.rotation = f.rotations, true
+	}
+	at, some := c.due()
+	if !some {
+		return true
+	}
+	if wait := time.Until(at); wait > 0 {
+		w.nextCheck.Reset(wait)
+		return true
+	}
+	if !w.secure() {
+		w.nextCheck.Reset(checkpointPause)
+		return true
+	}
+	var b batch
+	b.add(c.sign(w.chain, time.Now()).append(nil))
+	alive := w.flush(b, false)
+	c.unsigned = 0 // a checkpoint is no reason for another
+	return alive
+}
+
+// lastCheck signs the last record. No record follows: only the file has it.
+func (w *writer) lastCheck(alive bool) error {
+	c := w.checkpoints
+	if c == nil {
+		return nil
+	}
+	if alive && c.unsigned > 0 && w.secure() {
+		c.sign(w.chain, time.Now())
+	}
+	return c.close()
 }
 
 // tidy lets go of the memory of a giant batch.
@@ -296,7 +468,7 @@ func (w *writer) tidy(b *batch) {
 // reopen has the writer follow the output's path.
 func (w *writer) reopen() error {
 	switch w.sink.(type) {
-	case stream, device:
+	case stream, device, remote:
 		return nil
 	}
 	late := time.NewTimer(reopenWait)
@@ -320,6 +492,9 @@ func (w *writer) finish(ctx context.Context) error {
 	case <-w.stopped:
 	case <-ctx.Done():
 		close(w.abandon)
+		for _, c := range w.copiers {
+			c.queue.close() // the writer may wait for room there
+		}
 		t := time.NewTimer(farewell)
 		defer t.Stop()
 		select {
@@ -331,6 +506,9 @@ func (w *writer) finish(ctx context.Context) error {
 	var err error
 	if !stuck && w.closeErr != nil {
 		err = fmt.Errorf("closing the audit output: %w", w.closeErr)
+	}
+	for _, c := range w.copiers {
+		err = errors.Join(err, c.finish(ctx))
 	}
 	left := w.owner.queue.left()
 	if left == 0 {

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package daemon
+
+func setReadBuffer(uintptr, int) error { return nil }

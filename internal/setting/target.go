@@ -1,0 +1,95 @@
+package setting
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Target is a place on the network, or a socket, that records are sent to.
+type Target struct {
+	Scheme  string // one of the Target constants
+	Address string // host:port, or the path of a socket
+	Path    string // of an OTLP endpoint
+}
+
+// The schemes of targets.
+const (
+	SyslogUnix = "syslog+unix"
+	SyslogUDP  = "syslog+udp"
+	SyslogTCP  = "syslog+tcp"
+	SyslogTLS  = "syslog+tls"
+	OTLPHTTP   = "otlp+http"
+	OTLPHTTPS  = "otlp+https"
+)
+
+// targetPorts are where each is listened on by custom.
+var targetPorts = map[string]string{SyslogUDP: "514", SyslogTCP: "601", SyslogTLS: "6514", OTLPHTTP: "4318", OTLPHTTPS: "4318"}
+
+// IsTarget tells whether s is meant as one, and not as a file's path.
+func IsTarget(s string) bool { return strings.Contains(s, "://") }
+
+// ParseTarget reads syslog+unix:///dev/log, syslog+udp://host:514, syslog+tcp://host:601, syslog+tls://host:6514, otlp+http://host:4318/v1/logs and
+// otlp+https://….
+func ParseTarget(s string) (Target, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Target{}, errors.New("is not a URL")
+	}
+	t := Target{Scheme: u.Scheme}
+	if t.Scheme == SyslogUnix {
+		if u.Host != "" || !strings.HasPrefix(u.Path, "/") || u.Path == "/" || u.RawQuery != "" || u.Fragment != "" {
+			return t, errors.New("must name a socket's absolute path after three slashes: syslog+unix:///dev/log")
+		}
+		t.Address = u.Path
+		return t, nil
+	}
+	port, known := targetPorts[t.Scheme]
+	switch {
+	case !known:
+		return t, fmt.Errorf("must be of %s, is %s://", strings.Join(TargetSchemes(), ", "), t.Scheme)
+	case u.User != nil:
+		return t, errors.New("must not hold credentials: URLs are shown in logs and metrics; use a client certificate")
+	case u.Hostname() == "" || strings.ContainsAny(u.Hostname(), " \t%"):
+		return t, errors.New("has no host")
+	case u.RawQuery != "" || u.Fragment != "":
+		return t, errors.New("has a query or a fragment, which mean nothing here")
+	}
+	if u.Port() != "" {
+		port = u.Port()
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return t, fmt.Errorf("has an impossible port, %s", port)
+	}
+	t.Address = net.JoinHostPort(u.Hostname(), port)
+	switch otlp := t.Scheme == OTLPHTTP || t.Scheme == OTLPHTTPS; {
+	case otlp && (u.Path == "" || u.Path == "/"):
+		t.Path = "/v1/logs"
+	case otlp:
+		t.Path = u.EscapedPath()
+	case u.Path != "" && u.Path != "/":
+		return t, errors.New("has a path, which means nothing to syslog")
+	}
+	return t, nil
+}
+
+// TargetSchemes are the schemes, sorted.
+func TargetSchemes() []string {
+	return slices.Sorted(slices.Values([]string{SyslogUnix, SyslogUDP, SyslogTCP, SyslogTLS, OTLPHTTP, OTLPHTTPS}))
+}
+
+// Private tells whether nobody on the way can read what is sent: it is encrypted, or does not leave the machine.
+func (t Target) Private() bool {
+	switch t.Scheme {
+	case SyslogUnix, SyslogTLS, OTLPHTTPS:
+		return true
+	}
+	host, _, _ := net.SplitHostPort(t.Address)
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
