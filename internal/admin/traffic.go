@@ -36,6 +36,7 @@ func (h *Handler) traffic(c *call) *problem {
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
+	h.record(c, "traffic_read") // who reads the log is a part of it
 	s := stream{c.w, http.NewResponseController(c.w)}
 	_ = s.control.SetReadDeadline(time.Time{}) // the server's own would end the stream
 	h.follow(c.r.Context(), s, want)

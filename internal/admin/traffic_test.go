@@ -93,6 +93,9 @@ func TestTraffic(t *testing.T) {
 		if got := next(t, b); got != ": httpowerd" {
 			t.Errorf("%q", got)
 		}
+		if all := r.recorded(); len(all) != 1 || all[0]["event"] != "traffic_read" || all[0]["result"] != "ok" || all[0]["client"] == "" {
+			t.Errorf("who reads is recorded as %v", all)
+		}
 		for range 4 * 60 { // an hour of silence
 			if got := next(t, b); got != ":" {
 				t.Fatalf("%q in place of a heartbeat", got)
