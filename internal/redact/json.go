@@ -5,7 +5,7 @@ import "strings"
 // json is s, JSON documents one after the other, without secrets; it is s itself where there are none. Valid JSON stays valid, with the same objects,
 // lists and keys in the same places. What is not valid, be it cut off or no JSON at all, is scrubbed all the same.
 func (r *Redactor) json(s string, o options, c *Counts) (string, bool) {
-	w := jsonReader{r: r, s: s, o: o, counts: c, sc: o.m.scanner(r, o)}
+	w := jsonReader{r: r, s: s, o: o, counts: c, sc: o.m.scanner(r, o), plain: r.extra() || o.cut}
 	w.sc.levels = w.sc.levels[:0]
 	if len(r.paths) > 0 {
 		w.paths = &pathReader{paths: r.paths}
@@ -57,6 +57,7 @@ type jsonReader struct {
 	patch  bool  // the name is the path of a JSON patch: {"op": "replace", "path": "/password", "value": …}
 
 	paths *pathReader // nil: none are configured
+	plain bool        // keys have to be searched: for more than the built-in lists, or for what was cut off
 }
 
 func (w *jsonReader) run() {
@@ -154,8 +155,9 @@ func (w *jsonReader) text(i int) int {
 		if !w.inObject() {
 			w.bad = true
 		}
-		w.key(w.s[i+1:end], escaped)
-		w.content(i+1, end, escaped, harmless)
+		if !w.key(w.s[i+1:end], escaped) {
+			w.content(i+1, end, escaped, harmless)
+		}
 		w.ended = false
 		return after + 1
 	}
@@ -163,48 +165,60 @@ func (w *jsonReader) text(i int) int {
 	if end == len(w.s) && !w.o.cut {
 		w.bad = true
 	}
+	if w.class|w.hidden == harmless && !escaped && !w.names && !w.plain && w.paths == nil { // most are such
+		w.plainValue(i+1, end)
+		return next
+	}
 	w.stringValue(i, end, escaped)
 	return next
 }
 
-// key remembers what a key says of its value.
-func (w *jsonReader) key(name string, escaped bool) {
+// plainValue reads a string that has to be hidden for what stands in it alone.
+func (w *jsonReader) plainValue(start, end int) {
+	raw := w.s[start:end]
+	if len(raw) < 12 && wordEnd(raw, 0, charAlnum|charDash|charDot) == len(raw) { // as holdsNothing says
+		return
+	}
+	w.sc.cut = false
+	if hits := w.sc.scan(raw); len(hits) > 0 {
+		w.replace(start, end, hits)
+	}
+}
+
+// replace writes a string with its hits replaced.
+func (w *jsonReader) replace(start, end int, hits []hit) {
+	w.out = append(w.out, w.s[w.done:start]...)
+	w.out = w.sc.write(w.out, w.s[start:end], hits, w.counts)
+	w.done = end
+}
+
+// key remembers what a key says of its value. It tells whether the key holds nothing itself, as far as is known.
+func (w *jsonReader) key(name string, escaped bool) (clean bool) {
 	if escaped {
 		w.needBuffer()
 		w.buf = appendUnquoted(w.buf[:0], name)
 		name = view(w.buf)
-		w.class = w.r.classify(name)
+	}
+	role := noRole
+	if len(name) <= longestJudged {
+		j := w.r.names.judged(w.r, name)
+		w.class, role, clean = j.class, j.role, j.clean && !escaped && !w.plain
 	} else {
-		w.class = w.sc.judge(name)
+		w.class = w.r.classifyOnce(name)
 	}
 	if w.paths != nil && w.paths.enter(name, -1) && w.class < secret {
 		w.class = secret
 	}
-	w.names = false
-	switch len(name) {
-	case 3:
-		w.names = foldPrefix(name, "key")
-		w.byName(foldPrefix(name, "val"))
-	case 4:
-		w.names = foldPrefix(name, "name") || foldPrefix(name, "path")
-		if w.names {
-			w.patch = foldPrefix(name, "path")
+	w.names = role == nameRole || role == pathRole
+	switch {
+	case w.names && len(name) == len("name"): // or path
+		w.patch = role == pathRole
+	case role == valueRole, role == textRole && !w.patch:
+		if w.within == w.depth && w.within > 0 { // the value of {"name": "password", "value": …}
+			w.class = w.named
 		}
-		w.byName(!w.patch && (foldPrefix(name, "data") || foldPrefix(name, "text")))
-	case 5:
-		w.names = foldPrefix(name, "field") || foldPrefix(name, "param")
-		w.byName(foldPrefix(name, "value"))
-	case 6:
-		w.names = foldPrefix(name, "header")
-		w.byName(foldPrefix(name, "values"))
 	}
-}
-
-// byName: the value of {"name": "password", "value": …}.
-func (w *jsonReader) byName(isValue bool) {
-	if isValue && w.within == w.depth && w.within > 0 {
-		w.class = w.named
-	}
+	return clean
 }
 
 // stringValue reads the string that begins at i as a value.
@@ -217,7 +231,7 @@ func (w *jsonReader) stringValue(i, end int, escaped bool) {
 	w.class = harmless
 	if w.names {
 		w.names = false
-		if named := w.r.classifyHeader(w.s[i+1 : end]); named >= number && !escaped && strings.IndexByte(w.s[i+1:end], opening[0]) < 0 {
+		if named := w.r.classifyText(w.s[i+1 : end]); named >= number && !escaped && strings.IndexByte(w.s[i+1:end], opening[0]) < 0 {
 			w.named, w.within = named, w.depth
 		}
 	}
@@ -257,9 +271,7 @@ func (w *jsonReader) content(start, end int, escaped bool, c class) {
 		return
 	}
 	if hits := w.sc.scan(raw); len(hits) > 0 {
-		w.out = append(w.out, w.s[w.done:start]...)
-		w.out = w.sc.write(w.out, raw, hits, w.counts)
-		w.done = end
+		w.replace(start, end, hits)
 	}
 }
 

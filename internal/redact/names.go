@@ -48,6 +48,12 @@ func (r *Redactor) SensitiveName(name string) bool { return r.classifyHeader(nam
 // classify judges the name of a field or parameter.
 func (r *Redactor) classify(name string) class { return r.names.class(r, name) }
 
+// classifyOnce is classify for what hardly comes again: it is not remembered.
+func (r *Redactor) classifyOnce(name string) class {
+	var n squashed
+	return r.classifyWith(&n, name)
+}
+
 // classifyWith is classify with memory for the name.
 func (r *Redactor) classifyWith(n *squashed, name string) class {
 	if at := strings.IndexByte(name, opening[0]); at >= 0 && placeholderAt(name[at:]) > 0 { // labels are no names
@@ -64,17 +70,33 @@ func (r *Redactor) classifyWith(n *squashed, name string) class {
 
 // classifyHeader judges the name of a header field.
 func (r *Redactor) classifyHeader(name string) class {
+	if c, told := r.listed(name); told {
+		return c
+	}
+	return r.classify(name)
+}
+
+// classifyText judges a text that may be the name of a field or header field.
+func (r *Redactor) classifyText(text string) class {
+	if c, told := r.listed(text); told {
+		return c
+	}
+	return r.classifyOnce(text)
+}
+
+// listed tells of header fields that are configured, or so common that no closer look is needed.
+func (r *Redactor) listed(name string) (class, bool) {
 	if len(r.headers)+len(r.fields) == 0 && isCommonHeader(name) {
-		return harmless
+		return harmless, true
 	}
 	if len(r.headers) > 0 {
 		var n squashed
 		n.set(name)
 		if _, ok := r.headers[string(n.bytes())]; ok {
-			return secret
+			return secret, true
 		}
 	}
-	return r.classify(name)
+	return harmless, false
 }
 
 // isCommonHeader knows the names that nearly every message has, which saves a closer look.

@@ -103,8 +103,7 @@ func (l label) hasFingerprint() bool {
 
 // isPlaceholder tells whether s is a placeholder and nothing else.
 func isPlaceholder(s string) bool {
-	n := placeholderAt(s)
-	return n > 0 && n == len(s)
+	return len(s) > len(opening) && (s[0] == '<' || s[0] == '&') && placeholderAt(s) == len(s) || s == Placeholder
 }
 
 // placeholderAt is the length of the placeholder that s begins with, 0 where there is none. Only labels that exist count: a secret can not pose as one.

@@ -42,7 +42,7 @@ func (w *xmlReader) text() {
 		end = len(w.s) - w.at
 	}
 	if w.names {
-		if c := w.r.classify(strings.TrimSpace(w.s[w.at : w.at+end])); c >= number {
+		if c := w.r.classifyOnce(strings.TrimSpace(w.s[w.at : w.at+end])); c >= number {
 			w.next = c
 		}
 		w.names = false
@@ -174,7 +174,7 @@ func (w *xmlReader) tag(rest string) {
 	w.names, w.next = foldWord(name, "name") || foldWord(name, "key"), harmless
 	for _, a := range list {
 		if foldWord(a.name, "name") || foldWord(a.name, "key") || foldWord(a.name, "id") {
-			if c := w.r.classify(a.value); c > element {
+			if c := w.r.classifyOnce(a.value); c > element {
 				element = c
 			}
 		}
