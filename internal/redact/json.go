@@ -56,6 +56,9 @@ type jsonReader struct {
 	within int   // the level of the object that holds it
 	patch  bool  // the name is the path of a JSON patch: {"op": "replace", "path": "/password", "value": …}
 
+	order    [32]*judged // keys as they came
+	at, keys int         // which one is next, and how many there are
+
 	paths *pathReader // nil: none are configured
 	plain bool        // keys have to be searched: for more than the built-in lists, or for what was cut off
 }
@@ -201,7 +204,7 @@ func (w *jsonReader) key(name string, escaped bool) (clean bool) {
 	}
 	role := noRole
 	if len(name) <= longestJudged {
-		j := w.r.names.judged(w.r, name)
+		j := w.known(name)
 		w.class, role, clean = j.class, j.role, j.clean && !escaped && !w.plain
 	} else {
 		w.class = w.r.classifyOnce(name)
@@ -219,6 +222,26 @@ func (w *jsonReader) key(name string, escaped bool) (clean bool) {
 		}
 	}
 	return clean
+}
+
+// known is what a name says. The objects of a list have the same keys in the same order: the next one is guessed.
+func (w *jsonReader) known(name string) *judged {
+	if w.at < w.keys && w.order[w.at].name == name {
+		w.at++
+		return w.order[w.at-1]
+	}
+	j := w.r.names.judged(w.r, name)
+	switch {
+	case w.keys > 0 && w.order[0] == j:
+		w.at = 1
+	case w.at < len(w.order):
+		w.order[w.at] = j
+		w.at++
+		w.keys = max(w.keys, w.at)
+	default:
+		w.at, w.keys = 0, 0
+	}
+	return j
 }
 
 // stringValue reads the string that begins at i as a value.
@@ -359,7 +382,7 @@ func (w *jsonReader) bare(i int) int {
 	s := w.s
 	end := i
 	digits := 0
-	for end < len(s) && !endsBare(s[end]) {
+	for end < len(s) && !bareEnds[s[end]] {
 		if isDigit(s[end]) {
 			digits++
 		}
@@ -419,13 +442,13 @@ func (w *jsonReader) putBare(start, end int, l label) {
 	w.done = end
 }
 
-func endsBare(c byte) bool {
-	switch c {
-	case ',', ':', '{', '}', '[', ']', '"', ' ', '\t', '\n', '\r':
-		return true
+// bareEnds are the bytes at which a number or word ends.
+var bareEnds = func() (t [256]bool) {
+	for _, c := range []byte(",:{}[]\" \t\r\n") {
+		t[c] = true
 	}
-	return false
-}
+	return t
+}()
 
 func isNumeric(s string) bool {
 	for i := range len(s) {
