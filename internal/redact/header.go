@@ -55,6 +55,9 @@ func (r *Redactor) field(m *memory, name string, c class, v string, counts *Coun
 	if v == "" || isPlaceholder(v) {
 		return v, !valid
 	}
+	if c <= weak && !holdsURL(name) && name != "Link" && name != "Refresh" {
+		return r.plainField(m, v, valid, counts)
+	}
 	out := m.buffer()
 	var changed bool
 	defer func() { m.giveBuffer(out) }()
@@ -78,10 +81,8 @@ func (r *Redactor) field(m *memory, name string, c class, v string, counts *Coun
 		out, changed = r.hide(out, c.label(), v[n:], counts), true
 	case holdsURL(name):
 		out, changed = r.appendURL(out, v, options{m: m}, counts)
-	case name == "Link" || name == "Refresh":
+	default: // Link, Refresh
 		out, changed = r.appendLinks(m, out, v, counts)
-	default:
-		return r.plainField(m, v, valid, counts)
 	}
 	if !changed && valid {
 		return v, false
