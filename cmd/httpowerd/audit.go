@@ -96,7 +96,7 @@ func (f *auditFlags) run(ctx context.Context, args []string) error {
 		return wrongly("%v", err)
 	}
 	q := &query.Query{Files: files, Rotated: f.rotated, Follow: f.follow, Last: f.last, Filter: filter, Stdin: f.in,
-		Tell: func(line string) { fmt.Fprintln(f.err, "httpowerd: "+line) }}
+		Tell: func(line string) { fmt.Fprintln(f.err, "httpowerd: "+visible(line)) }}
 	if err := f.check(q); err != nil {
 		return err
 	}

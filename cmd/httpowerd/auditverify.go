@@ -30,7 +30,7 @@ func auditVerifyCommand(io stdio) *cobra.Command {
 			if err != nil {
 				return &exitError{1, err.Error()}
 			}
-			_, err = fmt.Fprintln(io.out, report)
+			_, err = fmt.Fprintln(io.out, visible(report.String()))
 			return err
 		},
 	}

@@ -33,11 +33,11 @@ func run(ctx context.Context, args []string, io stdio) int {
 	var exit *exitError
 	if errors.As(err, &exit) {
 		if exit.message != "" {
-			fmt.Fprintln(io.err, "httpowerd: "+exit.message)
+			fmt.Fprintln(io.err, "httpowerd: "+visible(exit.message))
 		}
 		return exit.code
 	}
-	fmt.Fprintln(io.err, "httpowerd: "+err.Error())
+	fmt.Fprintln(io.err, "httpowerd: "+visible(err.Error()))
 	return 1
 }
 

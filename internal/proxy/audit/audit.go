@@ -127,11 +127,13 @@ func start(cfg Config, s sink, first opened, env environment) (*Log, error) {
 	}
 	if f, ok := s.(*file); ok {
 		f.lazy = cfg.Sync == SyncOff
-		f.keep.start(l.Event, m.deleted.Inc)
 	}
 	go l.writer.run()
 	if !l.off {
 		l.Event(KindLifecycle, first.attrs(cfg.Chain)...)
+	}
+	if f, ok := s.(*file); ok {
+		f.keep.start(l.written, m.deleted.Inc) // its records come behind the first one
 	}
 	return l, nil
 }
@@ -204,22 +206,50 @@ func (l *Log) Exchange(x *exchange.Exchange, e *Extra) {
 }
 
 // Event records something that is not an exchange. Attributes follow time and kind in their order; durations are written in milliseconds; strings are
-// redacted. It waits while the queue and the reserve for events are full.
+// redacted. It waits for a few seconds while the queue and the reserve for events are full, and is lost and counted then; that of a breaker does not wait, as
+// exchanges change breakers.
 func (l *Log) Event(kind string, attrs ...slog.Attr) {
 	if !l.wanted() {
 		return
 	}
+	l.event(kind, attrs)
+}
+
+func (l *Log) event(kind string, attrs []slog.Attr) (taken bool) {
 	sc := l.borrow(nil)
 	sc.line = sc.appendEvent(sc.line[:0], time.Now(), kind, attrs)
-	l.put(sc, reserve)
+	how := reserve
+	if kind == KindBreaker {
+		how = brief
+	}
+	return l.put(sc, how)
+}
+
+// written records an event and waits until the output has it, though not while the output takes nothing: what follows may be what makes room. False
+// means that the trail has ended without it.
+func (l *Log) written(ctx context.Context, kind string, attrs ...slog.Attr) bool {
+	if !l.event(kind, attrs) {
+		return false
+	}
+	again := time.NewTicker(company)
+	defer again.Stop()
+	for at := l.queue.accepted(); !l.queue.past(at) && !l.queue.gate.has(outputFails|outputStuck); {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return l.queue.past(at)
+		}
+	}
+	return true
 }
 
 func (l *Log) wanted() bool { return !l.off || l.subscribers.any() }
 
 // put queues the record that was made in sc, and gives sc back.
-func (l *Log) put(sc *scratch, how manner) {
+func (l *Log) put(sc *scratch, how manner) (taken bool) {
 	l.metrics.redacted(&sc.counts)
-	switch taken := l.queue.put(sc.line, how); {
+	taken = l.queue.put(sc.line, how)
+	switch {
 	case taken:
 	case how == spare && !l.off:
 		l.writer.refused.Add(1)
@@ -229,6 +259,7 @@ func (l *Log) put(sc *scratch, how manner) {
 	if cap(sc.line) <= maxScratch && cap(sc.text) <= maxScratch {
 		l.scratch.Put(sc)
 	}
+	return taken
 }
 
 // lost counts records that will never be written.

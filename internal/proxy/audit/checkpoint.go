@@ -131,9 +131,11 @@ type checkpoints struct {
 	f        *os.File
 	size     int64
 	failing  bool
-	unsigned uint64    // records since the last one
-	last     time.Time // of the last one
-	rotation bool      // the trail went on in another file
+	grows    bool                 // nothing can be dropped from the file
+	truncate func(to int64) error // the file's
+	unsigned uint64               // records since the last one
+	last     time.Time            // of the last one
+	rotation bool                 // the trail went on in another file
 }
 
 // openCheckpoints reads or makes the key, and opens the file. A line that is not complete is cut off: the process before died over it.
@@ -163,24 +165,43 @@ func (c *checkpoints) open() error {
 	if err != nil {
 		return err
 	}
-	c.f = f
+	c.f, c.truncate, c.grows = f, f.Truncate, false
 	if err := c.cut(); err != nil {
 		return errors.Join(err, c.close())
 	}
 	return nil
 }
 
-// cut takes what follows the last complete line off.
+// cut takes what follows the last complete line off. Where a file can only grow, that piece gets an end of its own instead.
 func (c *checkpoints) cut() error {
 	e, err := readEnd(c.f)
-	if err == nil && len(e.torn) > 0 {
-		err = c.f.Truncate(e.size - int64(len(e.torn)))
+	if errors.Is(err, errFormat) && brokenOff(e.last) {
+		err = nil
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
-	c.size = e.size - int64(len(e.torn))
+	c.size = e.size
+	if len(e.torn) == 0 {
+		return nil
+	}
+	if err = c.truncate(e.size - int64(len(e.torn))); err == nil {
+		c.size -= int64(len(e.torn))
+		return nil
+	}
+	n, again := c.f.Write([]byte{'\n'})
+	c.size += int64(n)
+	if again != nil {
+		return fmt.Errorf("%s: %w", c.path, errors.Join(err, again))
+	}
 	return nil
+}
+
+// brokenOff tells whether a line of the checkpoint file is the beginning of one, over which a process died that wrote to storage on which nothing can be cut.
+func brokenOff(line []byte) bool {
+	line = bytes.TrimRight(line, "\x00")
+	n := min(len(line), len(opening))
+	return string(line[:n]) == opening[:n] && !bytes.HasSuffix(line, []byte{'}'})
 }
 
 func (c *checkpoints) close() error {
@@ -235,9 +256,10 @@ func (c *checkpoints) add(line []byte) error {
 			return err
 		}
 	}
-	if c.size+int64(len(line)) > maxCheckpoints {
-		if err := c.halve(); err != nil {
-			return err
+	if c.size+int64(len(line)) > maxCheckpoints && !c.grows {
+		if err := c.halve(); err != nil { // as on storage where files can only grow
+			c.grows = true
+			c.log.Warn("the older checkpoints cannot be dropped from their file: it goes on growing", "path", c.path, "error", err)
 		}
 	}
 	n, err := c.f.Write(line)
@@ -272,11 +294,12 @@ func (c *checkpoints) halve() error {
 	}
 	syncDir(filepath.Dir(c.path))
 	_ = c.close()
-	c.f, c.size = next, int64(len(data))
+	c.f, c.truncate, c.size = next, next.Truncate, int64(len(data))
 	return nil
 }
 
-// readCheckpoints reads a checkpoint file. A last line without its end is what a crash leaves; it is told, and no fault.
+// readCheckpoints reads a checkpoint file. A line that breaks off is what a crash leaves; it is told, and no fault: whoever could break it off could have
+// taken it away.
 func readCheckpoints(path string) (all []witness, torn bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -287,11 +310,15 @@ func readCheckpoints(path string) (all []witness, torn bool, err error) {
 		line, err := l.next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return all, false, nil
+			return all, torn, nil
 		case errors.Is(err, errTorn):
 			return all, true, nil
 		case err != nil:
 			return nil, false, fmt.Errorf("%s:%d: cannot be read on: %w", path, n, err)
+		}
+		if brokenOff(line) {
+			torn = true
+			continue
 		}
 		c, err := parseCheckpoint(line)
 		if err == nil && !c.genuine() {

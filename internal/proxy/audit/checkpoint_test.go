@@ -134,7 +134,7 @@ func TestTornCheckpoint(t *testing.T) {
 	at(t, path, signed(dir)).end()
 	whole := read(t, path+checkpointSuffix)
 	put(t, path+checkpointSuffix, whole+whole[:40])
-	wantText(t, "report", verified(t, path).String(), "the last line of the checkpoint file is not complete")
+	wantText(t, "report", verified(t, path).String(), "a line of the checkpoint file is not complete")
 	at(t, path, signed(dir)).end()
 	r := verified(t, path)
 	want(t, "checkpoints", r.Witnessed, 2)

@@ -106,7 +106,7 @@ func (c *copier) deliver(b batch) bool {
 			c.queue.done(done, b.ends[line+done-1]-begin)
 			line += done
 			c.metrics.backlog.Sub(float64(done))
-			c.metrics.records.Add(float64(done - c.skipped()))
+			c.metrics.records.Add(float64(max(0, done-c.skipped()))) // a counter that falls panics
 		}
 		if err == nil && n > 0 {
 			c.healthy()
@@ -148,6 +148,7 @@ func (c *copier) skipped() int {
 func (c *copier) failed(err error) {
 	c.metrics.failures.Inc()
 	o := &c.outage
+	o.err = err
 	o.failures++
 	if o.since.IsZero() {
 		o.since, o.wait = time.Now(), firstRetry
@@ -165,7 +166,7 @@ func (c *copier) pause() bool {
 		return false
 	default:
 	}
-	t := time.NewTimer(c.outage.wait)
+	t := time.NewTimer(pauseAfter(c.outage.err, c.outage.wait))
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -204,10 +205,11 @@ func TestKeepRotates(t *testing.T) {
 func TestDeletionFails(t *testing.T) {
 	var said []string
 	k := &keeper{names: newNaming(filepath.Join(t.TempDir(), "audit.jsonl")), max: 1, log: (&buffer{}).logger(), gone: func() { t.Error("it counts") }}
-	k.event = func(_ string, attrs ...slog.Attr) {
+	k.event = func(_ context.Context, _ string, attrs ...slog.Attr) bool {
 		said = append(said, attrs[0].Value.String()+" "+attrs[1].Value.String())
+		return true
 	}
-	if err := k.remove(rotated{name: "not-there"}, "keep"); err == nil {
+	if err := k.remove(t.Context(), rotated{name: "not-there"}, "keep"); err == nil {
 		t.Error("no error")
 	}
 	want(t, "said", strings.Join(said, ", "), "file_deleted not-there, file_not_deleted not-there")

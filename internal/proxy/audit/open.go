@@ -164,11 +164,17 @@ func (s *file) inherit(o opened, chain bool) opened {
 		o.chain = chainBroken
 		return o
 	}
-	if state, right := after(last); right {
+	state, right := after(last)
+	_, linked := parseEnding(last[max(0, len(last)-linkSize):])
+	switch {
+	case right:
 		o.chain, o.state = chainContinued, state
 		if o.torn > 0 {
 			o.chain = chainRepaired
 		}
+	case linked:
+		o.chain = chainBroken
+		s.log.Error("the last record of the newest rotated audit file is not what was written: a new chain begins")
 	}
 	return o
 }

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"httpowerd/internal/setting"
@@ -27,6 +31,7 @@ type otlp struct {
 	client  *http.Client
 	body    []byte
 	refused int
+	after   time.Duration // what the last answer asked for
 }
 
 func newOTLP(t setting.Target, files TLSFiles) *otlp {
@@ -47,7 +52,7 @@ func (o *otlp) Write(lines []byte) (n int, err error) {
 	most := otlpRecords
 	for n < len(lines) {
 		part, count := o.batch(lines[n:], most)
-		status, err := o.post()
+		status, err := o.post(count)
 		switch {
 		case err != nil:
 			return n, err
@@ -57,7 +62,7 @@ func (o *otlp) Write(lines []byte) (n int, err error) {
 		case status == http.StatusRequestEntityTooLarge:
 			o.refused++
 		case status/100 != 2:
-			return n, fmt.Errorf("%s answered %d", o.url, status)
+			return n, &answered{url: o.url, status: status, after: o.after}
 		}
 		n += part
 	}
@@ -95,19 +100,77 @@ func appendLogRecord(b, line []byte) []byte {
 	return append(b, '}')
 }
 
-// post sends the request. Records that the collector refuses for good are counted: it must not get them again.
-func (o *otlp) post() (status int, err error) {
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, o.url, bytes.NewReader(o.body))
+// answered is an answer after which the request is made again, and not before the time that it names.
+type answered struct {
+	url    string
+	status int
+	after  time.Duration
+}
+
+func (a *answered) Error() string { return fmt.Sprintf("%s answered %d", a.url, a.status) }
+
+// longestAfter bounds what a collector may ask for: it must not keep records in memory for ever.
+const longestAfter = 30 * time.Second
+
+// retryAfter is what an answer asks for (RFC 9110 section 10.2.3).
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	value := strings.TrimSpace(h.Get("Retry-After"))
+	after := time.Duration(0)
+	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
+		after = time.Duration(n) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		after = at.Sub(now)
+	}
+	return max(0, min(after, longestAfter))
+}
+
+// pauseAfter is the wait before the next try: the usual one, or a longer one that the other side asked for.
+func pauseAfter(err error, usual time.Duration) time.Duration {
+	var a *answered
+	if errors.As(err, &a) {
+		return max(usual, a.after)
+	}
+	return usual
+}
+
+// posted is the body of a request, which counts itself out when the transport is through with it.
+type posted struct {
+	*bytes.Reader
+	readers *atomic.Int32
+	once    sync.Once
+}
+
+func (p *posted) Close() error {
+	p.once.Do(func() { p.readers.Add(-1) })
+	return nil
+}
+
+// post sends the request of so many records. Those that the collector refuses for good are counted: it must not get them again.
+func (o *otlp) post(count int) (status int, err error) {
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, o.url, nil)
 	if err != nil {
 		return 0, err
 	}
+	var readers atomic.Int32
+	open := func() (io.ReadCloser, error) {
+		readers.Add(1)
+		return &posted{Reader: bytes.NewReader(o.body), readers: &readers}, nil
+	}
+	r.Body, _ = open()
+	r.GetBody, r.ContentLength = open, int64(len(o.body))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "httpowerd")
+	defer func() {
+		if readers.Load() > 0 || cap(o.body) > keepBuffer { // an answer that came early: the transport may still be reading
+			o.body = nil
+		}
+	}()
 	resp, err := o.client.Do(r)
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
+	o.after = retryAfter(resp.Header, time.Now())
 	text, err := io.ReadAll(io.LimitReader(resp.Body, otlpAnswer))
 	if err != nil {
 		return 0, err
@@ -119,7 +182,7 @@ func (o *otlp) post() (status int, err error) {
 	}
 	if resp.StatusCode/100 == 2 && json.Unmarshal(text, &said) == nil {
 		n, _ := strconv.Atoi(string(bytes.Trim(said.PartialSuccess.Rejected, `"`)))
-		o.refused += max(0, min(n, otlpRecords))
+		o.refused += max(0, min(n, count)) // whatever it says
 	}
 	return resp.StatusCode, nil
 }

@@ -1,12 +1,18 @@
 package audit
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // The queue's bounds: what may wait for the writer, or be in its hands.
 const (
 	maxRecords = 8192
 	maxBytes   = 16 << 20
 )
+
+// patience is how long a record that is no exchange waits for room, when the reserve is full too: a shutdown or a reload must not hang on it for ever.
+const patience = 5 * time.Second
 
 type limits struct{ records, bytes int }
 
@@ -23,6 +29,7 @@ type queue struct {
 	records int // pending and taken
 	bytes   int
 	closed  bool
+	through uint64 // all that were ever written
 }
 
 // batch is records end to end.
@@ -48,9 +55,11 @@ type manner int
 const (
 	wait   manner = iota
 	giveUp        // it is lost
-	// reserve waits too, but has as much room again: the few records that are no exchanges find a place when exchanges fill the queue, so that
-	// a daemon whose output is stuck can still be told to stop.
+	// reserve waits too, though not for longer than patience, and has as much room again: the few records that are no exchanges find a place when
+	// exchanges fill the queue, so that a daemon whose output is stuck can still be told to stop.
 	reserve
+	// brief has the same room and does not wait: whoever hands it in may be an exchange that is to go on whatever becomes of records.
+	brief
 	// spare gives up where the queue is half full: what was refused leaves the room to what is under way.
 	spare
 )
@@ -59,21 +68,31 @@ const (
 func (q *queue) put(rec []byte, how manner) bool {
 	lim := q.limits
 	switch how {
-	case reserve:
+	case reserve, brief:
 		lim = limits{2 * lim.records, 2 * lim.bytes}
 	case spare:
 		lim = limits{(lim.records + 1) / 2, lim.bytes / 2}
 	}
 	q.mu.Lock()
+	var late *time.Timer
+	expired := false
 	for !q.closed && q.full(len(rec), lim) {
-		if how == giveUp || how == spare {
-			if how == giveUp {
-				q.gate.set(queueFull)
-			}
+		if how != spare {
+			q.gate.set(queueFull)
+		}
+		if how != wait && how != reserve || expired {
 			q.mu.Unlock()
 			return false
 		}
-		q.gate.set(queueFull)
+		if how == reserve && late == nil {
+			late = time.AfterFunc(patience, func() {
+				q.mu.Lock()
+				expired = true
+				q.space.Broadcast()
+				q.mu.Unlock()
+			})
+			defer late.Stop()
+		}
 		poke(q.hurry)
 		q.space.Wait()
 	}
@@ -138,12 +157,27 @@ func (q *queue) take(empty batch) (full batch, open bool) {
 func (q *queue) done(records, bytes int) {
 	q.mu.Lock()
 	q.records -= records
+	q.through += uint64(records)
 	q.bytes -= bytes
 	if q.gate.has(queueFull) && !q.full(1, limits{max(1, 3*q.limits.records/4), 3 * q.limits.bytes / 4}) {
 		q.gate.clear(queueFull)
 	}
 	q.space.Broadcast()
 	q.mu.Unlock()
+}
+
+// accepted is how many were ever taken.
+func (q *queue) accepted() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.through + uint64(q.records)
+}
+
+// past tells whether so many were written.
+func (q *queue) past(n uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.through >= n
 }
 
 // left is how many records were accepted and not written.

@@ -111,8 +111,8 @@ type keeper struct {
 	max    int           // files to keep; 0: all
 	age    time.Duration // since the last record of a file that is kept; 0: any
 	log    *slog.Logger
-	event  func(kind string, attrs ...slog.Attr) // writes a record
-	gone   func()                                // counts a deletion
+	event  func(ctx context.Context, kind string, attrs ...slog.Attr) bool // writes a record; false: there will be none
+	gone   func()                                                          // counts a deletion
 	wake   chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -125,7 +125,7 @@ func newKeeper(names naming, most int, age time.Duration, log *slog.Logger) *kee
 }
 
 // start has it work until close; event makes records of what it deletes, gone counts it.
-func (k *keeper) start(event func(kind string, attrs ...slog.Attr), gone func()) {
+func (k *keeper) start(event func(ctx context.Context, kind string, attrs ...slog.Attr) bool, gone func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	k.cancel, k.done, k.event = cancel, make(chan struct{}), event
 	k.gone = gone
@@ -168,7 +168,7 @@ func (k *keeper) work(ctx context.Context) error {
 		if why == "" {
 			break
 		}
-		if err := k.remove(all[0], why); err != nil {
+		if err := k.remove(ctx, all[0], why); err != nil {
 			return err
 		}
 		all = all[1:]
@@ -196,12 +196,14 @@ func (k *keeper) excess(n int, oldest rotated, now time.Time) string {
 }
 
 // remove deletes a file. The record of it comes first, so that no file goes unrecorded; where the deletion fails, another one says so.
-func (k *keeper) remove(r rotated, why string) error {
+func (k *keeper) remove(ctx context.Context, r rotated, why string) error {
+	if !k.event(ctx, KindLifecycle, slog.String("event", deletedEvent), slog.String("name", r.name), slog.String("bound", why)) {
+		return errClosed
+	}
 	k.log.Info("an old audit file is deleted", "directory", k.names.dir, "name", r.name, "bound", why)
-	k.event(KindLifecycle, slog.String("event", deletedEvent), slog.String("name", r.name), slog.String("bound", why))
 	err := k.unlink(r)
 	if err != nil {
-		k.event(KindLifecycle, slog.String("event", "file_not_deleted"), slog.String("name", r.name), slog.Any("error", err))
+		k.event(ctx, KindLifecycle, slog.String("event", "file_not_deleted"), slog.String("name", r.name), slog.Any("error", err))
 		return err
 	}
 	k.gone()

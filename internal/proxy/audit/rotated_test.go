@@ -134,7 +134,7 @@ func TestRetention(t *testing.T) {
 // tidy does the keeper's work to its end.
 func tidy(t *testing.T, path string, most int) {
 	t.Helper()
-	k := &keeper{names: newNaming(path), max: most, log: (&buffer{}).logger(), event: func(string, ...slog.Attr) {}, gone: func() {}}
+	k := &keeper{names: newNaming(path), max: most, log: (&buffer{}).logger(), event: func(context.Context, string, ...slog.Attr) bool { return true }, gone: func() {}}
 	if err := k.work(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Mark is a record's place in the trail.
@@ -31,11 +32,11 @@ type Report struct {
 	Deleted     int      // rotated files that max_files or keep took
 
 	Checkpoints    int    // in the chain, all of them genuine
-	Signed         uint64 // the last record that one of them speaks of
+	Signed         uint64 // the last record of the last chain that one of them speaks of
 	Key            string // the fingerprint of the key that signed
 	Pinned         bool   // the key is one that the caller gave
 	CheckpointFile string // "": there is none, so that the end is not checked
-	CheckpointTorn bool   // its last line is not complete
+	CheckpointTorn bool   // a line of it is not complete
 	Witnessed      int    // how many of its checkpoints are of records that are there
 	Earlier        int    // and how many of records before the files given
 	Checked        Mark   // the last record that one of them speaks of
@@ -133,9 +134,13 @@ type verifier struct {
 
 	ledger      *ledger // nil: there is no checkpoint file
 	keys        []ed25519.PublicKey
-	pinned      bool  // the caller gave the keys
-	end         place // of the last record
-	beganBroken bool  // the first chain began because the one before was altered
+	pinned      bool      // the caller gave the keys
+	end         place     // of the last record
+	beganBroken bool      // the first chain began because the one before was altered
+	excused     time.Time // of the youngest file that was deleted by the trail's own account
+	vouched     uint64    // the last record of this chain that a checkpoint speaks of
+	chainFrom   uint64    // the first record of this chain that is there
+	deleted     time.Time // the same, where a checkpoint vouches for that account
 }
 
 type place struct {
@@ -207,13 +212,13 @@ func (v *verifier) check(line []byte) error {
 	if err := v.sworn(line, e); err != nil {
 		return err
 	}
-	v.meet(e)
 	if e.seq == 1 {
 		v.starts[e.hash] = v.place
 	}
 	v.end = v.place
 	v.at = next
 	v.note(line, e)
+	v.meet(e)
 	return nil
 }
 
@@ -263,7 +268,8 @@ func (v *verifier) anew(line []byte, e ending) error {
 	if t, ok := timeOf(line); ok && t.Format(timeLayout) < v.report.Last.Time {
 		where += ". Its time is before that of the last record: the files may not be given the oldest first"
 	}
-	v.report.Chains = append(v.report.Chains, where)
+	v.report.Chains = append(v.report.Chains, where+v.unvouched())
+	v.report.Signed, v.vouched, v.chainFrom = 0, 0, 1
 	return nil
 }
 
@@ -302,7 +308,7 @@ func (v *verifier) note(line []byte, e ending) {
 		r.Last.Time = string(line[len(opening) : len(opening)+timeSize])
 	}
 	if r.Records == 0 {
-		r.First = r.Last
+		r.First, v.chainFrom = r.Last, r.Last.Seq
 	}
 	r.Records++
 	_, r.Stopped = lifecycle(line, stopEvent)
@@ -323,7 +329,19 @@ func (v *verifier) note(line []byte, e ending) {
 	}
 	if _, ok := lifecycle(line, deletedEvent); ok {
 		r.Deleted++
+		if t := deletedStamp(line); t.After(v.excused) {
+			v.excused = t
+		}
 	}
+}
+
+// deletedStamp is when the file was rotated of whose deletion a record tells.
+func deletedStamp(line []byte) time.Time {
+	_, rest, _ := bytes.Cut(line, []byte(`,"name":"`))
+	name, _, _ := bytes.Cut(rest, []byte{'"'})
+	stamp := name[bytes.LastIndexByte(name, '-')+1:]
+	t, _ := time.Parse(stampLayout, string(stamp[:min(len(stamp), len(stampLayout))]))
+	return t
 }
 
 // countIn reads the count of a sum.

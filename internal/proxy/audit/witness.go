@@ -114,8 +114,20 @@ func (v *verifier) sworn(line []byte, e ending) error {
 		return v.fault("record %d is a checkpoint that is not to be trusted: %s", e.seq, v.stranger(c))
 	}
 	v.report.Checkpoints++
-	v.report.Signed = max(v.report.Signed, c.of.seq)
+	v.report.Signed, v.vouched = c.of.seq, c.of.seq
 	return nil
+}
+
+// unvouched says how much of a chain that another one follows nothing but its own hashes hold.
+func (v *verifier) unvouched() string {
+	if v.ledger == nil && !v.pinned {
+		return ""
+	}
+	n := v.at.seq - min(v.at.seq, max(v.vouched, v.chainFrom-1))
+	if n == 0 {
+		return ""
+	}
+	return "; behind its last checkpoint " + plural(n, "record")
 }
 
 // meet holds a record against the checkpoints that speak of its number.
@@ -125,7 +137,10 @@ func (v *verifier) meet(e ending) {
 		return
 	}
 	if w := l.byHash[e.hash]; w != nil && w.of.seq == e.seq {
-		w.seen = true
+		w.seen, v.vouched = true, e.seq
+		if v.excused.After(v.deleted) {
+			v.deleted = v.excused
+		}
 		return
 	}
 	for _, w := range l.bySeq[e.seq] {
@@ -137,10 +152,7 @@ func (v *verifier) meet(e ending) {
 func (v *verifier) settle() error {
 	l := v.ledger
 	if l == nil {
-		if v.pinned && v.report.Checkpoints == 0 {
-			return v.fault("no checkpoint is signed by the key given: they were removed, or were never made")
-		}
-		return nil
+		return v.unsigned()
 	}
 	r := &v.report
 	r.CheckpointFile, r.CheckpointTorn = l.path, l.torn
@@ -177,7 +189,16 @@ func (v *verifier) before(w *witness, chain int) bool {
 	if v.report.First.Seq > 1 {
 		return w.chain < chain || w.of.seq < v.report.First.Seq
 	}
-	return w.chain < chain && v.beganBroken
+	return !w.time.After(v.deleted) // an earlier chain, whose last file went by the account of records that are sworn to
+}
+
+// unsigned is for a trail that has to be signed, and no checkpoint is of it.
+func (v *verifier) unsigned() error {
+	if !v.pinned || v.report.Checkpoints > 0 {
+		return nil
+	}
+	v.place = v.end
+	return v.fault("no checkpoint is signed by the key given: they were removed, or were never made")
 }
 
 // unwitnessed is for a file none of whose checkpoints is of a record in the trail.
@@ -189,7 +210,7 @@ func (v *verifier) unwitnessed() error {
 		}
 	}
 	v.report.Earlier = len(v.ledger.all)
-	return nil
+	return v.unsigned()
 }
 
 // absent is the fault of a checkpoint whose record is not there.
@@ -201,7 +222,7 @@ func (v *verifier) absent(w *witness, tail bool) error {
 			good = max(good, x.of.seq)
 		}
 	}
-	if p, ok := l.other[w]; ok {
+	if p, ok := l.other[w]; ok && (tail || good > 0) {
 		v.place = p
 		return v.fault("record %d is not the one that the checkpoint at %s speaks of: the trail was written anew behind record %d", w.of.seq, at, good)
 	}
@@ -210,8 +231,11 @@ func (v *verifier) absent(w *witness, tail bool) error {
 		return v.fault("the end was cut off: the trail ends with record %d, and by the checkpoint at %s record %d was written at %s; "+
 			"or the newest file was not given", v.at.seq, at, w.of.seq, w.time.Format(timeLayout))
 	}
-	return v.fault("record %d, of which the checkpoint at %s speaks, is missing: an earlier trail was removed; where that was meant, remove the checkpoint too",
-		w.of.seq, at)
+	which := "an earlier trail was removed"
+	if v.beganBroken {
+		which = "the file that was set aside because its last record was altered was removed, or was not given"
+	}
+	return v.fault("record %d, of which the checkpoint at %s speaks, is missing: %s; where that was meant, remove the checkpoint too", w.of.seq, at, which)
 }
 
 // tail says what is known of the trail's end.
@@ -226,9 +250,11 @@ func (r *Report) tail(b *bytes.Buffer) {
 	switch {
 	case r.CheckpointFile == "":
 		b.WriteString("note: the end was not checked: there is no checkpoint file, so records cut off at the end are not found\n")
+		r.sworn(b)
 		return
 	case r.Witnessed == 0:
 		fmt.Fprintf(b, "note: the end was not checked: no checkpoint in %s is of these records\n", r.CheckpointFile)
+		r.sworn(b)
 	default:
 		fmt.Fprintf(b, "the end was checked: record %d is there as the last of %d checkpoints in %s says (%s); behind it %s\n",
 			r.Checked.Seq, r.Witnessed, r.CheckpointFile, r.Checked.Time, plural(r.Last.Seq-min(r.Last.Seq, r.Checked.Seq), "record"))
@@ -237,7 +263,17 @@ func (r *Report) tail(b *bytes.Buffer) {
 		fmt.Fprintf(b, "note: %s of records before these files\n", plural(uint64(r.Earlier), "checkpoint"))
 	}
 	if r.CheckpointTorn {
-		b.WriteString("note: the last line of the checkpoint file is not complete, as a killed daemon leaves it\n")
+		b.WriteString("note: a line of the checkpoint file is not complete, as a killed daemon leaves it\n")
+	}
+	if r.Signed > r.Checked.Seq && r.Witnessed > 0 {
+		fmt.Fprintf(b, "note: the trail has a checkpoint of record %d, which the file lacks: the file was cut off, or could not be written\n", r.Signed)
+	}
+}
+
+// sworn says what the checkpoints in the trail vouch for, where the file does not.
+func (r *Report) sworn(b *bytes.Buffer) {
+	if r.Signed > 0 {
+		fmt.Fprintf(b, "note: the last checkpoint in the trail is of record %d; behind it %s\n", r.Signed, plural(r.Last.Seq-min(r.Last.Seq, r.Signed), "record"))
 	}
 }
 

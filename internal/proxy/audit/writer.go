@@ -240,7 +240,7 @@ func (w *writer) settle(b batch, line, at int, queued bool) int {
 		}
 	}
 	if !w.owner.off {
-		w.owner.metrics.records.Add(float64(n - w.skipped()))
+		w.owner.metrics.records.Add(float64(max(0, n-w.skipped()))) // a counter that falls panics
 	}
 	if queued {
 		begin := 0
@@ -320,7 +320,7 @@ func (w *writer) failed(err error, progress bool) {
 
 // pause waits before the next try. With moved the output is another file now; alive is false when there shall be no other try.
 func (w *writer) pause() (moved, alive bool) {
-	t := time.NewTimer(w.outage.wait)
+	t := time.NewTimer(pauseAfter(w.outage.err, w.outage.wait))
 	defer t.Stop()
 	select {
 	case <-t.C:

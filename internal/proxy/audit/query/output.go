@@ -200,7 +200,7 @@ func (o *CSV) record(r *record) error {
 
 // spreadsheet keeps what a client wrote from being a formula, which programs that open such files would run.
 func spreadsheet(s string) string {
-	if s == "" || !strings.ContainsRune("=+-@", rune(s[0])) {
+	if first, _ := utf8.DecodeRuneInString(s); s == "" || !strings.ContainsRune("=+-@＝＋－＠", first) { // some read the wide ones as the others
 		return s
 	}
 	if _, err := strconv.ParseFloat(s, 64); err == nil {

@@ -124,6 +124,9 @@ func TestHostile(t *testing.T) {
 	}
 	want(t, "the method", rows[1][1], "'=cmd|' /C calc'!A0")
 	want(t, "the id", rows[1][0], `\x1b[2J\r\n=1+1`)
+	for text, cell := range map[string]string{"＝1+1": "'＝1+1", "＠x": "'＠x", "-5": "-5", "+x": "'+x", "": "", "é": "é"} {
+		want(t, text, spreadsheet(text), cell)
+	}
 }
 
 func TestLines(t *testing.T) {
