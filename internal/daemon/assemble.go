@@ -34,6 +34,7 @@ import (
 	"httpowerd/internal/proxy/intercept"
 	"httpowerd/internal/proxy/trace"
 	"httpowerd/internal/redact"
+	"httpowerd/internal/state"
 )
 
 // assemble makes everything that lives as long as the process.
@@ -51,7 +52,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	d.governor = governor.New(s.Proxy.Limits.Memory.Resolve(), d.metrics, d.log)
 	standard := s.Proxy.Wire == policy.WireStandard
 	d.ends = egress.New(egress.Options{Registerer: d.metrics, Logger: d.log, Own: d.own.Has, Reached: labels.Reached, Label: labels.For,
-		Resolver: o.Resolver, Standard: standard})
+		Resolver: o.Resolver, Standard: standard, Held: func(policy string, k state.Key) bool { return d.rooms.Breaker.Refuses(policy, k) }})
 	d.notify = notify.New(d.metrics, d.log)
 	d.tracer, d.version = trace.New(d.metrics, d.log, d.redact.On(redact.Default())), o.Version
 	d.audit.OnFailure(d.auditFailed)

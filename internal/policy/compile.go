@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -135,6 +136,9 @@ func (c *compiler) compileHost(plan *hostPlan) (h *Host, err error) {
 func (c *compiler) policy(p *plan) (*Policy, error) {
 	scope := state.Scope{Generation: c.generation, Policy: p.name}
 	up, _ := config[upstream.Config](p, "upstream")
+	if up.Warm > 0 {
+		up.Early = early(p)
+	}
 	limits, _ := config[timeout.Config](p, "timeout")
 	audit, _ := config[AuditPolicy](p, "audit")
 	requests, err := c.rooms.Ends.Requests(scope, up, limits, c.rules)
@@ -159,6 +163,23 @@ func (c *compiler) policy(p *plan) (*Policy, error) {
 		Tunnels:  exchange.Chain(whole{tunnels}, forge(tunnelOrder(settings), c.rooms, scope)...),
 		Stages:   names(order),
 	}, nil
+}
+
+// early is the URL of the host that a policy is written for, "" where its pattern is not one host: what requests to it will need connections to.
+func early(p *plan) string {
+	pattern, _, _ := strings.Cut(p.name, "#")
+	if pattern == "" || strings.HasPrefix(pattern, "*") || p.wordOf("access") == string(Deny) {
+		return ""
+	}
+	scheme, port := "http", uint16(80)
+	if p.wordOf("tls") == "intercept" || p.wordOf("upgrade") == "https" {
+		scheme, port = "https", 443
+	}
+	a, err := exchange.ParseAuthority(pattern, port)
+	if err != nil || scheme == "http" && a.Port == 443 { // tunnels, which nothing is kept for
+		return ""
+	}
+	return scheme + "://" + a.String()
 }
 
 // redactor is shared by policies that add the same: each holds compiled patterns.

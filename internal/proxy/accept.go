@@ -8,6 +8,7 @@ import (
 
 	"httpowerd/internal/descriptor"
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/wire"
 )
 
 // acceptor admits clients and puts a guard before each.
@@ -33,7 +34,9 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		s.connections.Add(1)
 		s.metrics.connections.Inc()
 		wrapped := &conn{Conn: c, server: s}
-		if !a.secure {
+		if a.secure {
+			wrapped.Conn = &wire.UnderTLS{Conn: c}
+		} else {
 			wrapped.guard = s.guard()
 		}
 		wrapped.onClose = func() {

@@ -9,6 +9,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/proxy/egress"
+	"httpowerd/internal/proxy/wire"
 )
 
 // intercept terminates the client's TLS, or takes plaintext HTTP, and hands the connection to the inner server.
@@ -26,7 +27,8 @@ func (l *link) intercept() {
 	switch what {
 	case tlsHello:
 		t := newTunnel(v, "https", exchange.ModeIntercept)
-		inside := tls.Server(&conn{Conn: &prefixed{Conn: l.client, ahead: head}, server: v.server, tunnel: t, onClose: l.leave},
+		below := &wire.UnderTLS{Conn: &prefixed{Conn: l.client, ahead: head}}
+		inside := tls.Server(&conn{Conn: below, server: v.server, tunnel: t, onClose: l.leave},
 			ca.ServerConfig(v.Target.Host, true))
 		if l.shake(inside) {
 			l.hand(inside, t)

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+
+	"httpowerd/internal/proxy/wire"
 )
 
 // spliceAfter is how many bytes a direction copies before it splices: short exchanges never pay for a pipe.
@@ -21,20 +23,25 @@ type pump struct {
 	unsent  int // bytes that a failed write left
 	err     error
 	ready   func(fd uintptr) bool // p.fill, bound once
+	patient *wire.Patient         // reads src without a buffer where TLS is between; nil: src is read as it is
 	splice  splicer
 }
 
 func newPump(dst, src net.Conn) *pump {
 	p := &pump{dst: dst, src: src, in: rawConn(src), out: rawConn(dst)}
 	p.ready = p.fill
+	if p.in == nil {
+		p.patient = wire.NewPatient(src)
+	}
 	return p
 }
 
 // next waits for bytes. They stay valid until release.
 func (p *pump) next() ([]byte, error) {
-	if p.in == nil {
-		p.buf = buffers.Get().(*[copyBuffer]byte)
-		p.n, p.err = p.src.Read(p.buf[:])
+	if p.in == nil && p.patient != nil {
+		p.n, p.err = p.patient.Read(p.take, p.release)
+	} else if p.in == nil {
+		p.n, p.err = p.src.Read(p.take())
 	} else if err := p.in.Read(p.ready); err != nil {
 		p.n, p.err = 0, err
 	}
@@ -57,6 +64,11 @@ func (p *pump) fill(fd uintptr) bool {
 		return false
 	}
 	return true
+}
+
+func (p *pump) take() []byte {
+	p.buf = buffers.Get().(*[copyBuffer]byte)
+	return p.buf[:]
 }
 
 func (p *pump) release() {

@@ -34,8 +34,11 @@ type Config struct {
 	MaxConnections int `yaml:"max_connections"`
 	// Idle is how long a kept connection may lie unused.
 	Idle setting.Duration `yaml:"idle"`
-	// Warm may only be 0: connections are made when they are needed.
+	// Warm is how many idle connections are kept ready, TLS done, to an authority that was reached, and from the load on to a host that is written out. Each costs the
+	// upstream a connection that may never be used.
 	Warm int `yaml:"warm"`
+	// Early is the URL of what is kept warm from the load on; "": nothing. The policy knows it.
+	Early string `yaml:"-"`
 	// Resolve gives names an address, or an address and port, without asking DNS. Destinations are checked all the same.
 	Resolve map[string]string `yaml:"resolve"`
 	// InsecureSkipVerify accepts any certificate. Whoever stands between can read and change everything.
@@ -52,6 +55,9 @@ const (
 func Default() Config {
 	return Config{DNS: DNSParent, MinVersion: "1.2", HTTP2: true, MaxIdle: 100, Idle: setting.Duration(90e9)}
 }
+
+// MaxWarm is the most that warm may be.
+const MaxWarm = 100
 
 var versions = []string{"1.0", "1.1", "1.2", "1.3"}
 
@@ -84,8 +90,9 @@ func (c Config) Validate() []setting.Fault {
 	}
 	count("max_idle", c.MaxIdle, 100_000)
 	count("max_connections", c.MaxConnections, 100_000)
-	if c.Warm != 0 {
-		faults = append(faults, setting.Faultf("warm", "is not available in this release: write 0"))
+	count("warm", c.Warm, MaxWarm)
+	if c.Warm > 0 && c.Warm > c.MaxIdle && c.Warm <= MaxWarm {
+		faults = append(faults, setting.Faultf("warm", "must be at most max_idle, %d, is %d", c.MaxIdle, c.Warm))
 	}
 	if c.Idle <= 0 || c.Idle.D() > 24*3600e9 {
 		faults = append(faults, setting.Faultf("idle", "must be above 0s and at most 1d, is %s", c.Idle))

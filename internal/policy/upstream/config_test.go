@@ -26,7 +26,8 @@ func TestValidate(t *testing.T) {
 		"bind":       {func(c *Config) { c.Bind = "eth0" }, "bind"},
 		"idle":       {func(c *Config) { c.Idle = 0 }, "idle"},
 		"negative":   {func(c *Config) { c.MaxIdle = -1 }, "max_idle"},
-		"warm":       {func(c *Config) { c.Warm = 2 }, "warm"},
+		"warm":       {func(c *Config) { c.Warm = 101 }, "warm"},
+		"too warm":   {func(c *Config) { c.Warm, c.MaxIdle = 2, 1 }, "warm"},
 		"upper case": {func(c *Config) { c.Resolve = map[string]string{"API.example.com": "192.0.2.1"} }, "resolve"},
 		"no address": {func(c *Config) { c.Resolve = map[string]string{"api.example.com": "other.example.com"} }, "resolve"},
 	} {

@@ -32,6 +32,7 @@ type Options struct {
 	Label      func(*exchange.Exchange) string // the host label as of now; nil: the exchange's Host
 	Own        func(netip.AddrPort) bool       // the daemon's own listeners, which are never dialled; nil: none
 	Resolver   Resolver                        // nil: the system's
+	Held       func(string, state.Key) bool    // requests of a policy are held back now, so that no connection is made ahead; nil: never
 	Standard   bool                            // net/http speaks HTTP/1.1 to upstreams, in the place of the project's own wire
 }
 
@@ -43,13 +44,16 @@ type Egress struct {
 	reached func(string)
 	label   func(*exchange.Exchange) string
 	own     func(netip.AddrPort) bool
+	held    func(policy string, k state.Key) bool
+	warming chan struct{}
 	wire    bool
 	offers  sync.Map // net.Conn: *offered
 }
 
 // New makes an Egress.
 func New(o Options) *Egress {
-	e := &Egress{log: o.Logger, metrics: newMetrics(o.Registerer), reached: o.Reached, label: o.Label, own: o.Own, wire: !o.Standard}
+	e := &Egress{log: o.Logger, metrics: newMetrics(o.Registerer), reached: o.Reached, label: o.Label, own: o.Own, wire: !o.Standard,
+		held: o.Held, warming: make(chan struct{}, warming)}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -61,6 +65,9 @@ func New(o Options) *Egress {
 	}
 	if e.own == nil {
 		e.own = func(netip.AddrPort) bool { return false }
+	}
+	if e.held == nil {
+		e.held = func(string, state.Key) bool { return false }
 	}
 	if o.Resolver == nil {
 		o.Resolver = net.DefaultResolver

@@ -123,7 +123,7 @@ func (p *pool) laneFor(ctx context.Context, r *http.Request, x *exchange.Exchang
 	if !p.upstream.HTTP2 || len(r.Header["Upgrade"]) > 0 {
 		return p.lanes.secure, addr, nil
 	}
-	two, err := p.http2(ctx, addr)
+	two, _, err := p.ask(ctx, addr, false)
 	if err != nil || two {
 		return nil, "", err
 	}
@@ -133,35 +133,39 @@ func (p *pool) laneFor(ctx context.Context, r *http.Request, x *exchange.Exchang
 // parentPlace is the one address that a parent proxy's connections are kept by: they serve all targets.
 const parentPlace = "parent"
 
-// http2 tells whether the upstream speaks HTTP/2. The first to ask makes the connection that answers the question, and which is used afterwards.
-func (p *pool) http2(ctx context.Context, addr string) (bool, error) {
+// ask tells whether the upstream speaks HTTP/2. The first to ask makes the connection that answers the question, and which is used afterwards; one that is
+// made ahead may be dead by then, and one of HTTP/2 cannot be kept ahead.
+func (p *pool) ask(ctx context.Context, addr string, ahead bool) (two, asked bool, err error) {
 	k := p.lanes.speaks.of(addr)
 	if two, known := k.get(); known {
-		return two, nil
+		return two, false, nil
 	}
 	select {
 	case k.turn <- struct{}{}:
 		defer func() { <-k.turn }()
 	case <-ctx.Done():
-		return false, interrupted(ctx, context.Cause(ctx), false)
+		return false, false, interrupted(ctx, context.Cause(ctx), false)
 	}
 	if two, known := k.get(); known {
-		return two, nil
+		return two, false, nil
 	}
 	config := p.tlsConfig.Clone()
 	config.NextProtos = []string{"h2", "http/1.1"}
 	protocol, d, err := p.dialSecure(ctx, addr, config)
 	if err != nil {
-		return false, err
+		return false, true, err
 	}
-	two := protocol == "h2"
-	if two {
+	two = protocol == "h2"
+	switch {
+	case two && ahead:
+		_ = d.Close()
+	case two:
 		k.leave(d.Conn)
-	} else {
-		p.lanes.secure.Adopt(addr, d)
+	default:
+		p.lanes.secure.Adopt(addr, d, ahead)
 	}
 	k.set(two)
-	return two, nil
+	return two, true, nil
 }
 
 // speaking is how long an upstream's choice of protocol is believed, and maxSpeakers how many are remembered.

@@ -16,6 +16,7 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	active   *prometheus.GaugeVec
+	warmed   *prometheus.CounterVec
 	hosts    sync.Map // host label: *hostMetrics
 }
 
@@ -39,9 +40,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"host"}),
 		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "httpowerd_upstream_connections_active",
 			Help: "Connections to upstreams that are open now, idle ones and tunnels included."}, []string{"host"}),
+		warmed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "httpowerd_upstream_warmed_total",
+			Help: "Connections made ahead of requests, by ok or the code of the failure."}, []string{"host", "result"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.attempts, m.duration, m.active)
+		reg.MustRegister(m.attempts, m.duration, m.active, m.warmed)
 	}
 	return m
 }

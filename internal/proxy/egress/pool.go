@@ -40,6 +40,7 @@ type pool struct {
 	upgrades *http.Transport // HTTP/1.1 alone, for what asks to switch protocols
 	absolute *http.Transport // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
 	lanes    *lanes          // nil: net/http speaks HTTP/1.1 too
+	warmer   *warmer         // nil: connections are made when they are needed
 }
 
 type override struct {
@@ -73,7 +74,11 @@ func (e *Egress) pool(scope state.Scope, up upstream.Config, t timeout.Config, r
 		}
 		p.resolve[host] = o
 	}
-	return state.Keep(scope, "egress", p.settings, func() *pool { p.open(scope.Policy); return p }), nil
+	p = state.Keep(scope, "egress", p.settings, func() *pool { p.open(scope.Policy); return p })
+	if p.warmer != nil {
+		scope.Generation.OnCommit(p.warmer.begin)
+	}
+	return p, nil
 }
 
 // open makes the transports.
@@ -96,6 +101,7 @@ func (p *pool) open(policy string) {
 	if p.wire {
 		p.lanes = p.openLanes()
 	}
+	p.openWarmer(policy)
 }
 
 // parentURL is the parent as the transport that speaks absolute-form needs it: the connection to it is made by dialParent, TLS included.
@@ -146,6 +152,9 @@ func (p *pool) transport(http2 bool) *http.Transport {
 
 // Close lets go of idle connections; those in use end with their exchanges.
 func (p *pool) Close() error {
+	if p.warmer != nil {
+		p.warmer.close()
+	}
 	for _, t := range []*http.Transport{p.main, p.upgrades, p.absolute} {
 		if t != nil {
 			t.CloseIdleConnections()

@@ -18,6 +18,7 @@ type sending struct {
 	x             *exchange.Exchange
 	ctx           context.Context
 	index         int
+	lane          *wire.Transport
 	informational int
 	out           sentBody
 }
@@ -36,6 +37,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 	if t == nil {
 		return p.standard(ctx, r, x, s.index)
 	}
+	s.lane = t
 	out := r
 	if t == p.lanes.absolute {
 		out = r.WithContext(ctx)
@@ -73,6 +75,9 @@ func (s *sending) again(err error, r *http.Request) bool {
 func (s *sending) Connected(c net.Conn, reused bool) {
 	if known := tracked(c); known != nil {
 		s.x.Connected(s.index, known.address, reused)
+	}
+	if l := s.pool.lanes; s.pool.warmer != nil && (s.lane == l.plain || s.lane == l.secure || s.lane == l.absolute) {
+		s.pool.warmer.reached(s.x)
 	}
 }
 

@@ -26,7 +26,8 @@ type serverConn struct {
 	raw  syscall.RawConn // of the socket below; nil: unknown
 	bare bool            // the connection adds nothing to the socket's bytes
 	io   rawIO
-	id   uint64 // the watcher's; 0: it is not watched
+	tls  *UnderTLS // below TLS, whose reads can be told not to wait; nil: there is none
+	id   uint64    // the watcher's; 0: it is not watched
 
 	state    atomic.Int32
 	in       *buffer
@@ -50,6 +51,9 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 		if raw, err := socket.SyscallConn(); err == nil {
 			sc.raw, sc.bare = raw, bare
 			sc.io.bind(raw)
+			if !bare {
+				sc.tls = underTLS(c)
+			}
 		}
 	}
 	return sc
@@ -231,6 +235,9 @@ func (c *serverConn) fill() error {
 		if c.bare {
 			return c.firstBytes()
 		}
+		if c.tls != nil {
+			return c.firstRecord()
+		}
 		c.in = getBuffer()
 		c.in.b = c.in.b[:cap(c.in.b)]
 		c.r, c.w = 0, 0
@@ -262,6 +269,26 @@ func (c *serverConn) firstBytes() error {
 	}
 	c.in, c.r, c.w = in, 0, n
 	return nil
+}
+
+// firstRecord is firstBytes for TLS, which may hold a part of the request, or of a record, already.
+func (c *serverConn) firstRecord() error {
+	for {
+		in := getBuffer()
+		in.b = in.b[:cap(in.b)]
+		n, err := c.tls.try(c.Conn, in.b)
+		if n > 0 {
+			c.in, c.r, c.w = in, 0, n
+			return nil
+		}
+		putBuffer(in)
+		if err == errNothingHere {
+			err = c.tls.arrive(&c.io)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func (c *serverConn) readConn(p []byte) (int, error) {

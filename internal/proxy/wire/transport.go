@@ -122,13 +122,14 @@ func (t *Transport) get(ctx context.Context, addr string) (*upConn, error) {
 	return newUpConn(t, addr, d), nil
 }
 
-// Adopt keeps a connection to addr that somebody has dialled.
-func (t *Transport) Adopt(addr string, d Dialled) {
+// Adopt keeps a connection to addr that somebody has dialled; ahead: for a request that may be long in coming.
+func (t *Transport) Adopt(addr string, d Dialled, ahead bool) {
 	t.mu.Lock()
 	p := t.place(addr)
 	p.open++
 	t.mu.Unlock()
 	c := newUpConn(t, addr, d)
+	c.reused = ahead
 	t.put(c)
 }
 
