@@ -2,6 +2,7 @@ package redact
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"mime"
 	"strconv"
 	"strings"
@@ -62,6 +63,9 @@ func (r *Redactor) content(kind string, params map[string]string, s string, o op
 	switch {
 	case o.nesting > maxNesting:
 		return r.asText(s, o, c)
+	case kind == formType && strings.IndexByte("{[<-", start[0]) >= 0 && !json.Valid([]byte(s)) && !strings.ContainsAny(start, " \t\r\n\""):
+		out, hidden := r.appendQuery(nil, s, o, c)
+		return string(out), hidden
 	case strings.HasPrefix(kind, "multipart/"), strings.HasPrefix(start, "--") && strings.Contains(s[:min(len(s), 2048)], "ontent-"):
 		return r.multipart(s, params["boundary"], o, c)
 	case kind == "text/event-stream":
@@ -75,10 +79,24 @@ func (r *Redactor) content(kind string, params map[string]string, s string, o op
 	case isForm(kind, start):
 		out, hidden := r.appendQuery(nil, s, o, c)
 		return string(out), hidden
+	case guardAt(kind, start) > 0:
+		at := len(s) - len(start) + guardAt(kind, start)
+		out, changed := r.appendText(nil, s[:at], options{m: o.m, nesting: o.nesting}, c)
+		text, hidden := r.json(s[at:], o, c)
+		return string(append(out, text...)), changed || hidden
 	case strings.HasSuffix(kind, "json") && (start[0] == '"' || start[0] == '-' || isDigit(start[0])):
 		return r.json(s, o, c)
 	}
 	return r.asText(s, o, c)
+}
+
+// guardAt is where the JSON begins behind what keeps browsers from running it: )]}', while(1); or the name of a callback.
+func guardAt(kind, s string) int {
+	const longest = 64
+	if !strings.HasSuffix(kind, "json") && !strings.HasSuffix(kind, "javascript") || s[0] == '"' || s[0] == '-' || isDigit(s[0]) {
+		return 0
+	}
+	return strings.IndexAny(s[:min(len(s), longest)], "{[")
 }
 
 func (r *Redactor) asText(s string, o options, c *Counts) (string, bool) {
@@ -86,9 +104,11 @@ func (r *Redactor) asText(s string, o options, c *Counts) (string, bool) {
 	return string(out), hidden
 }
 
+const formType = "application/x-www-form-urlencoded"
+
 // isForm tells whether s is a form: it is said to be one, or reads like one.
 func isForm(kind, s string) bool {
-	if kind == "application/x-www-form-urlencoded" {
+	if kind == formType {
 		return true
 	}
 	name := wordEnd(s, 0, charAlnum|charName)
@@ -166,11 +186,30 @@ func decodeWide(s string, order binary.ByteOrder) (string, bool) {
 	for i := 0; i+1 < len(s); i += 2 {
 		units = append(units, order.Uint16([]byte(s[i:i+2])))
 	}
+	if len(units) > 0 && units[0] != 0xfeff && isSwapped(units) { // the charset says the wrong order, or none
+		for i, u := range units {
+			units[i] = u<<8 | u>>8
+		}
+	}
 	if len(units) > 0 && units[0] == 0xfeff {
 		units = units[1:]
 	}
 	text := string(utf16.Decode(units))
 	return text, isText(text)
+}
+
+// isSwapped tells whether there are more ASCII characters in units when their bytes are read the other way round.
+func isSwapped(units []uint16) bool {
+	as, swapped := 0, 0
+	for _, u := range units {
+		switch {
+		case u < 0x80:
+			as++
+		case u&0xff == 0 && u < 0x8000:
+			swapped++
+		}
+	}
+	return swapped > as
 }
 
 func decodeLatin(s string) string {

@@ -13,25 +13,31 @@ func isCSV(kind string) bool {
 
 // csv reads a table: columns with sensitive names are hidden, the rest is text.
 func (r *Redactor) csv(s string, o options, c *Counts) (string, bool) {
-	head, _, _ := strings.Cut(s, "\n")
-	delimiter := delimiterOf(head)
+	begin := headOf(s)
+	delimiter := delimiterOf(s[begin:])
 	var classes []class
 	hides := false
-	for at := 0; at <= len(head); {
-		end := fieldEnd(head, at, delimiter)
-		class := r.classify(strings.Trim(head[at:end], "\"\r "))
+	headEnd := begin
+	for {
+		end := fieldEnd(s, headEnd, delimiter)
+		class := r.classify(strings.Trim(s[headEnd:end], "\"\r\n "))
 		classes, hides = append(classes, class), hides || class >= number
-		at = end + 1
+		if headEnd = end; end == len(s) || s[end] != delimiter {
+			break
+		}
+		headEnd++
 	}
 	if !hides {
 		return r.asText(s, o, c)
 	}
-	out := append(make([]byte, 0, len(s)), head...)
+	out := append(make([]byte, 0, len(s)), s[:headEnd]...)
 	changed := false
 	column := 0
-	for at := len(head); at < len(s); {
+	for at := headEnd; at < len(s); {
 		if column++; s[at] == '\n' {
 			column = 0
+		} else if column == len(classes) { // more fields than names: one before was not quoted
+			column--
 		}
 		out = append(out, s[at])
 		at++
@@ -53,8 +59,19 @@ func (r *Redactor) csv(s string, o options, c *Counts) (string, bool) {
 
 func hidesField(c class, value string) bool { return c.hides() || c == number && isNumberLike(value) }
 
-// delimiterOf is what stands between the columns that a head names.
-func delimiterOf(head string) byte {
+// headOf is where the line with the names begins: behind empty ones, and one such as sep=; that some spreadsheets write.
+func headOf(s string) int {
+	at := len(s) - len(strings.TrimLeft(s, "\r\n\ufeff"))
+	if len(s)-at > 5 && foldPrefix(s[at:], "sep=") && (s[at+5] == '\n' || s[at+5] == '\r') {
+		at += 5
+		at = len(s) - len(strings.TrimLeft(s[at:], "\r\n"))
+	}
+	return at
+}
+
+// delimiterOf is what stands between the columns that the first line of s names.
+func delimiterOf(s string) byte {
+	head, _, _ := strings.Cut(s, "\n")
 	best, most := byte(','), 0
 	for _, d := range []byte(",;\t|") {
 		if n := strings.Count(head, string(rune(d))); n > most {
@@ -64,16 +81,38 @@ func delimiterOf(head string) byte {
 	return best
 }
 
-// fieldEnd is where the field that begins at i ends: before a delimiter, a line break or the end.
+// fieldEnd is where the field that begins at i ends: before a delimiter, a line break or the end. Quotes count where it begins with one and another ends
+// it; elsewhere they are inches.
 func fieldEnd(s string, i int, delimiter byte) int {
-	quoted := false
-	for ; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '"':
-			quoted = !quoted
-		case !quoted && (c == delimiter || c == '\n'):
-			return i
+	open := i
+	for open < len(s) && s[open] == ' ' {
+		open++
+	}
+	if open < len(s) && s[open] == '"' {
+		if end := quotedEnd(s, open+1, delimiter); end >= 0 {
+			return end
 		}
 	}
+	for i < len(s) && s[i] != delimiter && s[i] != '\n' {
+		i++
+	}
 	return i
+}
+
+// quotedEnd is where the field ends whose opening quote is before i, -1 where no quote ends it soon.
+func quotedEnd(s string, i int, delimiter byte) int {
+	const longest = 64 << 10
+	for stop := min(len(s), i+longest); i < stop; i++ {
+		if s[i] != '"' {
+			continue
+		}
+		if i++; i < len(s) && s[i] == '"' {
+			continue
+		}
+		for i < len(s) && s[i] != delimiter && s[i] != '\n' {
+			i++
+		}
+		return i
+	}
+	return -1
 }

@@ -47,14 +47,15 @@ type jsonReader struct {
 	bad    bool // not JSON somewhere
 	ended  bool // a value ended, and no comma came yet
 
-	depth  int
-	class  class // of the key before the value
-	hidden class // of the object or list around, whose every value is hidden
-	level  int   // where that began
-	names  bool  // the key says that its value is a name: {"name": "password", "value": …}
-	named  class // the class of that name
-	within int   // the level of the object that holds it
-	patch  bool  // the name is the path of a JSON patch: {"op": "replace", "path": "/password", "value": …}
+	depth   int
+	class   class // of the key before the value
+	hidden  class // of the object or list around, whose every value is hidden
+	level   int   // where that began
+	unnamed bool  // the value's name may stand behind it
+	names   bool  // the key says that its value is a name: {"name": "password", "value": …}
+	named   class // the class of that name
+	within  int   // the level of the object that holds it
+	patch   bool  // the name is the path of a JSON patch: {"op": "replace", "path": "/password", "value": …}
 
 	order    [32]*judged // keys as they came
 	at, keys int         // which one is next, and how many there are
@@ -84,7 +85,15 @@ func (w *jsonReader) run() {
 		case '"':
 			w.bad = w.bad || w.ended && w.depth > 0
 			i = w.text(i)
+		case '\'':
+			w.bad = true
+			i = w.text(i)
 		default:
+			if n := commentAt(w.s[i:]); n > 0 {
+				w.bad = true
+				i += n
+				continue
+			}
 			w.bad = w.bad || w.ended // [4111 1111 1111 1111]
 			i = w.bare(i)
 		}
@@ -92,6 +101,36 @@ func (w *jsonReader) run() {
 	if w.depth > 0 && !w.o.cut {
 		w.bad = true
 	}
+}
+
+// commentAt is the length of the comment that s begins with, as JSON5 has them.
+func commentAt(s string) int {
+	var end int
+	switch {
+	case strings.HasPrefix(s, "//"):
+		end = strings.IndexAny(s, "\r\n")
+	case strings.HasPrefix(s, "/*"):
+		if end = strings.Index(s[2:], "*/"); end >= 0 {
+			end += 4
+		}
+	default:
+		return 0
+	}
+	if end < 0 {
+		return len(s)
+	}
+	return end
+}
+
+// singleEnd is the ' that ends the string that begins at i, or the end of its line.
+func singleEnd(s string, i int) (end int, escaped bool) {
+	for end = i + 1; end < len(s) && s[end] != '\'' && s[end] != '\n'; end++ {
+		if s[end] == '\\' {
+			escaped = true
+			end++
+		}
+	}
+	return min(end, len(s)), escaped
 }
 
 // element looks whether a path ends with the value that begins here. Those of objects were seen with their keys.
@@ -107,7 +146,11 @@ func (w *jsonReader) element() {
 
 func (w *jsonReader) open(object bool) {
 	if w.paths != nil {
-		w.paths.open()
+		if w.paths.full() {
+			w.class = max(w.class, secret)
+		} else {
+			w.paths.open()
+		}
 	}
 	if w.depth>>6 >= len(w.sc.levels) {
 		w.sc.levels = append(w.sc.levels, 0)
@@ -137,7 +180,7 @@ func (w *jsonReader) close(object bool) {
 	}
 	w.depth--
 	w.class, w.names = harmless, false
-	if w.paths != nil {
+	if w.paths != nil && w.depth < maxPathDepth {
 		w.paths.close()
 	}
 }
@@ -149,6 +192,9 @@ func (w *jsonReader) inObject() bool {
 // text reads a string, a key or a value, and returns where to go on.
 func (w *jsonReader) text(i int) int {
 	end, escaped := stringEnd(w.s, i)
+	if w.s[i] == '\'' {
+		end, escaped = singleEnd(w.s, i)
+	}
 	next := min(end+1, len(w.s))
 	after := next
 	for after < len(w.s) && isSpace(w.s[after]) {
@@ -168,7 +214,7 @@ func (w *jsonReader) text(i int) int {
 	if end == len(w.s) && !w.o.cut {
 		w.bad = true
 	}
-	if w.class|w.hidden == harmless && !escaped && !w.names && !w.plain && w.paths == nil { // most are such
+	if w.class|w.hidden == harmless && !escaped && !w.names && !w.unnamed && !w.plain && w.paths == nil { // most are such
 		w.plainValue(i+1, end)
 		return next
 	}
@@ -212,13 +258,15 @@ func (w *jsonReader) key(name string, escaped bool) (clean bool) {
 	if w.paths != nil && w.paths.enter(name, -1) && w.class < secret {
 		w.class = secret
 	}
-	w.names = role == nameRole || role == pathRole
+	w.names, w.unnamed = role == nameRole || role == pathRole, false
 	switch {
 	case w.names && len(name) == len("name"): // or path
 		w.patch = role == pathRole
 	case role == valueRole, role == textRole && !w.patch:
 		if w.within == w.depth && w.within > 0 { // the value of {"name": "password", "value": …}
 			w.class = w.named
+		} else {
+			w.unnamed = true
 		}
 	}
 	return clean
@@ -254,11 +302,47 @@ func (w *jsonReader) stringValue(i, end int, escaped bool) {
 	w.class = harmless
 	if w.names {
 		w.names = false
-		if named := w.r.classifyText(w.s[i+1 : end]); named >= number && !escaped && strings.IndexByte(w.s[i+1:end], opening[0]) < 0 {
+		if escaped {
+			w.needBuffer()
+			w.buf = appendUnquoted(w.buf[:0], w.s[i+1:end])
+			if named := w.r.classifyText(view(w.buf)); named >= number {
+				w.named, w.within = named, w.depth
+			}
+		} else if named := w.r.classifyText(w.s[i+1 : end]); named >= number && strings.IndexByte(w.s[i+1:end], opening[0]) < 0 {
 			w.named, w.within = named, w.depth
 		}
 	}
+	if w.unnamed && c == harmless {
+		c = w.nameBehind(end)
+	}
+	w.unnamed = false
 	w.content(i+1, end, escaped, c)
+}
+
+// nameBehind is the class of the name right behind the value that ends at end: {"value": …, "name": "password"}.
+func (w *jsonReader) nameBehind(end int) class {
+	rest, ok := strings.CutPrefix(strings.TrimLeft(w.s[min(end+1, len(w.s)):], " \t\r\n"), ",")
+	if rest = strings.TrimLeft(rest, " \t\r\n"); !ok || rest == "" || rest[0] != '"' {
+		return harmless
+	}
+	stop, _ := stringEnd(rest[:min(len(rest), 16)], 0)
+	switch rest[1:stop] {
+	case "name", "key", "field", "param", "header":
+	default:
+		return harmless
+	}
+	rest, ok = strings.CutPrefix(strings.TrimLeft(rest[min(stop+1, len(rest)):], " \t\r\n"), ":")
+	if rest = strings.TrimLeft(rest, " \t\r\n"); !ok || rest == "" || rest[0] != '"' {
+		return harmless
+	}
+	rest = rest[:min(len(rest), longestJudged+2)]
+	if stop, _ = stringEnd(rest, 0); stop == len(rest) {
+		return harmless
+	}
+	if c := w.r.classifyText(rest[1:stop]); c >= number && placeholderAt(rest[1:stop]) == 0 {
+		return c
+	}
+	return harmless
 }
 
 // content reads what stands between quotes, from start to end.
@@ -410,6 +494,11 @@ func (w *jsonReader) bare(i int) int {
 	switch {
 	case token == "true" || token == "false" || token == "null":
 	case c.hides():
+		if !isNumber || !isNumeric(token) { // what is no JSON may have spaces in it
+			for end < len(s) && strings.IndexByte(",{}[]\"\r\n", s[end]) < 0 {
+				end++
+			}
+		}
 		w.putBare(i, end, c.label())
 	case isNumber && digits < 12 && !(w.o.cut && end == len(s)):
 		w.bad = w.bad || digits == 0 || !isNumeric(token)

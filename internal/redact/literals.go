@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"html"
 	"maps"
 	"net/http"
 	"net/url"
@@ -40,7 +41,42 @@ type literal struct {
 // literalSet is made anew at each change.
 type literalSet struct {
 	bloom   [1 << 16 / 64]uint64
-	needles map[uint32][]string // by their first four bytes, longer ones first
+	needles map[uint32]*needles // by their first four bytes
+}
+
+// needles are spellings in their order, each with the place of the longest other one that it begins with, or -1.
+type needles struct {
+	list []string
+	up   []int32
+}
+
+func newNeedles(list []string) *needles {
+	slices.Sort(list)
+	n := &needles{list: slices.Compact(list)}
+	n.up = make([]int32, len(n.list))
+	for i := range n.list {
+		up := int32(i) - 1
+		for up >= 0 && !strings.HasPrefix(n.list[i], n.list[up]) {
+			up = n.up[up]
+		}
+		n.up[i] = up
+	}
+	return n
+}
+
+// longest is the length of the longest one that s begins with, or 0. Whoever sends many that are alike makes it little slower: what s begins with is the
+// last one that does not come behind s, or begins that one.
+func (n *needles) longest(s string) int {
+	at, found := slices.BinarySearch(n.list, s)
+	if found {
+		return len(s)
+	}
+	for k := int32(at) - 1; k >= 0; k = n.up[k] {
+		if strings.HasPrefix(s, n.list[k]) {
+			return len(n.list[k])
+		}
+	}
+	return 0
 }
 
 // Add adds a value and tells whether it is hidden from now on; values below 6 bytes and above 4 KiB are not. Beyond 1024 values the oldest goes.
@@ -61,11 +97,11 @@ func (l *Literals) Add(s Secret) bool {
 		l.rebuild()
 		return true
 	}
-	set := &literalSet{needles: map[uint32][]string{}}
+	set := &literalSet{needles: map[uint32]*needles{}}
 	if old := l.set.Load(); old != nil {
 		set.bloom, set.needles = old.bloom, maps.Clone(old.needles)
 	}
-	set.add(added)
+	set.add(added.needles)
 	l.set.Store(set)
 	return true
 }
@@ -99,36 +135,42 @@ func (l *Literals) rebuild() {
 		l.set.Store(nil)
 		return
 	}
-	set := &literalSet{needles: map[uint32][]string{}}
+	set := &literalSet{needles: map[uint32]*needles{}}
+	var all []string
 	for _, s := range l.secrets {
-		set.add(s)
+		all = append(all, s.needles...)
 	}
+	set.add(all)
 	l.set.Store(set)
 }
 
-// add adds the spellings of a value. Lists are never changed: other sets may have them too.
-func (set *literalSet) add(s literal) {
-	for _, n := range s.needles {
+// add adds spellings. Lists are never changed: other sets may have them too.
+func (set *literalSet) add(spelt []string) {
+	more := map[uint32][]string{}
+	for _, n := range spelt {
 		key := binary.LittleEndian.Uint32([]byte(n))
+		more[key] = append(more[key], n)
+	}
+	for key, list := range more {
 		h := literalHash(key)
 		set.bloom[h>>6] |= 1 << (h & 63)
-		list := set.needles[key]
-		if slices.Contains(list, n) {
-			continue
+		if old := set.needles[key]; old != nil {
+			list = append(list, old.list...)
 		}
-		list = append(slices.Clone(list), n)
-		slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) })
-		set.needles[key] = list
+		set.needles[key] = newNeedles(list)
 	}
 }
 
 func literalHash(key uint32) uint32 { return key * 0x9e3779b1 >> 16 }
 
+// escapeHTML spells what encoders of JSON take care of that write for HTML.
+var escapeHTML = strings.NewReplacer("<", `\u003c`, ">", `\u003e`, "&", `\u0026`)
+
 // spellings are the ways in which a value may be written.
 func spellings(s string) []string {
 	jsonSpelt := string(appendQuoted(nil, s))
 	list := []string{
-		s, jsonSpelt, strings.ReplaceAll(jsonSpelt, "/", `\/`), hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s))),
+		s, jsonSpelt, strings.ReplaceAll(jsonSpelt, "/", `\/`), html.EscapeString(s), escapeHTML.Replace(jsonSpelt), hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s))),
 	}
 	for _, encoded := range []string{url.QueryEscape(s), url.PathEscape(s), string(escape(nil, []byte(s)))} {
 		list = append(list, encoded, lowerEscapes(encoded))
@@ -146,7 +188,8 @@ func spellings(s string) []string {
 			}
 		}
 	}
-	return list
+	slices.Sort(list)
+	return slices.Compact(list) // most values are spelt alike in most ways
 }
 
 // lowerEscapes is s with %2F written %2f.
@@ -172,42 +215,54 @@ func (set *literalSet) find(s string, hits []hit) []hit {
 			i++
 			continue
 		}
-		n := 0
-		for _, needle := range set.needles[key] {
-			if strings.HasPrefix(s[i:], needle) {
-				n = len(needle)
-				break
+		if list := set.needles[key]; list != nil {
+			if n := list.longest(s[i:]); n > 0 && !inPlaceholder(s, i, i+n) {
+				hits = appendKnown(hits, i, i+n)
 			}
 		}
-		if n > 0 {
-			hits = append(hits, hit{i, i + n, labelKnown, hide})
-		}
-		i += max(n, 1)
+		i++ // the next one may begin within this one
 	}
 	return hits
+}
+
+// appendKnown appends a hit, or makes the last one longer.
+func appendKnown(hits []hit, start, end int) []hit {
+	if n := len(hits); n > 0 && start < hits[n-1].end && start >= hits[n-1].start {
+		hits[n-1].end = max(hits[n-1].end, end)
+		return hits
+	}
+	return append(hits, hit{start, end, labelKnown, hide})
 }
 
 // Knowing is r, also hiding the values that stand under sensitive names in the fields and the URL of a request, wherever else they occur: an upstream
 // repeats a key in the error that it answers. It is r itself where there are none.
 func (r *Redactor) Knowing(h http.Header, url string) *Redactor {
-	var set *literalSet
+	var known map[string]struct{}
 	c := Counts{report: func(l label, value string) {
-		if l.kind() != kindSecret || len(value) > maxLiteral || !distinct(value) {
+		if l.kind() != kindSecret || len(value) > maxLiteral || len(known) >= maxLiterals || !distinct(value) {
 			return
 		}
-		if set == nil {
-			set = &literalSet{needles: map[uint32][]string{}}
+		if _, again := known[value]; again {
+			return
 		}
-		value = strings.Clone(value)
-		set.add(literal{value, spellings(value)})
+		if known == nil {
+			known = map[string]struct{}{}
+		}
+		known[strings.Clone(value)] = struct{}{}
 	}}
 	r.Header(h, &c)
 	if url != "" {
 		r.AppendURL(nil, url, &c)
 	}
-	if set == nil {
+	if len(known) == 0 {
 		return r
 	}
+	var all []string
+	for value := range known {
+		all = append(all, spellings(value)...)
+	}
+	set := &literalSet{needles: make(map[uint32]*needles, len(all))}
+	set.add(all)
 	other := *r
 	other.seen = set
 	return &other

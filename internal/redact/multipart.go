@@ -8,7 +8,7 @@ import (
 
 // multipart reads the parts of a multipart body, which may end anywhere. Part headers stay, scrubbed as text.
 func (r *Redactor) multipart(s, boundary string, o options, c *Counts) (string, bool) {
-	if boundary == "" {
+	if boundary == "" || !strings.Contains(s, "--"+boundary) { // the type names another one than the body has
 		_, after, _ := strings.Cut(s, "--")
 		line, _, _ := strings.Cut(after, "\n")
 		boundary = strings.TrimRight(line, "\r \t-")
@@ -20,7 +20,7 @@ func (r *Redactor) multipart(s, boundary string, o options, c *Counts) (string, 
 	out := make([]byte, 0, len(s))
 	changed := false
 	for first := true; ; first = false {
-		part, rest, more := strings.Cut(s, delimiter)
+		part, rest, more := cutPart(s, delimiter)
 		in := options{m: o.m, cut: o.cut && !more, nesting: o.nesting + 1}
 		var hidden bool
 		if first {
@@ -37,10 +37,25 @@ func (r *Redactor) multipart(s, boundary string, o options, c *Counts) (string, 
 	}
 }
 
-// isBoundary: what a boundary may be, spaces aside.
+// cutPart cuts s before and behind the next delimiter: one at the beginning of a line, and with nothing behind it but spaces or dashes. Others are content.
+func cutPart(s, delimiter string) (part, rest string, found bool) {
+	for from := 0; ; {
+		n := strings.Index(s[from:], delimiter)
+		if n < 0 {
+			return s, "", false
+		}
+		at, end := from+n, from+n+len(delimiter)
+		if (at == 0 || s[at-1] == '\n') && (end == len(s) || strings.IndexByte("- \t\r\n", s[end]) >= 0) {
+			return s[:at], s[end:], true
+		}
+		from = end
+	}
+}
+
+// isBoundary: what a boundary may be.
 func isBoundary(s string) bool {
 	for i := range len(s) {
-		if !isAlnum(s[i]) && strings.IndexByte("'()+_,-./:=?", s[i]) < 0 {
+		if !isAlnum(s[i]) && strings.IndexByte("'()+_,-./:=? ", s[i]) < 0 {
 			return false
 		}
 	}
@@ -83,19 +98,23 @@ func (r *Redactor) appendPart(dst []byte, part string, o options, c *Counts) ([]
 	return dst, changed || view(clean) != content[:end]
 }
 
+// unfold joins the lines of a field that goes on.
+var unfold = strings.NewReplacer("\r\n ", " ", "\r\n\t", " ", "\n ", " ", "\n\t", " ")
+
 // partHeader is the name of a form's part and its type.
 func partHeader(head string) (name, kind string) {
 	kind = "text/plain"
+	head = unfold.Replace(head)
 	for line := range strings.SplitSeq(head, "\n") {
 		field, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		value = strings.TrimSpace(value)
+		field, value = strings.TrimSpace(field), strings.TrimSpace(value)
 		switch {
 		case foldWord(field, "content-type"):
 			kind = value
 		case foldWord(field, "content-disposition"):
 			_, params, err := mime.ParseMediaType(value)
-			if name = params["name"]; err != nil || name == "" {
-				name = looseName(value)
+			if name += " " + params["name"]; err != nil || params["name"] == "" { // of several fields, one that hides is heard
+				name += " " + looseName(value)
 			}
 		}
 	}
@@ -104,10 +123,21 @@ func partHeader(head string) (name, kind string) {
 
 // looseName finds name= in a broken Content-Disposition.
 func looseName(value string) string {
-	_, after, found := strings.Cut(value, "name=")
-	if !found {
+	at := -1
+	for from := 0; ; {
+		n := strings.Index(value[from:], "name=")
+		if n < 0 {
+			break
+		}
+		if from += n; from == 0 || !isAlnum(value[from-1]) { // not that of a file
+			at = from
+		}
+		from += len("name=")
+	}
+	if at < 0 {
 		return ""
 	}
+	after := value[at+len("name="):]
 	return strings.Trim(after[:len(after)-len(strings.TrimLeft(after, `"`))+nameLength(strings.TrimLeft(after, `"`))], `"; `)
 }
 

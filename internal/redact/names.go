@@ -56,8 +56,8 @@ func (r *Redactor) classifyOnce(name string) class {
 
 // classifyWith is classify with memory for the name.
 func (r *Redactor) classifyWith(n *squashed, name string) class {
-	if at := strings.IndexByte(name, opening[0]); at >= 0 && placeholderAt(name[at:]) > 0 { // labels are no names
-		name = name[:at]
+	if at := strings.IndexByte(name, opening[0]); at >= 0 && placeholderAt(name[at:]) > 0 { // labels are no names, what stands around them may be one
+		return max(r.classifyWith(n, name[:at]), r.classifyWith(n, name[at+placeholderAt(name[at:]):]))
 	}
 	n.set(name)
 	if len(r.fields) > 0 {

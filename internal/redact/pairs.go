@@ -20,6 +20,9 @@ func (sc *scanner) pair(i int) int {
 		return i + 1
 	}
 	c := sc.classify(start, end)
+	if c < secret && start > 0 && (s[start-1] == '%' || s[start-1] == '\\') || c < secret && start > 1 && s[start-2] == '\\' {
+		c = max(c, sc.escapedName(start, end))
+	}
 	if c < number && end-start <= 6 {
 		c = sc.twoWords(start, end, c)
 	}
@@ -35,7 +38,7 @@ func (sc *scanner) pair(i int) int {
 	if s[i] == ':' && isScope(s, start, i) {
 		return i + 1
 	}
-	v := valueAt(s, i)
+	v := valueAt(s, i, &sc.last)
 	if v.start == v.end {
 		return i + 1
 	}
@@ -50,6 +53,22 @@ func (sc *scanner) judge(name string) class {
 		return harmless // "", a time of day
 	}
 	return sc.r.classify(name)
+}
+
+// escapedName is the class of the name that ends at end where some of its letters are written %77 or \u0077.
+func (sc *scanner) escapedName(start, end int) class {
+	s := sc.s
+	from := start
+	for from > 0 && end-from < 4*64 && (charClass[s[from-1]]&(charAlnum|charName) != 0 || s[from-1] == '%' || s[from-1] == '\\') {
+		from--
+	}
+	var buf [4 * 64]byte
+	var text [4 * 64]byte
+	name := unescape(buf[:0], s[from:end], false)
+	if strings.IndexByte(s[from:end], '\\') >= 0 {
+		name = appendUnquoted(text[:0], view(name))
+	}
+	return sc.judge(view(name))
 }
 
 // nameBefore is the name that ends before the separator at i, quotes and spaces skipped.
@@ -97,8 +116,11 @@ type value struct {
 	quoted     bool
 }
 
-// valueAt finds the value behind the separator at i.
-func valueAt(s string, i int) value {
+// maxGap is how many spaces may stand before a value: tables are aligned with them.
+const maxGap = 64
+
+// valueAt finds the value behind the separator at i. last is the one without quotes that was read before in s.
+func valueAt(s string, i int, last *run) value {
 	v := i + 1
 	if b := blockAt(s, v); b.end > 0 {
 		return b
@@ -106,7 +128,7 @@ func valueAt(s string, i int) value {
 	for v < len(s) && v-i < 3 && (s[v] == '=' || s[v] == '>' || s[v] == ':') {
 		v++
 	}
-	for n := 0; v < len(s) && n < 8 && (s[v] == ' ' || s[v] == '\t'); n++ {
+	for n := 0; v < len(s) && n < maxGap && (s[v] == ' ' || s[v] == '\t'); n++ {
 		v++
 	}
 	if v+1 < len(s) && s[v] == '+' { // a space of a form
@@ -123,9 +145,14 @@ func valueAt(s string, i int) value {
 		return value{v, v, false}
 	}
 	end := v + placeholderAt(s[v:])
+	if end >= last.start && end <= last.end { // password:password:password: is read once
+		return value{v, last.end, false}
+	}
+	last.start = end
 	for end < len(s) && !endsValue(s, end) {
 		end++
 	}
+	last.end = end
 	return value{v, end, false}
 }
 
@@ -135,6 +162,12 @@ func quotedAt(s string, open, backslashes int) value {
 	quote := s[open]
 	if backslashes == 0 && open+3 < len(s) && s[open+1] == quote && s[open+2] == quote { // """x"""
 		start := open + 3
+		if n := strings.Index(s[start:min(len(s), start+longest)], s[open:start]); n >= 0 {
+			return value{start, start + n, true}
+		}
+	}
+	if backslashes == 0 && open+2 < len(s) && s[open+1] == quote && isAlnum(s[open+2]) { // ""x"" within a quoted field of a table
+		start := open + 2
 		if n := strings.Index(s[start:min(len(s), start+longest)], s[open:start]); n >= 0 {
 			return value{start, start + n, true}
 		}
@@ -228,11 +261,14 @@ var states = []string{
 	"incorrect", "must", "is", "not", "bearer", "basic", "<nil>", "yes", "no", "str", "bytes", "int", "bool", "boolean", "number", "object", "any",
 }
 
+// longestNumber is how much of a value is looked at that may be a card number.
+const longestNumber = 128
+
 // value hides v, which stands behind a name of class c, and returns where to go on.
 func (sc *scanner) value(i int, v value, c class) int {
 	s := sc.s
 	text := s[v.start:v.end]
-	if isPlaceholder(text) {
+	if isPlaceholder(text) && c != authorization && c != cookie {
 		return v.end
 	}
 	start, end := nameBefore(s, i)
@@ -257,7 +293,7 @@ func (sc *scanner) value(i int, v value, c class) int {
 			return i + 1
 		}
 	case number:
-		if !isNumberLike(text) {
+		if !isNumberLike(text[:min(len(text), longestNumber)]) {
 			return i + 1 // what is a card number is found and masked as such
 		}
 	case authorization:
@@ -266,8 +302,11 @@ func (sc *scanner) value(i int, v value, c class) int {
 		if !v.quoted {
 			v.end = lineEnd(s, v.start)
 		}
+		if isHidden(s[v.start:v.end]) {
+			return v.end
+		}
 	}
-	if at := strings.Index(s[v.start:v.end], "-----BEGIN "); at >= 0 { // a key of several lines, of which the value is but the first
+	if at := strings.Index(s[v.start:min(len(s), v.end+1)], "-----BEGIN "); at >= 0 { // a key of several lines, of which the value is but the first
 		sc.add(v.start, v.end, c.label(), hide)
 		return max(v.end, sc.privateKey(v.start+at))
 	}
@@ -304,24 +343,43 @@ func isMode(name, text string) bool {
 func (sc *scanner) credentials(v value) int {
 	s := sc.s
 	start := v.start + schemeLength(s[v.start:min(len(s), v.start+64)])
-	if n := placeholderAt(s[start:]); n > 0 {
-		return start + n
-	}
 	if !v.quoted {
-		v.end = lineEnd(s, v.start)
+		v.end = lineEnd(s, start)
 	}
-	if start >= v.end {
-		return v.end
+	if start >= v.end || isHidden(s[start:v.end]) {
+		return max(v.end, start+placeholderAt(s[start:]))
 	}
 	return sc.add(start, v.end, labelAuthorization, hide)
 }
 
+// isHidden tells whether s is a placeholder and at most some punctuation.
+func isHidden(s string) bool {
+	n := placeholderAt(s)
+	return n > 0 && strings.Trim(s[n:], " \t,;)]}") == ""
+}
+
+// lineEnd is where the line or the quotes around i end. What is quoted behind a =, as in Digest's response="…", is a part of it.
 func lineEnd(s string, i int) int {
-	for i < len(s) && s[i] != '\n' && s[i] != '\r' && s[i] != '"' && s[i] != '\\' && s[i] != '<' {
-		if s[i] == '\'' || s[i] == '`' {
-			break
+	for start := i; i < len(s); i++ {
+		switch s[i] {
+		case '\n', '\r', '\\', '\'', '`':
+			return i
+		case '"':
+			if i == start || s[i-1] != '=' {
+				return i
+			}
+			n := strings.IndexAny(s[i+1:], "\"\r\n")
+			if n < 0 || s[i+1+n] != '"' {
+				return i
+			}
+			i += 1 + n
+		case '<':
+			if n := placeholderAt(s[i:]); n > 0 {
+				i += n - 1
+			} else if i+1 < len(s) && (s[i+1] == '/' || isAlnum(s[i+1]) && strings.IndexByte(s[i:min(len(s), i+64)], '>') > 0) {
+				return i // a tag
+			}
 		}
-		i++
 	}
 	return i
 }

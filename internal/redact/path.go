@@ -158,6 +158,12 @@ func (w *pathReader) element() bool {
 	return w.enter("", w.indices[last]-1)
 }
 
+// maxPathDepth bounds the memory for states. Deeper than that nobody writes; what is there is hidden as a whole.
+const maxPathDepth = 10_000
+
+// full tells whether what opens now is too deep to be followed.
+func (w *pathReader) full() bool { return len(w.indices) >= maxPathDepth }
+
 func (w *pathReader) open() {
 	w.states = append(w.states, w.child...)
 	w.indices = append(w.indices, 0)

@@ -38,12 +38,16 @@ type scanner struct {
 	formed  bool // the text is a form's value: what is encoded in it may be a form's, too
 	decoded int  // what stands before was decoded already
 	noToken int  // what stands before is part of no web token
+	last    run  // the last value without quotes that was read
 	hits    []hit
 }
 
+// run is a part of a text.
+type run struct{ start, end int }
+
 // scan finds the hits in s, in order and without overlap. They are valid until the next call.
 func (sc *scanner) scan(s string) []hit {
-	sc.s, sc.decoded, sc.noToken, sc.hits = s, 0, 0, sc.hits[:0]
+	sc.s, sc.decoded, sc.noToken, sc.last, sc.hits = s, 0, 0, run{}, sc.hits[:0]
 	sc.run()
 	if sc.r.extra() {
 		sc.configured()

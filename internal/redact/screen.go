@@ -230,6 +230,9 @@ func (g *gaze) token(i int) int {
 	return i + 1
 }
 
+// longestPair is how far a code's name and value are looked at.
+const longestPair = 512
+
 // code looks at the : or = at i: a security code by its name. Others than those in running text have names such as card_verification_value.
 func (g *gaze) code(i int) int {
 	s := g.s
@@ -241,7 +244,7 @@ func (g *gaze) code(i int) int {
 	if start == end {
 		return i + 1
 	}
-	v := valueAt(s, i)
+	v := valueAt(s[:min(len(s), i+longestPair)], i, new(run))
 	name := s[start:end]
 	if part && v.quoted { // the head of a form's part: its name is the value
 		name = s[v.start:v.end]

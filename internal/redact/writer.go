@@ -108,7 +108,7 @@ func (w *Writer) step(limit int) {
 
 // unfinished remembers that the secret may go on behind the window.
 func (w *Writer) unfinished(secret string) {
-	if strings.HasPrefix(secret, "-----BEGIN ") {
+	if at := strings.LastIndex(secret, "-----BEGIN "); at >= 0 && !strings.Contains(secret[at:], "-----END ") {
 		w.key = true
 		return
 	}

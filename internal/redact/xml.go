@@ -31,8 +31,9 @@ type xmlReader struct {
 	names bool  // the text of the element around is a name: <name>password</name><value>…
 	next  class // what the element behind it holds
 
-	hidden class // of the sensitive element around, harmless outside
-	depth  int   // of elements within it, itself included
+	hidden  class  // of the sensitive element around, harmless outside
+	depth   int    // of elements within it, itself included
+	element string // its name as it is written, prefix included: what ends others leaves it open
 }
 
 // text reads up to the next tag.
@@ -42,13 +43,21 @@ func (w *xmlReader) text() {
 		end = len(w.s) - w.at
 	}
 	if w.names {
-		if c := w.r.classifyOnce(strings.TrimSpace(w.s[w.at : w.at+end])); c >= number {
-			w.next = c
-		}
-		w.names = false
+		w.named(html.UnescapeString(w.s[w.at : w.at+end]))
 	}
 	w.put(w.s[w.at:w.at+end], w.hidden, true)
 	w.at += end
+}
+
+// named remembers what the name that an element holds says of the next one.
+func (w *xmlReader) named(name string) {
+	if name = strings.TrimSpace(name); name == "" {
+		return
+	}
+	if c := w.r.classifyOnce(name); c >= number {
+		w.next = c
+	}
+	w.names = false
 }
 
 // put appends a text, or the placeholder.
@@ -112,8 +121,12 @@ func (w *xmlReader) inner(s string, in options) (string, bool) {
 func (w *xmlReader) markup() {
 	rest := w.s[w.at:]
 	switch {
-	case strings.HasPrefix(rest, "<![CDATA["):
-		w.section("<![CDATA[", "]]>", w.hidden)
+	case placeholderAt(rest) > 0:
+		n := placeholderAt(rest)
+		w.out = append(w.out, rest[:n]...)
+		w.at += n
+	case strings.HasPrefix(rest, cdata):
+		w.section(cdata, "]]>", w.hidden)
 	case strings.HasPrefix(rest, "<!--"):
 		w.section("<!--", "-->", harmless)
 	case strings.HasPrefix(rest, "<?"):
@@ -126,7 +139,7 @@ func (w *xmlReader) markup() {
 		w.scan(rest[:end], false, options{m: w.o.m})
 		w.at += end
 		if w.hidden != harmless {
-			if w.depth--; w.depth <= 0 {
+			if w.depth--; w.depth <= 0 && strings.HasPrefix(rest[2:end], w.element) {
 				w.hidden = harmless
 			}
 		}
@@ -138,6 +151,8 @@ func (w *xmlReader) markup() {
 	}
 }
 
+const cdata = "<![CDATA["
+
 // section copies what begins with open and ends with finish, its inside redacted.
 func (w *xmlReader) section(open, finish string, c class) {
 	w.out = append(w.out, open...)
@@ -145,6 +160,9 @@ func (w *xmlReader) section(open, finish string, c class) {
 	end := strings.Index(w.s[w.at:], finish)
 	if end < 0 {
 		end = len(w.s) - w.at
+	}
+	if w.names && open == cdata {
+		w.named(w.s[w.at : w.at+end])
 	}
 	w.put(w.s[w.at:w.at+end], c, false)
 	w.at += end
@@ -166,6 +184,7 @@ func (w *xmlReader) tag(rest string) {
 	name := rest[1:n]
 	w.out = append(w.out, rest[:n]...)
 	w.at += n
+	written := name
 	if colon := strings.LastIndexByte(name, ':'); colon >= 0 {
 		name = name[colon+1:]
 	}
@@ -174,7 +193,7 @@ func (w *xmlReader) tag(rest string) {
 	w.names, w.next = foldWord(name, "name") || foldWord(name, "key"), harmless
 	for _, a := range list {
 		if foldWord(a.name, "name") || foldWord(a.name, "key") || foldWord(a.name, "id") {
-			if c := w.r.classifyOnce(a.value); c > element {
+			if c := w.r.classifyOnce(html.UnescapeString(a.value)); c > element {
 				element = c
 			}
 		}
@@ -186,11 +205,11 @@ func (w *xmlReader) tag(rest string) {
 	switch {
 	case closed:
 	case w.hidden == number && element.hides(): // <creditCard><cardCode>
-		w.hidden, w.depth = element, 1
+		w.hidden, w.depth, w.element = element, 1, written
 	case w.hidden != harmless:
 		w.depth++
 	case element > weak:
-		w.hidden, w.depth = element, 1
+		w.hidden, w.depth, w.element = element, 1, written
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"httpowerd/internal/coding"
 	"httpowerd/internal/exchange"
@@ -187,7 +189,7 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendString(b, name, maxName), ':', '[')
+		b = append(appendString(b, r.redactor.Text(name), maxName), ':', '[') // whoever chose the value chose the name, too
 		values := h[name]
 		for j, v := range values[:min(len(values), maxFields)] {
 			if len(b)-start > maxHeaderLine {
@@ -225,16 +227,23 @@ func (c body) decoded() body {
 	if c.encoding != "" {
 		data, whole, err := coding.Decode(c.encoding, c.data, max(c.limit, len(c.data)))
 		if err != nil {
-			c.contentType = ""
+			if !utf8.Valid(c.data) {
+				c.contentType = ""
+			} // else it was not coded at all, and its type says how to read it
 			return c
 		}
 		c.data, c.truncated = data, c.truncated || !whole
+	}
+	if isWide(c.contentType) { // the redactor looks which of the two bytes comes first, whatever the name says
+		return c
 	}
 	if kind, text, ok := coding.Text(c.contentType, c.data); ok {
 		c.contentType, c.data = kind, text
 	}
 	return c
 }
+
+func isWide(contentType string) bool { return strings.Contains(strings.ToLower(contentType), "utf-16") }
 
 func (r *record) appendBody(b []byte, key string, c body) []byte {
 	if c.data == nil {
