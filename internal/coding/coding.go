@@ -46,17 +46,44 @@ func layers(encoding string) (list []string, ok bool) {
 
 // NewReader reads what is behind a Content-Encoding. Nothing is read of r before the first Read. Close gives memory back; it does not close r.
 func NewReader(encoding string, r io.Reader) (io.ReadCloser, error) {
+	return NewBounded(encoding, r, zstdWindow)
+}
+
+// NewBounded is NewReader for bodies of zstd that make their reader remember at most window bytes.
+func NewBounded(encoding string, r io.Reader, window int) (io.ReadCloser, error) {
 	list, ok := layers(encoding)
 	if !ok {
 		return nil, ErrUnknown
 	}
 	c := chain{Reader: r}
 	for i := len(list) - 1; i >= 0; i-- {
-		d := &decoder{coding: list[i], source: c.Reader}
+		d := &decoder{coding: list[i], source: c.Reader, window: uint64(window)}
 		c.Reader = d
 		c.decoders = append(c.decoders, d)
 	}
 	return &c, nil
+}
+
+// leastWindow is what a reader of zstd takes for its window at least, whatever the body says of its first frame: others may follow.
+const leastWindow = 1 << 20
+
+// Window is how much the reader of a zstd body will remember, which a dozen bytes can make it set aside. It looks at no more of b than that takes.
+func Window(b *bufio.Reader) (int, error) {
+	for n := 5; ; n++ {
+		head, peeked := b.Peek(n)
+		var h zstd.Header
+		switch err := h.Decode(head); {
+		case err == io.ErrUnexpectedEOF && peeked == nil && n < zstd.HeaderMaxSize:
+			continue
+		case err != nil:
+			return 0, err
+		case h.Skippable: // the first frame comes behind it
+			return zstdWindow, nil
+		case h.WindowSize > zstdWindow:
+			return 0, zstd.ErrWindowSizeExceeded
+		}
+		return max(int(h.WindowSize), leastWindow), nil
+	}
 }
 
 type chain struct {
@@ -75,6 +102,7 @@ func (c *chain) Close() error {
 type decoder struct {
 	coding string
 	source io.Reader
+	window uint64 // of zstd
 	in     io.Reader
 	free   func()
 	failed error
@@ -101,7 +129,7 @@ func (d *decoder) begin() (err error) {
 	case "br":
 		d.in = brotli.NewReader(b)
 	case "zstd":
-		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderLowmem(true))
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(d.window), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ func (x *Exchange) Join(b *Exchange) {
 	defer b.mu.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	b.joined = x
 	s := &x.story
 	if s.Attempts == nil {
 		s.Attempts = x.first[:0]

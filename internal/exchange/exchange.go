@@ -54,11 +54,12 @@ type Exchange struct {
 	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
 	Informational func(status int, header http.Header)
 
-	mu    sync.Mutex
-	story Story
-	label string  // "": Host holds
-	next  Attempt // what is known of the coming attempt before it begins
-	first [2]Attempt
+	mu     sync.Mutex
+	story  Story
+	label  string    // "": Host holds
+	joined *Exchange // whom this one's story was added to
+	next   Attempt   // what is known of the coming attempt before it begins
+	first  [2]Attempt
 
 	lanes   bool      // attempts may overlap
 	running int       // attempts that have begun and not ended

@@ -10,11 +10,16 @@ type Sanitized struct {
 	Count  int
 }
 
-// Sanitize adds to what was found. What was noted before is never changed in place: copies of the story share it.
+// Sanitize adds to what was found. What was noted before is never changed in place: copies of the story share it. What is found in the body of an answer
+// comes after the stories were joined, and belongs to the client's all the same.
 func (x *Exchange) Sanitize(s Sanitized) {
 	x.mu.Lock()
 	x.story.Sanitized = addSanitized(x.story.Sanitized, s)
+	joined := x.joined
 	x.mu.Unlock()
+	if joined != nil {
+		joined.Sanitize(s)
+	}
 }
 
 func addSanitized(list []Sanitized, s Sanitized) []Sanitized {

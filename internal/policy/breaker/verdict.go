@@ -115,8 +115,8 @@ func ofBody(ctx context.Context, err error) *verdict {
 	if errors.Is(context.Cause(ctx), exchange.ErrSuperseded) {
 		return neutral // cut off because another answer was there first
 	}
-	if err == io.EOF || clientLeft(ctx) {
-		return success // the head was fine
+	if err == io.EOF || clientLeft(ctx) || errors.As(err, new(*exchange.Refusal)) {
+		return success // the head was fine, and an upload that was refused in its middle ends the answer with it
 	}
 	code := exchange.UpstreamReset
 	var failure *exchange.Failure

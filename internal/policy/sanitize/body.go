@@ -2,6 +2,7 @@ package sanitize
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -48,14 +49,17 @@ func flowOf(h http.Header) flow {
 
 // body looks at a body: all of it, where that is short and no stream, else as it goes.
 func (m *message) body(c content) (prepared, error) {
-	s := &screened{message: m, content: c, in: c.source, flow: flowOf(c.header)}
+	s := &screened{message: m, content: c, in: c.source, flow: flowOf(c.header), share: share{room: m.room}}
 	coding, ok := codingOf(c.header)
-	if !ok {
-		return prepared{body: s}, m.unread()
+	if !ok { // it is looked at as it is: who reads it may not go by what it says it were
+		if err := m.unread(); err != nil {
+			return prepared{}, err
+		}
 	}
 	if coding != "" {
-		s.decoder = &decoder{coding: coding, tap: tap{src: c.source}}
-		s.in = s.decoder
+		s.coded = &decoder{coding: coding, tap: tap{src: c.source}}
+		s.coded.window.used = &m.room.windows
+		s.in, s.decoder = s.coded, s.coded
 	}
 	s.sieve = m.screen.NewSieve(c.header.Get("Content-Type"), m.x.Target.Host, m.mask)
 	if !m.acts() {
@@ -64,14 +68,14 @@ func (m *message) body(c content) (prepared, error) {
 		}
 		return prepared{body: s}, nil
 	}
-	short := m.room.short != nil && m.room.short()
 	known := c.length >= 0 && c.length <= int64(m.maxBody)
-	if !short && !exchange.Streams(c.header) && (m.blocks || known || coding != "") {
+	if m.room.roomy() && !exchange.Streams(c.header) && (m.blocks || known || coding != "") {
 		if p, done, err := s.whole(); done {
 			return p, err
 		}
 	}
-	return prepared{body: s, changed: m.masks() || coding != "", decoded: coding != "", length: -1, open: s}, nil
+	decoded := s.decoder != nil
+	return prepared{body: s, changed: m.masks() || decoded, decoded: decoded, length: -1, open: s}, nil
 }
 
 // unread notes a body that cannot be looked at.
@@ -102,43 +106,109 @@ func (s *screened) whole() (p prepared, done bool, err error) {
 	} else if n := s.content.length; n > 0 && n <= firstHeld {
 		s.out = make([]byte, 0, n+n/16+64) // what is masked may be longer
 	}
-	for s.err == nil && len(s.out)+s.sieve.Held() <= most && (s.decoder == nil || len(s.decoder.tap.raw) <= s.maxBody) {
+	for s.err == nil && len(s.out)+s.sieve.Held() <= most && len(s.raw()) <= s.maxBody && s.hold(cap(s.out)+cap(s.raw())) {
 		s.fill()
 	}
 	s.holding = false
-	var raw []byte
+	if s.err != nil {
+		s.unwindow()
+	}
+	raw := s.raw()
 	if s.decoder != nil {
-		raw = s.decoder.tap.raw
 		s.decoder.tap.keep, s.decoder.tap.raw = false, nil
 	}
 	switch refusal := s.refused(); {
 	case refusal != nil:
+		s.let()
 		return p, true, refusal
-	case errors.Is(s.err, errCoding): // what was read of it, and the rest, as it came
-		err = s.unread()
-		s.sieve.Close()
-		s.in, s.decoder, s.sieve, s.out, s.err = s.content.source, nil, nil, raw, nil
-		return prepared{body: s}, true, err
+	case errors.Is(s.err, errCoding):
+		if err := s.uncoded(raw); err != nil {
+			s.let()
+			return p, true, err
+		}
+		return s.whole()
+	case s.err != nil && s.err != io.EOF && s.direction == directionRequest: // nobody is asked half a question
+		s.let()
+		return p, true, s.broken(s.err)
 	case s.err != io.EOF:
 		return p, false, nil
 	case !s.masked && s.decoder != nil:
-		return prepared{body: &held{Reader: *bytes.NewReader(raw), source: s.content.source}}, true, nil
+		return prepared{body: s.settle(raw)}, true, nil
 	}
-	p = prepared{body: &held{Reader: *bytes.NewReader(s.out), source: s.content.source}}
+	p = prepared{body: s.settle(s.out)}
 	if s.masked {
 		p.changed, p.decoded, p.length = true, s.decoder != nil, int64(len(s.out))
 	}
 	return p, true, nil
 }
 
+// unwindow gives back what the decoder took, which is read no more.
+func (s *screened) unwindow() {
+	if s.coded != nil {
+		s.coded.window.give()
+	}
+}
+
+// raw is what is held of a coded body as it came.
+func (s *screened) raw() []byte {
+	if s.decoder == nil {
+		return nil
+	}
+	return s.decoder.tap.raw
+}
+
+// uncoded goes back to the beginning of a body that is not coded as it says: raw, and then the rest, are looked at as they came. Where something was masked
+// in what could be decoded there is no going back: whoever reads it less strictly would find that.
+func (s *screened) uncoded(raw []byte) error {
+	if s.masked {
+		_ = s.found("body", kindUnreadable, actionBlocked, 1)
+		return s.message.refuse("body", kindUnreadable)
+	}
+	if err := s.unread(); err != nil {
+		return err
+	}
+	s.sieve.Close()
+	s.sieve = s.screen.NewSieve(s.content.header.Get("Content-Type"), s.x.Target.Host, s.mask)
+	s.in = io.MultiReader(bytes.NewReader(raw), s.content.source)
+	s.decoder, s.out, s.off, s.err, s.noted = nil, nil, 0, nil, nil
+	return nil
+}
+
+// broken says what it means that a request's body could not be read.
+func (m *message) broken(err error) error {
+	if errors.As(err, new(*exchange.Refusal)) {
+		return err
+	}
+	if cause := context.Cause(m.ctx); cause != nil {
+		return cause
+	}
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return &exchange.Refusal{Code: exchange.TooLarge, Detail: "the request's body is too large", Close: true, Cause: err}
+	}
+	return &exchange.Refusal{Code: exchange.BadRequest, Detail: "the request's body is malformed or broke off", Close: true, Cause: err}
+}
+
 // held is a body that was looked at as a whole.
 type held struct {
 	bytes.Reader
 	source io.Closer
+	share
+}
+
+// settle makes a body of what was held back.
+func (s *screened) settle(data []byte) *held {
+	s.hold(cap(data))
+	h := &held{Reader: *bytes.NewReader(data), source: s.content.source}
+	h.share.room = s.share.room
+	h.share.n.Store(s.share.n.Swap(0))
+	return h
 }
 
 // Close closes what it was read from.
-func (h *held) Close() error { return h.source.Close() }
+func (h *held) Close() error {
+	h.let()
+	return h.source.Close()
+}
 
 // Ready tells that all of it is here.
 func (h *held) Ready() bool { return true }
@@ -150,10 +220,12 @@ var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 // screened is a body that is looked at as it is read.
 type screened struct {
 	*message
+	share
 	content content
-	in      io.Reader      // the content, decoded
-	decoder *decoder       // nil: it is not coded
-	sieve   *redact.Sieve  // nil: it cannot be looked at, but for its trailers
+	in      io.Reader // the content, decoded
+	decoder *decoder  // nil: it is not coded
+	coded   *decoder  // the same, also where it turned out not to be
+	sieve   *redact.Sieve
 	flow    flow           // of what is passed on
 	holding bool           // nothing is passed on yet
 	masked  bool           // something was
@@ -180,10 +252,10 @@ func (s *screened) Ready() bool { return exchange.Ready(s.content.source) }
 // Close closes the source. Whoever still reads leaves its memory to the collector.
 func (s *screened) Close() error {
 	err := s.content.source.Close()
+	s.let()
+	s.unwindow()
 	if s.mu.TryLock() {
-		if s.sieve != nil {
-			s.sieve.Close()
-		}
+		s.sieve.Close()
 		s.mu.Unlock()
 	}
 	return err
@@ -196,13 +268,14 @@ func (s *screened) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for s.off == len(s.out) && s.err == nil {
-		if s.sieve == nil || !s.acts() {
+		if !s.acts() {
 			return s.watch(p)
 		}
 		s.out, s.off = s.out[:0], 0
 		if cap(s.out) > 4*chunkSize { // of the part that was held back
 			s.out = nil
 		}
+		s.let()
 		s.fill()
 	}
 	if s.off < len(s.out) {
@@ -286,9 +359,7 @@ func (s *screened) watch(p []byte) (n int, err error) {
 		return s.watchDecoded(p)
 	}
 	n, err = s.in.Read(p)
-	if s.sieve != nil {
-		s.see(p[:n], err)
-	}
+	s.see(p[:n], err)
 	if err == io.EOF {
 		if why := s.trailers(s.content.trailer()); why != nil {
 			s.refuse(why)
@@ -325,9 +396,7 @@ func (s *screened) watchDecoded(p []byte) (int, error) {
 		chunks.Put(chunk)
 		switch {
 		case err == errCoding:
-			_ = s.unread() // passes
-			raw := t.raw
-			s.decoder, s.sieve, s.in, s.out, s.off = nil, nil, io.MultiReader(bytes.NewReader(raw), s.content.source), nil, 0
+			_ = s.uncoded(t.raw) // passes
 			return s.watch(p)
 		case err != nil && len(t.raw) == 0:
 			if err == io.EOF {

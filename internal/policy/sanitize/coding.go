@@ -73,6 +73,7 @@ type decoder struct {
 	tap    tap
 	in     io.Reader
 	out    int64
+	window window
 }
 
 func (d *decoder) Read(p []byte) (int, error) {
@@ -104,8 +105,18 @@ func (d *decoder) begin() (err error) {
 			return nil
 		}
 		return peeked
-	case d.coding == "br" || d.coding == "zstd": // nothing may stand behind it, which their readers see to
+	case d.coding == "br": // nothing may stand behind it, which its reader and that of zstd see to
 		d.in, err = coding.NewReader(d.coding, b)
+		return err
+	case d.coding == "zstd":
+		window, err := coding.Window(b)
+		if err != nil {
+			return err
+		}
+		if !d.window.take(window) {
+			return errCoding
+		}
+		d.in, err = coding.NewBounded(d.coding, b, window)
 		return err
 	case d.coding != "deflate":
 		d.in, err = gzip.NewReader(b)

@@ -1,18 +1,18 @@
 package sanitize
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 
-	"httpowerd/internal/exchange"
 	"httpowerd/internal/redact"
 )
 
 // request looks at a request and hands on what may leave.
 func (s *side) request(r *http.Request, next http.RoundTripper) (*http.Response, error) {
-	m := &message{side: s, x: exchange.From(r.Context())}
+	m := s.message(r)
 	out, b, err := m.outgoing(r)
 	if err != nil {
 		if r.Body != nil {
@@ -21,6 +21,13 @@ func (s *side) request(r *http.Request, next http.RoundTripper) (*http.Response,
 		return nil, err
 	}
 	resp, err := next.RoundTrip(out)
+	if h, ok := out.Body.(*held); ok && err != nil {
+		h.let() // nobody wants it any more, whether it was closed or not
+	}
+	if b != nil && err != nil {
+		b.let()
+		b.unwindow()
+	}
 	if b != nil {
 		if refusal := b.refused(); refusal != nil { // in mid-upload: whatever the upstream makes of a body that broke off is no answer to it
 			if err == nil {
@@ -31,8 +38,31 @@ func (s *side) request(r *http.Request, next http.RoundTripper) (*http.Response,
 	}
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		unapplied(m.x)
+		return resp, nil
+	}
+	if err == nil && b != nil && resp.Body != http.NoBody {
+		resp.Body = &early{resp.Body, b}
 	}
 	return resp, err
+}
+
+// early is an answer that began before the request's body was looked at to its end: it ends with that where that is refused.
+type early struct {
+	io.ReadCloser
+	upload *screened
+}
+
+func (e *early) Read(p []byte) (int, error) {
+	if err := e.upload.refused(); err != nil {
+		return 0, err
+	}
+	n, err := e.ReadCloser.Read(p)
+	if err != nil {
+		if refusal := e.upload.refused(); refusal != nil {
+			err = refusal
+		}
+	}
+	return n, err
 }
 
 // outgoing is r as it may leave. b is the body that is still looked at, nil where that is done.

@@ -13,11 +13,12 @@ func (s *side) response(r *http.Request, next http.RoundTripper) (*http.Response
 	if s.acts() {
 		r = askable(r)
 	}
+	m := s.message(r)
+	s.informational(m.x)
 	resp, err := next.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	m := &message{side: s, x: exchange.From(r.Context())}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		unapplied(m.x)
 		return resp, nil
@@ -27,6 +28,20 @@ func (s *side) response(r *http.Request, next http.RoundTripper) (*http.Response
 		return nil, err
 	}
 	return resp, nil
+}
+
+// informational looks at 1xx answers too. What is to be blocked of them goes no further; the final answer is judged by itself.
+func (s *side) informational(x *exchange.Exchange) {
+	pass := x.Informational
+	if pass == nil {
+		return
+	}
+	x.Informational = func(status int, h http.Header) {
+		m := message{side: s, x: x}
+		if clean, err := m.header("headers", h); err == nil {
+			pass(status, clean)
+		}
+	}
 }
 
 // incoming changes resp to what may come in.

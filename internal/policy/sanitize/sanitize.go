@@ -2,9 +2,11 @@
 package sanitize
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,6 +19,8 @@ import (
 type Room struct {
 	metrics *metrics
 	short   func() bool
+	held    atomic.Int64 // bytes of bodies that are held back
+	windows atomic.Int64 // bytes of zstd's windows
 }
 
 // New makes a Room and registers its metrics.
@@ -28,7 +32,7 @@ func (r *Room) Short(f func() bool) { r.short = f }
 
 // Request makes the stage that looks at requests. It stands above whatever keeps a body for another attempt, so that what is sent again is what was let through.
 func (r *Room) Request(c Config) exchange.Stage {
-	s := r.side(c, "request", c.Request)
+	s := r.side(c, directionRequest, c.Request)
 	return exchange.Stage{Name: "sanitize request", Wrap: func(next http.RoundTripper) http.RoundTripper {
 		return exchange.RoundTripperFunc(func(req *http.Request) (*http.Response, error) { return s.request(req, next) })
 	}}
@@ -36,11 +40,17 @@ func (r *Room) Request(c Config) exchange.Stage {
 
 // Response makes the stage that looks at answers. It stands below whatever shares or stores them.
 func (r *Room) Response(c Config) exchange.Stage {
-	s := r.side(c, "response", c.Response)
+	s := r.side(c, directionResponse, c.Response)
 	return exchange.Stage{Name: "sanitize response", Wrap: func(next http.RoundTripper) http.RoundTripper {
 		return exchange.RoundTripperFunc(func(req *http.Request) (*http.Response, error) { return s.response(req, next) })
 	}}
 }
+
+// The directions.
+const (
+	directionRequest  = "request"
+	directionResponse = "response"
+)
 
 // side is one direction of a policy's block.
 type side struct {
@@ -71,6 +81,11 @@ func (r *Room) side(c Config, direction string, rules Rules) *side {
 	return s
 }
 
+// message is one of r's exchange.
+func (s *side) message(r *http.Request) *message {
+	return &message{side: s, ctx: r.Context(), x: exchange.From(r.Context())}
+}
+
 // masks tells whether something may be replaced.
 func (s *side) masks() bool { return s.mask.Cards || s.mask.Secrets }
 
@@ -80,6 +95,7 @@ func (s *side) acts() bool { return s.masks() || s.blocks }
 // message is one message that is looked at.
 type message struct {
 	*side
+	ctx  context.Context
 	x    *exchange.Exchange
 	told bool // observe mode's note
 }
@@ -137,7 +153,7 @@ var kindWords = map[string]string{
 // refuse names the kind and the place, never the value.
 func (m *message) refuse(place, kind string) error {
 	r := exchange.Refuse(exchange.BlockedContent, "policy blocks the %s: there is %s in its %s", m.direction, kindWords[kind], placeWord(place))
-	if m.direction == "response" {
+	if m.direction == directionResponse {
 		r.Status = http.StatusBadGateway
 	}
 	return r

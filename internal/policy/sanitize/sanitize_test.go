@@ -342,9 +342,9 @@ func TestObserve(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
-	broken := packed("gzip", "some text "+card)
+	broken := packed("gzip", "some text")
 	bodies := map[string][2]string{"br": {"br", "whatever"}, "zstd": {"zstd", packed("zstd", "a") + "behind"}, "other": {"aes128gcm", "whatever"}, "twice": {"gzip, gzip", "whatever"}, "broken": {"gzip", broken[:len(broken)-9] + "xxxxxxxxx"}, "none": {"gzip", "no gzip"},
-		"more behind": {"deflate", packed("deflate", "x") + card}}
+		"more behind": {"deflate", packed("deflate", "x") + "y"}}
 	for _, how := range []string{unreadablePass, unreadableBlock} {
 		for name, b := range bodies {
 			g := newRig(func(c *Config) { c.Unreadable = how; c.Request.Cards = Mask })
@@ -360,6 +360,173 @@ func TestUnreadable(t *testing.T) {
 			if err != nil || g.body != b[1] || !strings.Contains(g.finds(), "request.body unreadable passed 1") {
 				t.Errorf("%s: %v %q %s", name, err, g.body, g.finds())
 			}
+		}
+	}
+}
+
+// TestUnreadableIsLookedAt: what cannot be decoded is looked at as it is, and what was masked in a part of it is not sent after all.
+func TestUnreadableIsLookedAt(t *testing.T) {
+	whole := packed("gzip", "some text "+card)
+	for name, c := range map[string]struct{ kind, coding, body, want, finds string }{
+		"no gzip":      {"application/json", "gzip", `{"n":` + card + `}`, `{"n":"` + masked + `"}`, "request.body unreadable passed 1, request.body pan masked 1"},
+		"unknown":      {"application/json", "dcb", `{"n":` + card + `}`, `{"n":"` + masked + `"}`, "request.body unreadable passed 1, request.body pan masked 1"},
+		"charset":      {"text/plain; charset=utf-16", "", card, masked, "request.body unreadable passed 1, request.body pan masked 1"},
+		"behind":       {"text/plain", "deflate", packed("deflate", "x") + " " + card, packed("deflate", "x") + " " + strings.Repeat("*", 16), "request.body unreadable passed 1, request.body pan masked 1"},
+		"garbage":      {"text/plain", "gzip", whole + "x", "", "request.body pan masked 1, request.body unreadable blocked 1"},
+		"checksum":     {"text/plain", "gzip", whole[:len(whole)-8] + "xxxxxxxx", "", "request.body pan masked 1, request.body unreadable blocked 1"},
+		"breaks off":   {"text/plain", "gzip", whole[:len(whole)-2], "", "request.body pan masked 1, request.body unreadable blocked 1"},
+		"large no zip": {"text/plain", "gzip", large(200_000), strings.Replace(large(200_000), card, masked, 1), "request.body unreadable passed 1, request.body pan masked 1"},
+	} {
+		g := newRig(func(c *Config) { c.Request.Cards, c.MaxBody = Mask, 64<<10 })
+		r := post(c.kind, c.body)
+		r.Header.Set("Content-Encoding", c.coding)
+		_, err := g.send(r)
+		got := strings.Replace(g.body, masked, strings.Repeat("*", 16), 1)
+		if c.want == "" {
+			refusalOf(t, err)
+			got = g.body
+		} else if err != nil || g.got.Header.Get("Content-Encoding") != c.coding || g.got.ContentLength >= 0 && int(g.got.ContentLength) != len(g.body) {
+			t.Errorf("%s: %v %v %d", name, err, g.got.Header, g.got.ContentLength)
+		}
+		if got != strings.Replace(c.want, masked, strings.Repeat("*", 16), 1) || g.finds() != c.finds {
+			t.Errorf("%s: %.60q %s", name, g.body, g.finds())
+		}
+		g = newRig(func(c *Config) { c.Mode = setting.Observe })
+		r = post(c.kind, c.body)
+		r.Header.Set("Content-Encoding", c.coding)
+		if _, err := g.send(r); err != nil || g.body != c.body || !strings.Contains(g.finds(), "request.body pan observed 1") || !strings.Contains(g.finds(), "request.body unreadable observed 1") &&
+			!strings.Contains(g.finds(), "request.body unreadable passed 1") {
+			t.Errorf("%s observed: %v %.60q %s", name, err, g.body, g.finds())
+		}
+	}
+}
+
+// drip is a body that comes byte by byte, and breaks off.
+type drip struct {
+	n, most int
+	seen    func(n int)
+}
+
+func (d *drip) Read(p []byte) (int, error) {
+	if d.n >= d.most {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n := copy(p, "0123456 ")
+	d.n += n
+	if d.seen != nil {
+		d.seen(d.n)
+	}
+	return n, nil
+}
+func (d *drip) Close() error { return nil }
+
+// TestHeldIsBounded: what all bodies together hold back is bounded, also for those that began while there was room; what they took is given back on every way.
+func TestHeldIsBounded(t *testing.T) {
+	g := newRig(nil)
+	short := false
+	g.room.Short(func() bool { return short })
+	r := post("text/plain", "")
+	r.Body, r.ContentLength = &drip{most: 200_000, seen: func(n int) { short = n > 100_000 }}, 900_000
+	if _, err := g.send(r); err == nil || g.calls != 1 || len(g.body) < 90_000 {
+		t.Errorf("a body is held back while memory is short: %v, %d calls, %d bytes", err, g.calls, len(g.body))
+	}
+	short = false
+	g.room.held.Store(memoryLimit)
+	r = post("text/plain", "")
+	r.Body, r.ContentLength = &drip{most: 50_000}, 900_000
+	if _, err := g.send(r); err == nil || g.calls != 2 {
+		t.Errorf("a body is held back beyond the limit: %v, %d calls", err, g.calls)
+	}
+	g.room.held.Store(0)
+	r = post("text/plain", "")
+	r.Body, r.ContentLength = &drip{most: 80_000, seen: func(n int) {
+		if n == 72_000 && g.room.held.Load() < 36_000 { // the rest is in the window
+			t.Errorf("%d bytes are counted", g.room.held.Load())
+		}
+	}}, 900_000
+	var refusal *exchange.Refusal
+	if _, err := g.send(r); !errors.As(err, &refusal) || refusal.Code != exchange.BadRequest || g.calls != 2 {
+		t.Errorf("%v, %d calls", err, g.calls)
+	}
+	for _, body := range []string{"text", large(100_000), large(4 << 20), packed("gzip", "x"), packed("gzip", card)} {
+		for _, action := range []Action{Block, Mask} {
+			g.config.Request.Cards, g.config.Response.Cards = action, action
+			r := post("text/plain", body)
+			if strings.HasPrefix(body, "\x1f\x8b") {
+				r.Header.Set("Content-Encoding", "gzip")
+			}
+			g.answer = func(*http.Request) *http.Response { return answer("text/plain", body) }
+			resp, err := g.send(r)
+			if err == nil {
+				if n := g.room.held.Load(); len(body) < 1<<20 && n < int64(len(body)) {
+					t.Errorf("%d bytes of an answer are held, %d are counted", len(body), n)
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+			if n := g.room.held.Load(); n != 0 {
+				t.Errorf("%d bytes, %s: %d are still counted", len(body), action, n)
+			}
+		}
+	}
+}
+
+// TestWindows: a few bytes of zstd cannot set aside megabytes without bound; what there is no room for cannot be looked into.
+func TestWindows(t *testing.T) {
+	frame := "\x28\xb5\x2f\xfd\x00\x68\x20\x00\x00abcd" // a window of 8 MiB, four bytes, and more to come
+	g := newRig(func(c *Config) { c.Unreadable = unreadableBlock })
+	send := func(rest string) error {
+		r := post("text/plain", "")
+		r.Header.Set("Content-Encoding", "zstd")
+		r.Body, r.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader(frame), readFunc(func([]byte) (int, error) {
+			if n := g.room.windows.Load(); n != 8<<20 && rest != "full" {
+				t.Errorf("%d bytes are counted", n)
+			}
+			return 0, io.ErrUnexpectedEOF
+		}))), -1
+		_, err := g.send(r)
+		return err
+	}
+	var refusal *exchange.Refusal
+	if err := send(""); !errors.As(err, &refusal) || refusal.Code != exchange.BadRequest || g.room.windows.Load() != 0 {
+		t.Errorf("%v, %d are still counted", err, g.room.windows.Load())
+	}
+	g.room.windows.Store(windowLimit - 1<<20)
+	refusalOf(t, send("full"))
+	if n := g.room.windows.Load(); n != windowLimit-1<<20 {
+		t.Errorf("%d are counted", n)
+	}
+	for _, body := range []string{"a", large(100_000), large(8 << 20), ""} {
+		for _, action := range []Action{Mask, Block, Report} {
+			g = newRig(func(c *Config) { c.Request.Cards = action })
+			r := post("text/plain", packed("zstd", body))
+			r.Header.Set("Content-Encoding", "zstd")
+			_, err := g.send(r)
+			if n := g.room.windows.Load(); n != 0 || action != Block && err != nil {
+				t.Errorf("%d bytes, %s: %v, %d are still counted", len(body), action, err, n)
+			}
+		}
+	}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestReadersFault: a body that breaks off while it is held back is said to be what it is.
+func TestReadersFault(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want exchange.Code
+	}{
+		{io.ErrUnexpectedEOF, exchange.BadRequest}, {&http.MaxBytesError{Limit: 1}, exchange.TooLarge}, {exchange.Refuse(exchange.Denied, "no"), exchange.Denied},
+	} {
+		g := newRig(nil)
+		r := post("text/plain", "")
+		r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(c.err)), -1
+		var refusal *exchange.Refusal
+		if _, err := g.send(r); !errors.As(err, &refusal) || refusal.Code != c.want || g.calls != 0 {
+			t.Errorf("%v: %v, %d calls", c.err, err, g.calls)
 		}
 	}
 }

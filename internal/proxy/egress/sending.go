@@ -131,7 +131,11 @@ type sentBody struct {
 func (b *sentBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		err = b.sending.explain(&wire.Error{Err: err, Sent: true})
+		var e *wire.Error
+		if !errors.As(err, &e) {
+			e = &wire.Error{Err: err, Sent: true}
+		}
+		err = b.sending.explain(e)
 	}
 	return n, err
 }

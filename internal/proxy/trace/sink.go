@@ -74,6 +74,26 @@ func (s *sink) put(spans []*span) {
 		}
 	}
 	s.metrics.lost(lostQueue, lost)
+	select {
+	case <-s.done: // an exchange that ended while the collector was changed, or the process left
+		s.discard()
+	default:
+	}
+}
+
+// discard counts what nobody will export.
+func (s *sink) discard() {
+	n := 0
+	for {
+		select {
+		case <-s.queue:
+			n++
+			continue
+		default:
+		}
+		s.metrics.lost(lostShutdown, n)
+		return
+	}
 }
 
 // run exports full batches at once and others after a moment.
@@ -173,7 +193,7 @@ func (s *sink) close(ctx context.Context) {
 	}
 	s.cancel()
 	<-s.done
-	s.metrics.lost(lostShutdown, len(s.queue)) // put by exchanges that ended just now
+	s.discard() // put by exchanges that ended just now
 	over, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := s.exporter.Shutdown(over); err != nil {

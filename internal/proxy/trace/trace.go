@@ -30,6 +30,8 @@ type Tracer struct {
 
 	using sync.Mutex
 	gone  sync.WaitGroup // sinks that are on their way out
+	ended context.Context
+	end   context.CancelFunc // lets nothing wait for them any more
 }
 
 // settings are what holds for exchanges that begin or end now.
@@ -41,7 +43,9 @@ type settings struct {
 
 // New makes a Tracer that is off until Use says otherwise.
 func New(reg prometheus.Registerer, log *slog.Logger, builtin *redact.Redactor) *Tracer {
-	return &Tracer{metrics: newMetrics(reg), log: log, builtin: builtin}
+	t := &Tracer{metrics: newMetrics(reg), log: log, builtin: builtin}
+	t.ended, t.end = context.WithCancel(context.Background())
+	return t
 }
 
 // Use makes c hold. Spans that wait for another collector get a moment to reach it. On an error the settings in use stay.
@@ -73,7 +77,7 @@ func (t *Tracer) Use(c Config) error {
 // retire ends the sink of settings that hold no more, without waiting for it.
 func (t *Tracer) retire(old *settings) {
 	if old != nil {
-		t.gone.Go(func() { old.sink.close(context.Background()) })
+		t.gone.Go(func() { old.sink.close(t.ended) })
 	}
 }
 
@@ -84,6 +88,8 @@ func (t *Tracer) Close(ctx context.Context) {
 	}
 	t.using.Lock()
 	defer t.using.Unlock()
+	defer t.end()
+	defer context.AfterFunc(ctx, t.end)()
 	if old := t.current.Swap(nil); old != nil {
 		old.sink.close(ctx)
 	}

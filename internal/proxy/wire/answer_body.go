@@ -74,6 +74,9 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 	n, err := a.read(p)
 	if err != nil {
+		if broken := a.uploadError(); broken != nil && err != io.EOF { // which has ended the connection
+			err = &Error{Err: broken, Sent: true, Client: true}
+		}
 		a.sticky = err
 		if err == io.EOF {
 			a.release()
@@ -85,6 +88,14 @@ func (a *answer) Read(p []byte) (int, error) {
 		a.drop()
 	}
 	return n, err
+}
+
+// uploadError is why the request's own body could not be read, if that was so.
+func (a *answer) uploadError() error {
+	if a.up == nil {
+		return nil
+	}
+	return a.up.clientError()
 }
 
 // Close gives the connection up. A body that was not read to its end takes the connection with it, and a read that waits ends.
