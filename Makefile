@@ -41,7 +41,7 @@ unit: ## unit tests with the race detector, and the snippets of the documentatio
 e2e: build ## the built binary with real clients
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test/...
 
-fuzz: ## each fuzz target for FUZZTIME (10s), two at once
+fuzz: ## each fuzz target for FUZZTIME (5s), two at once
 	@./test/fuzz.sh $(FUZZTIME)
 
 snippets: ## load every YAML snippet of the documentation (a part of unit)

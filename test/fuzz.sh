@@ -2,7 +2,7 @@
 # Runs every fuzz target of the tree for the given time, two at a time with one worker each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export FUZZTIME=${1:-10s}
+export FUZZTIME=${1:-5s}
 one() {
   out=$(go test -run '^$' -fuzz "^$2\$" -fuzztime "$FUZZTIME" -parallel 1 "$1" 2>&1) || {
     # Go's fuzzer may take the end of its time for a failure; a real one has an input.

@@ -52,11 +52,13 @@ func BenchmarkRequest(b *testing.B) {
 	for b.Loop() {
 		var c Counts
 		dst = r.AppendURL(dst[:0], typicalURL, &c)
+		f := r.Fields(&c)
 		for name, values := range h {
 			for _, v := range values {
-				r.HeaderValue(name, v, &c)
+				f.Value(name, v)
 			}
 		}
+		f.Done()
 		if c.Total() != 1 {
 			b.Fatal(c.Total())
 		}

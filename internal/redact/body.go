@@ -147,7 +147,10 @@ func decodeText(s, kind, charset string, cut bool) (string, bool) {
 func isText(s string) bool {
 	controls := 0
 	for i := 0; i < len(s); i++ {
-		for i+8 <= len(s) && !hasControl(s[i:i+8]) {
+		for i+32 <= len(s) && controls8(s[i:])|controls8(s[i+8:])|controls8(s[i+16:])|controls8(s[i+24:]) == 0 {
+			i += 32
+		}
+		for i+8 <= len(s) && controls8(s[i:]) == 0 {
 			i += 8
 		}
 		if i == len(s) {
@@ -162,10 +165,10 @@ func isText(s string) bool {
 	return true
 }
 
-// hasControl tells whether one of eight bytes is below a space.
-func hasControl(s string) bool {
+// controls8 has a bit set for where, of the first eight bytes of s, one is below a space.
+func controls8(s string) uint64 {
 	x := eight(s)
-	return (x-' '*ones)&^x&(ones<<7) != 0
+	return (x - ' '*ones) &^ x & (ones << 7)
 }
 
 // trimRune takes off a character that was cut in two.

@@ -38,11 +38,22 @@ func (r *Redactor) Header(h http.Header, c *Counts) http.Header {
 	return clean
 }
 
-// HeaderValue is one value of the field of that name without secrets, and value itself where it has none.
-func (r *Redactor) HeaderValue(name, value string, c *Counts) string {
-	m := borrow()
-	text, _ := r.field(m, name, r.classifyHeader(name), value, c)
-	m.release()
+// Fields redacts the values of header fields one by one. Done ends it.
+type Fields struct {
+	r *Redactor
+	m *memory
+	c *Counts
+}
+
+// Fields begins with the fields of a header.
+func (r *Redactor) Fields(c *Counts) Fields { return Fields{r, borrow(), c} }
+
+// Done gives the memory back.
+func (f Fields) Done() { f.m.release() }
+
+// Value is one value of the field of that name without secrets, and value itself where it has none.
+func (f Fields) Value(name, value string) string {
+	text, _ := f.r.field(f.m, name, f.r.classifyHeader(name), value, f.c)
 	return text
 }
 
@@ -96,7 +107,7 @@ func (r *Redactor) plainField(m *memory, v string, valid bool, c *Counts) (strin
 		text, hidden := r.json(v, options{m: m}, c)
 		return text, hidden || !valid
 	}
-	text, hidden := r.text(m, v, c)
+	text, hidden := r.validText(m, v, c)
 	return text, hidden || !valid
 }
 

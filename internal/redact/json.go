@@ -89,10 +89,12 @@ func (w *jsonReader) run() {
 			w.bad = true
 			i = w.text(i)
 		default:
-			if n := commentAt(w.s[i:]); n > 0 {
-				w.bad = true
-				i += n
-				continue
+			if c == '/' {
+				if n := commentAt(w.s[i:]); n > 0 {
+					w.bad = true
+					i += n
+					continue
+				}
 			}
 			w.bad = w.bad || w.ended // [4111 1111 1111 1111]
 			i = w.bare(i)
@@ -229,7 +231,7 @@ func (w *jsonReader) plainValue(start, end int) {
 		return
 	}
 	w.sc.cut = false
-	if hits := w.sc.scan(raw); len(hits) > 0 {
+	if hits := w.sc.builtin(raw); len(hits) > 0 {
 		w.replace(start, end, hits)
 	}
 }

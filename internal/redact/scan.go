@@ -47,11 +47,17 @@ type run struct{ start, end int }
 
 // scan finds the hits in s, in order and without overlap. They are valid until the next call.
 func (sc *scanner) scan(s string) []hit {
-	sc.s, sc.decoded, sc.noToken, sc.last, sc.hits = s, 0, 0, run{}, sc.hits[:0]
-	sc.run()
+	sc.builtin(s)
 	if sc.r.extra() {
 		sc.configured()
 	}
+	return sc.hits
+}
+
+// builtin is scan by the built-in lists alone.
+func (sc *scanner) builtin(s string) []hit {
+	sc.s, sc.decoded, sc.noToken, sc.last, sc.hits = s, 0, 0, run{}, sc.hits[:0]
+	sc.run()
 	return sc.hits
 }
 

@@ -30,6 +30,11 @@ func (r *Redactor) text(m *memory, s string, c *Counts) (string, bool) {
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
 	}
+	return r.validText(m, s, c)
+}
+
+// validText is text for what is UTF-8.
+func (r *Redactor) validText(m *memory, s string, c *Counts) (string, bool) {
 	if r.holdsNothing(s, options{}) {
 		return s, false
 	}

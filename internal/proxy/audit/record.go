@@ -182,6 +182,8 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 	names := slices.Sorted(maps.Keys(h))
 	b = append(appendKey(b, key), '{')
 	start := len(b)
+	fields := r.redactor.Fields(&r.counts)
+	defer fields.Done()
 	for i, name := range names[:min(len(names), maxFields)] {
 		if len(b)-start > maxHeaderLine {
 			break
@@ -198,7 +200,7 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 			if j > 0 {
 				b = append(b, ',')
 			}
-			b = appendString(b, r.redactor.HeaderValue(name, v, &r.counts), maxText)
+			b = appendString(b, fields.Value(name, v), maxText)
 		}
 		b = append(b, ']')
 	}
