@@ -218,6 +218,7 @@ func TestSyslogTLS(t *testing.T) {
 	tr.end()
 	tr = at(t, "syslog+tls://"+address, nil)
 	tr.events(3)
+	eventually(t, "the refusal", func() bool { return tr.counter("httpowerd_audit_write_failures_total") > 0 })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	err := tr.Close(ctx)
