@@ -108,7 +108,7 @@ var moreHarmlessTexts = []template{
 	{"text", "font:400 16px/1.5 Arial;z-index:2147483647"}, {"text", "sourceMappingURL=main.4111a1b2.js.map"}, {"text", "chunk 4111 (runtime: main) main.5f3c.js 4.2 kB"},
 	{"text", "webpack 5.91.0 compiled successfully in 4111 ms"}, {"text", "npm WARN deprecated token-types@4.2.1"}, {"text", "+ password-hash@2.0.1"}, {"text", "Downloading passlib-1.7.4-py2.py3-none-any.whl (525 kB)"},
 	{"text", "go: downloading golang.org/x/crypto v0.24.0"}, {"text", "github.com/example/tokenizer v0.0.0-20240615123456-4f6e63652075"}, {"text", "h1:4111abcdefghijklmnopqrstuvwxyz0123456789ABC="},
-	{"text", "docker.io/library/postgres:16.3@sha256:4111111111111111aaaabbbbccccddddeeeeffff00001111222233334444555a"}, {"text", "layer 4f4fb700ef54 already exists"},
+	{"text", "cr.example.com/library/postgres:16.3@sha256:4111111111111111aaaabbbbccccddddeeeeffff00001111222233334444555a"}, {"text", "layer 4f4fb700ef54 already exists"},
 	{"text", "pod/payments-api-7d9c5b8f6b-x2x7k restarted 3 times"}, {"text", "eth0: 10.1.2.3/24 dev 02:42:ac:11:00:02"}, {"text", "uptime 1718454896.123456 load 0.52 0.58 0.59"},
 	{"text", "rx 4111111111 tx 5222222222 errors 0"}, {"text", "memory 17179869184 bytes, 4294967296 free"}, {"text", "pid 4111 ppid 1 cvv"}, {"text", "lat=48.856614 lon=2.3522219 alt=35.0"},
 	{"text", "POINT(13.404953999999975 52.52000659999998)"}, {"text", "1,718,454,896 rows"}, {"text", "EUR 1.234.567,89"}, {"text", "+1 (415) 555-0100 ext. 1234"}, {"text", "Tel. 030 1234 5678"},

@@ -190,7 +190,7 @@ var secretTexts = []template{
 	{"text", "ALTER USER app PASSWORD '‹phrase›'"}, {"text", "export AWS_SECRET_ACCESS_KEY=‹opaque›\nexport AWS_REGION=eu-west-1"},
 	{"text", "STRIPE_SECRET_KEY=‹opaque›\nSTRIPE_PUBLISHABLE_KEY=pk_1\n"}, {"text", "PGPASSWORD=‹plainpw› psql -h db.example.com"},
 	{"text", "MYSQL_PWD='‹pw›' mysqldump orders"}, {"text", "docker login -u jane --password ‹plainpw› registry.example.com"},
-	{"text", "//registry.npmjs.org/:_authToken=‹uuidkey›"},
+	{"text", "//registry.example.com/:_authToken=‹uuidkey›"},
 	{"text", "const stripe = require('stripe')('‹stripe›');"}, {"text", "apiKey: '‹opaque›',"}, {"text", "client_secret = \"‹opaque›\""},
 	{"text", "\"api-key\": \"‹hexkey›\","}, {"text", "key:\n‹pem›\nend"}, {"text", "export KEY=\"‹pem›\""}, {"text", "OTP: ‹otp›"},
 	{"text", "spring.datasource.password=‹plainpw›\nspring.datasource.username=app"}, {"text", "ssn: ‹ssn›"}, {"text", "social security number: ‹ssn›"},
