@@ -124,7 +124,7 @@ func BenchmarkLiterals(b *testing.B) {
 	for i := range 100 {
 		l.Add(NewSecret(fmt.Sprintf("configured-key-number-%d", i)))
 	}
-	r, text := Default().WithLiterals(&l), strings.Repeat("an ordinary line of a log that holds nothing\n", 1000)
+	r, text := Shared{Literals: &l}.On(Default()), strings.Repeat("an ordinary line of a log that holds nothing\n", 1000)
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {

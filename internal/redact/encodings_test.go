@@ -250,14 +250,14 @@ func FuzzEncoded(f *testing.F) {
 		case 8:
 			out = string(r.Body("text/csv", []byte(before+",password\n"+token+",x,"+after), false, nil))
 		case 9: // a literal in base64, with whatever before and behind
-			out = r.WithLiterals(&literals).Text("x " + base64.StdEncoding.EncodeToString([]byte(before+literal.Reveal()+after)))
+			out = Shared{Literals: &literals}.On(r).Text("x " + base64.StdEncoding.EncodeToString([]byte(before+literal.Reveal()+after)))
 			for _, part := range strings.FieldsFunc(out, func(c rune) bool { return charClass[byte(min(c, 0x7f))]&(base64Any) == 0 }) {
 				if raw, err := base64.StdEncoding.DecodeString(part); err == nil && strings.Contains(string(raw), literal.Reveal()) && !strings.Contains(around, literal.Reveal()) {
 					t.Fatalf("%q shows a literal: %q", around, out)
 				}
 			}
 		case 10:
-			out = r.WithLiterals(&literals).Text(before + hex.EncodeToString([]byte(literal.Reveal())) + after)
+			out = Shared{Literals: &literals}.On(r).Text(before + hex.EncodeToString([]byte(literal.Reveal())) + after)
 			if strings.Contains(out, hex.EncodeToString([]byte(literal.Reveal()))) {
 				t.Fatalf("%q shows a literal: %q", around, out)
 			}

@@ -127,7 +127,7 @@ func TestLiteralsOverlap(t *testing.T) {
 	for _, s := range []string{"abcdefgh12", "gh12ijklmnop", "abcdefgh", "abcdefgh12345"} {
 		l.Add(NewSecret(s))
 	}
-	r := Default().WithLiterals(&l)
+	r := Shared{Literals: &l}.On(Default())
 	for text, want := range map[string]string{
 		"x abcdefgh12ijklmnop y":  "x <redacted:known-secret> y",
 		"x abcdefgh1 y":           "x <redacted:known-secret>1 y",

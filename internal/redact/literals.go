@@ -22,7 +22,7 @@ const (
 	maxLiterals = 1024
 )
 
-// Literals are values known to be secret: configured keys, credentials that were given out. A Redactor that has them (WithLiterals) hides each
+// Literals are values known to be secret: configured keys, credentials that were given out. A Redactor that has them (Shared.On) hides each
 // wherever it occurs, as it is and spelt for URLs, JSON, base64 (also in the midst of other text, as in Basic credentials) and hexadecimal.
 //
 // Its zero value is empty and ready. It is safe for concurrent use; readers take no lock, and an empty one costs nothing.

@@ -13,7 +13,7 @@ import (
 func TestLiterals(t *testing.T) {
 	const value = `my "odd"/pass wörd+1`
 	var l Literals
-	r := Default().WithLiterals(&l)
+	r := Shared{Literals: &l}.On(Default())
 	if text := "it is " + value; r.Text(text) != text {
 		t.Error("an empty one hides")
 	}
@@ -51,7 +51,7 @@ func TestLiterals(t *testing.T) {
 
 func TestLiteralsTogether(t *testing.T) {
 	var l Literals
-	r := Default().WithLiterals(&l)
+	r := Shared{Literals: &l}.On(Default())
 	var all sync.WaitGroup
 	for g := range 4 {
 		all.Go(func() {

@@ -11,7 +11,7 @@ import (
 // TestFingerprint: the same value has the same fingerprint wherever it stands and however it is spelt, another value or key has another; card data has none.
 func TestFingerprint(t *testing.T) {
 	key := NewKey(bytes.Repeat([]byte{7}, KeySize))
-	r := Default().WithKey(key)
+	r := Shared{Key: key}.On(Default())
 	token := "sk_" + "live_4eC39HqLyjWDarjtT1zdp7dc"
 	mark := "<redacted:stripe-key:" + key.Fingerprint(token) + ">"
 	for place, got := range map[string]string{
@@ -39,7 +39,7 @@ func TestFingerprint(t *testing.T) {
 	if other == mark || !strings.HasPrefix(other, "<redacted:stripe-key:") {
 		t.Errorf("another key becomes %s", other)
 	}
-	if another := Default().WithKey(RandomKey()).Text(token); another == mark && Default().WithKey(RandomKey()).Text(token) == mark {
+	if another := (Shared{Key: RandomKey()}).On(Default()).Text(token); another == mark && (Shared{Key: RandomKey()}).On(Default()).Text(token) == mark {
 		t.Error("the key makes no difference")
 	}
 	for _, in := range []string{"cvv=123", "pin is 1234", ";4111111111111111=25121010000?x"} {

@@ -91,20 +91,6 @@ var builtin = sync.OnceValue(func() *Redactor { return &Redactor{names: new(name
 // Default is the Redactor that has nothing but the built-in lists.
 func Default() *Redactor { return builtin() }
 
-// WithLiterals is r, also hiding the values that l holds now or later. Nil takes them away.
-func (r *Redactor) WithLiterals(l *Literals) *Redactor {
-	other := *r
-	other.literals = l
-	return &other
-}
-
-// WithKey is r with fingerprints in its placeholders. Nil takes them away.
-func (r *Redactor) WithKey(k *Key) *Redactor {
-	other := *r
-	other.key = k
-	return &other
-}
-
 func squashAll(names []string) map[string]struct{} {
 	if len(names) == 0 {
 		return nil
