@@ -48,6 +48,7 @@ type jsonReader struct {
 	ended  bool // a value ended, and no comma came yet
 
 	depth   int
+	object  bool  // the level that is open is an object's
 	class   class // of the key before the value
 	hidden  class // of the object or list around, whose every value is hidden
 	level   int   // where that began
@@ -57,8 +58,7 @@ type jsonReader struct {
 	within  int   // the level of the object that holds it
 	patch   bool  // the name is the path of a JSON patch: {"op": "replace", "path": "/password", "value": …}
 
-	order    [32]*judged // keys as they came
-	at, keys int         // which one is next, and how many there are
+	at, keys int // which one of sc.order is next, and how many there are
 
 	paths *pathReader // nil: none are configured
 	plain bool        // keys have to be searched: for more than the built-in lists, or for what was cut off
@@ -71,13 +71,13 @@ func (w *jsonReader) run() {
 			i++
 		case ',':
 			w.class, w.names, w.ended = harmless, false, false
-			i++
+			i = w.guess(i + 1)
 		case '{', '[':
 			w.element()
 			w.bad = w.bad || w.ended && w.depth > 0
 			w.open(c == '{')
 			w.ended = false
-			i++
+			i = w.guess(i + 1)
 		case '}', ']':
 			w.close(c == '}')
 			w.ended = true
@@ -138,7 +138,7 @@ func singleEnd(s string, i int) (end int, escaped bool) {
 // element looks whether a path ends with the value that begins here. Those of objects were seen with their keys.
 func (w *jsonReader) element() {
 	switch {
-	case w.paths == nil || w.inObject():
+	case w.paths == nil || w.object:
 	case w.depth == 0:
 		w.paths.begin()
 	case w.paths.element() && w.class < secret:
@@ -166,11 +166,11 @@ func (w *jsonReader) open(object bool) {
 	if w.hidden == harmless && w.class.hides() {
 		w.hidden, w.level = w.class, w.depth
 	}
-	w.class, w.names = harmless, false
+	w.object, w.class, w.names = object, harmless, false
 }
 
 func (w *jsonReader) close(object bool) {
-	if w.depth == 0 || w.inObject() != object {
+	if w.depth == 0 || w.object != object {
 		w.bad = true
 		return
 	}
@@ -181,14 +181,11 @@ func (w *jsonReader) close(object bool) {
 		w.named, w.within = harmless, 0
 	}
 	w.depth--
+	w.object = w.depth > 0 && w.sc.levels[(w.depth-1)>>6]>>((w.depth-1)&63)&1 == 1
 	w.class, w.names = harmless, false
 	if w.paths != nil && w.depth < maxPathDepth {
 		w.paths.close()
 	}
-}
-
-func (w *jsonReader) inObject() bool {
-	return w.depth > 0 && w.sc.levels[(w.depth-1)>>6]>>((w.depth-1)&63)&1 == 1
 }
 
 // text reads a string, a key or a value, and returns where to go on.
@@ -203,7 +200,7 @@ func (w *jsonReader) text(i int) int {
 		after++
 	}
 	if after < len(w.s) && w.s[after] == ':' {
-		if !w.inObject() {
+		if !w.object {
 			w.bad = true
 		}
 		if !w.key(w.s[i+1:end], escaped) {
@@ -250,48 +247,88 @@ func (w *jsonReader) key(name string, escaped bool) (clean bool) {
 		w.buf = appendUnquoted(w.buf[:0], name)
 		name = view(w.buf)
 	}
-	role := noRole
-	if len(name) <= longestJudged {
-		j := w.known(name)
-		w.class, role, clean = j.class, j.role, j.clean && !escaped && !w.plain
-	} else {
-		w.class = w.r.classifyOnce(name)
+	if len(name) > longestJudged {
+		w.says(name, w.r.classifyOnce(name), noRole)
+		return false
 	}
-	if w.paths != nil && w.paths.enter(name, -1) && w.class < secret {
-		w.class = secret
-	}
-	w.names, w.unnamed = role == nameRole || role == pathRole, false
-	switch {
-	case w.names && len(name) == len("name"): // or path
-		w.patch = role == pathRole
-	case role == valueRole, role == textRole && !w.patch:
-		if w.within == w.depth && w.within > 0 { // the value of {"name": "password", "value": …}
-			w.class = w.named
-		} else {
-			w.unnamed = true
-		}
-	}
-	return clean
+	j := w.known(name)
+	w.says(name, j.class, j.role)
+	return j.clean && !escaped && !w.plain
 }
 
-// known is what a name says. The objects of a list have the same keys in the same order: the next one is guessed.
+// says remembers that a key is of this class and role.
+func (w *jsonReader) says(name string, c class, role role) {
+	w.class = c
+	if w.paths != nil && w.paths.enter(name, -1) && c < secret {
+		w.class = secret
+	}
+	w.names, w.unnamed = false, false
+	switch role {
+	case noRole:
+		return
+	case nameRole, pathRole:
+		w.names = true
+		if len(name) == len("name") { // or path
+			w.patch = role == pathRole
+		}
+		return
+	case textRole:
+		if w.patch {
+			return
+		}
+	}
+	if w.within == w.depth && w.within > 0 { // the value of {"name": "password", "value": …}
+		w.class = w.named
+	} else {
+		w.unnamed = true
+	}
+}
+
+// maxOrder is how many keys are remembered in their order.
+const maxOrder = 128
+
+// known is what a name says.
 func (w *jsonReader) known(name string) *judged {
-	if w.at < w.keys && w.order[w.at].name == name {
+	order := &w.sc.order
+	if w.at < w.keys && order[w.at].name == name {
 		w.at++
-		return w.order[w.at-1]
+		return order[w.at-1]
 	}
 	j := w.r.names.judged(w.r, name)
 	switch {
-	case w.keys > 0 && w.order[0] == j:
+	case w.keys > 0 && order[0] == j:
 		w.at = 1
-	case w.at < len(w.order):
-		w.order[w.at] = j
+	case w.at < len(order):
+		order[w.at] = j
 		w.at++
 		w.keys = max(w.keys, w.at)
 	default:
 		w.at, w.keys = 0, 0
 	}
 	return j
+}
+
+// guess reads the key at i and returns where its value begins, if it is the one that comes next: the objects of a list have the same keys in the same
+// order. Otherwise it returns where to read on.
+func (w *jsonReader) guess(i int) int {
+	for i < len(w.s) && (w.s[i] == ' ' || w.s[i] == '\n') { // of JSON that is indented
+		i++
+	}
+	next := w.at
+	if next == w.keys {
+		next = 0
+	}
+	if !w.object || w.keys == 0 || w.plain {
+		return i
+	}
+	j := w.sc.order[next]
+	end := i + 1 + len(j.name)
+	if end+1 >= len(w.s) || w.s[i] != '"' || w.s[end] != '"' || w.s[end+1] != ':' || w.s[i+1:end] != j.name || !j.clean {
+		return i
+	}
+	w.at = next + 1
+	w.says(j.name, j.class, j.role)
+	return end + 2
 }
 
 // stringValue reads the string that begins at i as a value.

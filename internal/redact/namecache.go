@@ -14,7 +14,7 @@ type judged struct {
 	name  string
 	class class
 	role  role
-	clean bool // by the built-in lists, no secret stands in the name itself
+	clean bool // by the built-in lists, no secret stands in the name itself, nor what JSON escapes
 }
 
 // role is what a key of JSON does in an object such as {"name": "password", "value": …}.
@@ -109,7 +109,7 @@ func (c *nameCache) judged(r *Redactor, name string) *judged {
 	j := &judged{h, name, r.classifyOnce(name), roleOf(name), true}
 	m := borrow()
 	sc := m.scanner(builtin(), options{})
-	j.clean = len(sc.scan(name)) == 0
+	j.clean = len(sc.scan(name)) == 0 && !strings.ContainsAny(name, `"\`)
 	m.giveScanner(sc)
 	m.release()
 	at.Store(j)

@@ -31,8 +31,9 @@ type scanner struct {
 	r       *Redactor
 	m       *memory
 	s       string
-	levels  []uint64 // of JSON
-	cut     bool     // the text was cut off at its end: what begins like a secret there counts as one
+	levels  []uint64          // of JSON
+	order   [maxOrder]*judged // keys of JSON as they came
+	cut     bool              // the text was cut off at its end: what begins like a secret there counts as one
 	nesting int
 	raw     bool // percent-encoding is left alone
 	formed  bool // the text is a form's value: what is encoded in it may be a form's, too
