@@ -58,77 +58,23 @@ func (sc *scanner) scan(s string) []hit {
 // builtin is scan by the built-in lists alone.
 func (sc *scanner) builtin(s string) []hit {
 	sc.s, sc.decoded, sc.noToken, sc.last, sc.hits = s, 0, 0, run{}, sc.hits[:0]
-	sc.run()
+	sc.run(0)
 	return sc.hits
 }
 
-// pairs has a bit for each pair of bytes with which something may begin. The scan looks at nothing else.
-var pairs = func() (t [1 << 16 / 64]uint64) {
-	set := func(a, b byte) { t[(uint(a)<<8|uint(b))>>6] |= 1 << (b & 63) }
-	for i := range 10 {
-		for j := range 10 {
-			set('0'+byte(i), '0'+byte(j))
-		}
-	}
-	for b := range 256 {
-		set(':', byte(b))
-		set('=', byte(b))
-	}
-	for _, b := range []byte("2357CcEe") { // what separates words or, encoded itself, groups of digits
-		set('%', b)
-	}
-	set('-', '-')
-	set('<', 'r')
-	set('&', 'l')
-	set('[', 'r')
-	set('-', 'u')
-	set('<', '/')
-	set('(', '"')
-	set('(', '\'')
-	for _, w := range schemeWords {
-		a, b := w.word[0], w.word[1]
-		set(a, b)
-		set(a-0x20, b)
-		set(a, b-0x20)
-		set(a-0x20, b-0x20)
-	}
-	for _, s := range shapes {
-		set(s.prefix[0], s.prefix[1])
-	}
-	set(' ', '\'')
-	set('e', 'y')
-	return t
-}()
-
-func (sc *scanner) run() {
+func (sc *scanner) run(i int) {
 	s := sc.s
 	if len(s) < 3 {
 		return
 	}
-	previous := uint(s[0])
-	for i := 1; i < len(s); i++ {
-		c := uint(s[i])
-		p := previous<<8 | c
-		previous = c
-		if pairs[p>>6&(1<<10-1)]>>(p&63)&1 == 0 {
-			continue
-		}
-		if p >= 'A'<<8 && i+1 < len(s) { // letters: most pairs go on as in no token
-			if h := tripleHash(s[i-1], byte(c), s[i+1]); triples[h>>6&(1<<6-1)]>>(h&63)&1 == 0 {
-				continue
-			}
-		}
-		if next := sc.at(i - 1); next > i {
-			if i = next; i < len(s) {
-				previous = uint(s[i])
-			}
-		}
+	for i = next(s, i, &codes); i < len(s); i = next(s, i, &codes) {
+		i = max(sc.at(i), i+1)
 	}
 }
 
 // at looks at what may begin at i and returns where to go on.
 func (sc *scanner) at(i int) int {
-	switch c := sc.s[i]; c {
+	switch sc.s[i] {
 	case ':', '=':
 		return sc.pair(i)
 	case '%':
@@ -139,7 +85,10 @@ func (sc *scanner) at(i int) int {
 		if n := placeholderAt(sc.s[i:]); n > 0 {
 			return i + n
 		}
-		return sc.closing(i)
+		if sc.s[i+1] == '/' {
+			return sc.closing(i)
+		}
+		return i + 1
 	case '&', '[': // what was hidden before
 		return max(i+1, i+placeholderAt(sc.s[i:]))
 	case '(':
@@ -150,42 +99,10 @@ func (sc *scanner) at(i int) int {
 		return sc.digits(i)
 	default:
 		if i+2 < len(sc.s) {
-			if h := tripleHash(c, sc.s[i+1], sc.s[i+2]); triples[h>>6]>>(h&63)&1 == 1 {
-				return sc.word(i)
-			}
+			return sc.word(i)
 		}
 		return i + 1
 	}
-}
-
-// triples has a bit for the hash of each three bytes with which a token or the word of a scheme begins.
-var triples = func() (t [1 << 12 / 64]uint64) {
-	set := func(a, b, c byte) {
-		h := tripleHash(a, b, c)
-		t[h>>6] |= 1 << (h & 63)
-	}
-	for _, s := range shapes {
-		if len(s.prefix) > 2 {
-			set(s.prefix[0], s.prefix[1], s.prefix[2])
-			continue
-		}
-		for c := range 256 {
-			if charClass[c]&s.set != 0 {
-				set(s.prefix[0], s.prefix[1], byte(c))
-			}
-		}
-	}
-	for _, w := range schemeWords {
-		for n := range byte(8) { // all spellings in upper and lower case
-			set(w.word[0]-n&1<<5, w.word[1]-n>>1&1<<5, w.word[2]-n>>2&1<<5)
-		}
-	}
-	set('e', 'y', 'J')
-	return t
-}()
-
-func tripleHash(a, b, c byte) uint32 {
-	return (uint32(a) | uint32(b)<<8 | uint32(c)<<16) * 0x9e3779b1 >> 20
 }
 
 // add adds a hit and returns its end. What is hidden never ends within a word: the rest of it may be the greater part of another secret.
@@ -336,7 +253,7 @@ func (r *Redactor) holdsNothing(s string, o options) bool {
 // whole of it is decoded and searched.
 func (sc *scanner) percent(i int) int {
 	s := sc.s
-	if sc.raw || i < sc.decoded || i+2 >= len(s) || !isHex(s[i+2]) {
+	if sc.raw || i < sc.decoded || i+2 >= len(s) || !isHex(s[i+2]) || strings.IndexByte(encodedMarks, s[i+1]) < 0 {
 		return i + 1
 	}
 	start, end := i, i

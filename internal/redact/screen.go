@@ -123,14 +123,8 @@ const (
 	masked = mask // which parameters of that name would hide
 )
 
-// screened has a bit for each pair of bytes with which something may begin.
-var screened = func() (t [1 << 16 / 64]uint64) {
-	t = pairs
-	set := func(a, b byte) { t[(uint(a)<<8|uint(b))>>6] |= 1 << (b & 63) }
-	set('\\', 'u')
-	set('&', '#')
-	return t
-}()
+// screened are the codes of what a Screen reads: escapes may begin at a backslash.
+var screened = codesWith(`\`)
 
 // scan finds the hits in s, in order and without overlap. They are valid until the next call.
 func (g *gaze) scan(s string) []hit {
@@ -140,23 +134,11 @@ func (g *gaze) scan(s string) []hit {
 	if len(s) < 3 {
 		return nil
 	}
-	previous := uint(s[0])
-	for i := 1; i < len(s); i++ {
-		c := uint(s[i])
-		p := previous<<8 | c
-		previous = c
-		if screened[p>>6&(1<<10-1)]>>(p&63)&1 == 0 {
-			continue
-		}
+	for i := next(s, 0, screened); i < len(s); i = next(s, i, screened) {
 		before := len(sc.hits)
-		next := g.at(i - 1)
+		i = max(g.at(i), i+1)
 		if len(sc.hits) > before {
 			g.judge(before)
-		}
-		if next > i {
-			if i = next; i < len(s) {
-				previous = uint(s[i])
-			}
 		}
 	}
 	return sc.hits
@@ -175,7 +157,9 @@ func (g *gaze) at(i int) int {
 	case '\\':
 		return g.escaped(i, escapedJSON)
 	case '&':
-		return g.escaped(i, escapedXML)
+		if s[i+1] == '#' || s[i+1] == 'l' {
+			return g.escaped(i, escapedXML)
+		}
 	case '-':
 		if g.screen.secrets {
 			return g.key(i)
@@ -211,9 +195,6 @@ func (g *gaze) token(i int) int {
 	s := g.s
 	c := s[i]
 	if c >= 0x80 || i+2 >= len(s) {
-		return i + 1
-	}
-	if h := tripleHash(c, s[i+1], s[i+2]); triples[h>>6]>>(h&63)&1 == 0 {
 		return i + 1
 	}
 	for k := range shapesOf[c] {
@@ -350,7 +331,7 @@ func (g *gaze) escaped(i int, how how) int {
 			return i + 1
 		}
 	case escapedURL:
-		if i+2 >= len(s) || !isHex(s[i+2]) {
+		if i+2 >= len(s) || !isHex(s[i+2]) || strings.IndexByte(encodedMarks, s[i+1]) < 0 {
 			return i + 1
 		}
 	}
