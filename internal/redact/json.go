@@ -190,12 +190,18 @@ func (w *jsonReader) close(object bool) {
 
 // text reads a string, a key or a value, and returns where to go on.
 func (w *jsonReader) text(i int) int {
-	end, escaped := stringEnd(w.s, i)
-	if w.s[i] == '\'' {
+	plain := w.class|w.hidden == harmless && !w.names && !w.unnamed && !w.plain && w.paths == nil // most are such
+	end, escaped, at := 0, false, i+1
+	switch {
+	case w.s[i] == '\'':
 		end, escaped = singleEnd(w.s, i)
+	case plain:
+		end, escaped, at = plainEnd(w.s, i)
+	default:
+		end, escaped = stringEnd(w.s, i)
 	}
-	next := min(end+1, len(w.s))
-	after := next
+	following := min(end+1, len(w.s))
+	after := following
 	for after < len(w.s) && isSpace(w.s[after]) {
 		after++
 	}
@@ -213,22 +219,40 @@ func (w *jsonReader) text(i int) int {
 	if end == len(w.s) && !w.o.cut {
 		w.bad = true
 	}
-	if w.class|w.hidden == harmless && !escaped && !w.names && !w.unnamed && !w.plain && w.paths == nil { // most are such
-		w.plainValue(i+1, end)
-		return next
+	switch {
+	case !plain || escaped:
+		w.stringValue(i, end, escaped)
+	case at < end:
+		w.plainValue(i+1, end, at)
 	}
-	w.stringValue(i, end, escaped)
-	return next
+	return following
 }
 
-// plainValue reads a string that has to be hidden for what stands in it alone.
-func (w *jsonReader) plainValue(start, end int) {
+// plainEnd is stringEnd with the first place where something may begin in the string, or its end.
+func plainEnd(s string, i int) (end int, escaped bool, at int) {
+	at = next(s, i+1, quoted)
+	switch {
+	case at == len(s): // the last byte was not looked at
+		end, escaped = stringEnd(s, i)
+		return end, escaped, end
+	case s[at] == '"':
+		return at, false, at
+	}
+	end, escaped = stringEnd(s, at-1)
+	return end, escaped, at
+}
+
+// quoted are the codes of a string of JSON: it ends at a quote, and no backslash is overlooked.
+var quoted = codesWith(`"\\`)
+
+// plainValue reads a string that has to be hidden for what stands in it alone. Nothing begins before at.
+func (w *jsonReader) plainValue(start, end, at int) {
 	raw := w.s[start:end]
 	if len(raw) < 12 && wordEnd(raw, 0, charAlnum|charDash|charDot) == len(raw) { // as holdsNothing says
 		return
 	}
 	w.sc.cut = false
-	if hits := w.sc.builtin(raw); len(hits) > 0 {
+	if hits := w.sc.builtin(raw, at-start); len(hits) > 0 {
 		w.replace(start, end, hits)
 	}
 }

@@ -48,28 +48,23 @@ type run struct{ start, end int }
 
 // scan finds the hits in s, in order and without overlap. They are valid until the next call.
 func (sc *scanner) scan(s string) []hit {
-	sc.builtin(s)
+	sc.builtin(s, 0)
 	if sc.r.extra() {
 		sc.configured()
 	}
 	return sc.hits
 }
 
-// builtin is scan by the built-in lists alone.
-func (sc *scanner) builtin(s string) []hit {
+// builtin is scan by the built-in lists alone. Nothing begins before i.
+func (sc *scanner) builtin(s string, i int) []hit {
 	sc.s, sc.decoded, sc.noToken, sc.last, sc.hits = s, 0, 0, run{}, sc.hits[:0]
-	sc.run(0)
-	return sc.hits
-}
-
-func (sc *scanner) run(i int) {
-	s := sc.s
 	if len(s) < 3 {
-		return
+		return nil
 	}
 	for i = next(s, i, &codes); i < len(s); i = next(s, i, &codes) {
 		i = max(sc.at(i), i+1)
 	}
+	return sc.hits
 }
 
 // at looks at what may begin at i and returns where to go on.
