@@ -225,16 +225,13 @@ func (sc *scanner) grouped(i, j int) int {
 	if skip := parcel(s, i); skip > j {
 		return skip
 	}
-	for g := groups; g >= 2; g-- {
-		total = 0
-		for _, n := range sizes[:g] {
-			total += int(n)
-		}
+	for g := groups; g >= 2 && total >= leastCard; g-- {
 		end := ends[g-1]
 		if plausible(sizes[:g], separator[0]) && isCard(string(number[:total])) && sc.groupsStandAlone(i, end, separator[0]) {
 			sc.add(i, end, labelPAN, mask)
 			return sc.afterCard(end)
 		}
+		total -= int(sizes[g-1])
 	}
 	if groups > 0 && ends[groups-1] == len(s) && groups > 1 {
 		return max(j, sc.cutDigits(i, len(s)))
@@ -300,9 +297,12 @@ func (sc *scanner) cutDigits(i, j int) int {
 	return sc.add(i, j, labelPAN, hide)
 }
 
+// The fewest and the most digits of a card number.
+const leastCard, mostCard = 12, 19
+
 // isCard tells whether digits are a card number: of an issuer, of that issuer's lengths, with the right check digit.
 func isCard(digits string) bool {
-	return len(digits) >= 12 && len(digits) <= 19 && issued(digits) && luhn(digits)
+	return len(digits) >= leastCard && len(digits) <= mostCard && issued(digits) && luhn(digits)
 }
 
 // luhn checks the check digit.

@@ -142,7 +142,7 @@ func tokenLabel(s string) label {
 	}
 	for k := range shapesOf[s[0]] {
 		sh := &shapesOf[s[0]][k]
-		if sh.rule == behind || !strings.HasPrefix(s, sh.prefix) {
+		if s[1] != sh.prefix[1] || sh.rule == behind || !strings.HasPrefix(s, sh.prefix) {
 			continue
 		}
 		n := wordEnd(s, len(sh.prefix), sh.set) - len(sh.prefix)

@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"bytes"
 	"strings"
 	"unicode/utf8"
 )
@@ -28,8 +29,8 @@ func (r *Redactor) appendURL(dst []byte, url string, o options, c *Counts) ([]by
 		}
 		url = url[to:]
 	}
-	path := strings.IndexAny(url, "?#")
-	if path < 0 {
+	path := pathEnd(url)
+	if path == len(url) {
 		dst, hidden := r.appendText(dst, url, o, c)
 		return dst, changed || hidden
 	}
@@ -59,6 +60,17 @@ func (r *Redactor) appendURL(dst []byte, url string, o options, c *Counts) ([]by
 	return dst, changed || hidden
 }
 
+// pathEnd is where the query or fragment of a URL begins, or its end.
+func pathEnd(url string) int {
+	end := len(url)
+	for _, c := range []byte("?#") {
+		if at := strings.IndexByte(url[:end], c); at >= 0 {
+			end = at
+		}
+	}
+	return end
+}
+
 // userOf is where the user stands in a URL. It is generous: two slashes or backslashes, no scheme at all as in the target of CONNECT, a password
 // with a slash in it.
 func userOf(url string) (from, to int) {
@@ -85,9 +97,9 @@ func userOf(url string) (from, to int) {
 	default:
 		start += slashes
 	}
-	end := len(url)
-	if at := strings.IndexAny(url[start:], `/?#\`); at >= 0 {
-		end = start + at
+	end := start
+	for end < len(url) && url[end] != '/' && url[end] != '?' && url[end] != '#' && url[end] != '\\' {
+		end++
 	}
 	at := strings.LastIndexByte(url[start:end], '@')
 	if at < 0 && end < len(url) { // a password may hold the characters that end an authority
@@ -130,7 +142,7 @@ func (r *Redactor) appendPair(dst []byte, pair string, o options, c *Counts) ([]
 	if !found {
 		return r.appendEncoded(dst, pair, o, c)
 	}
-	class := r.classifyEncoded(name)
+	class := r.classifyEncoded(name, o.m)
 	whole := o
 	whole.cut = false
 	dst, changed := r.appendEncoded(dst, name, whole, c)
@@ -160,18 +172,19 @@ func (r *Redactor) hideEncoded(dst []byte, l label, value string, o options, c *
 }
 
 // classifyEncoded judges a name that may be percent-encoded.
-func (r *Redactor) classifyEncoded(name string) class {
+func (r *Redactor) classifyEncoded(name string, m *memory) class {
 	if strings.IndexByte(name, '%') < 0 {
 		return r.classify(name)
 	}
-	var buf [maxName]byte
-	text := name
+	text := append(m.buffer(), name...)
 	for range maxNesting {
-		if text = view(unescape(buf[:0], text, true)); strings.IndexByte(text, '%') < 0 {
+		if text = unescape(text[:0], view(text), true); bytes.IndexByte(text, '%') < 0 {
 			break
 		}
 	}
-	return r.classify(text)
+	c := r.classify(view(text))
+	m.giveBuffer(text)
+	return c
 }
 
 // unescape appends s with percent-encoding taken off. What is no encoding stays.
