@@ -527,12 +527,11 @@ func (w *jsonReader) needBuffer() {
 // bare reads a number, a word, or what is no JSON at all.
 func (w *jsonReader) bare(i int) int {
 	s := w.s
-	end := i
-	digits := 0
-	for end < len(s) && !bareEnds[s[end]] {
-		if isDigit(s[end]) {
-			digits++
-		}
+	end, digits, marks := i, 0, uint8(0)
+	for end < len(s) && bareMarks[s[end]] != bareEnd {
+		mark := bareMarks[s[end]]
+		digits += int(mark & bareDigit)
+		marks |= mark
 		end++
 	}
 	if end == i { // a : out of place
@@ -554,19 +553,20 @@ func (w *jsonReader) bare(i int) int {
 	}
 	w.class, w.names = harmless, false
 	isNumber := token[0] == '-' || isDigit(token[0])
+	isNumeric := isNumber && marks&bareOther == 0
 	switch {
 	case token == "true" || token == "false" || token == "null":
 	case c.hides():
-		if !isNumber || !isNumeric(token) { // what is no JSON may have spaces in it
+		if !isNumeric { // what is no JSON may have spaces in it
 			for end < len(s) && strings.IndexByte(",{}[]\"\r\n", s[end]) < 0 {
 				end++
 			}
 		}
 		w.putBare(i, end, c.label())
 	case isNumber && digits < 12 && !(w.o.cut && end == len(s)):
-		w.bad = w.bad || digits == 0 || !isNumeric(token)
+		w.bad = w.bad || digits == 0 || !isNumeric
 	default:
-		w.bad = w.bad || !isNumber || !isNumeric(token)
+		w.bad = w.bad || !isNumeric
 		w.bareNumber(i, end, c)
 	}
 	return end
@@ -594,19 +594,26 @@ func (w *jsonReader) putBare(start, end int, l label) {
 	w.done = end
 }
 
-// bareEnds are the bytes at which a number or word ends.
-var bareEnds = func() (t [256]bool) {
+// bareMarks tell of each byte what it is in a number or word, or that it ends there.
+var bareMarks = func() (t [256]uint8) {
+	for i := range t {
+		t[i] = bareOther
+	}
+	for c := byte('0'); c <= '9'; c++ {
+		t[c] = bareDigit
+	}
+	for _, c := range []byte("+-.eE") {
+		t[c] = barePunctuation
+	}
 	for _, c := range []byte(",:{}[]\" \t\r\n") {
-		t[c] = true
+		t[c] = bareEnd
 	}
 	return t
 }()
 
-func isNumeric(s string) bool {
-	for i := range len(s) {
-		if !isDigit(s[i]) && strings.IndexByte("+-.eE", s[i]) < 0 {
-			return false
-		}
-	}
-	return true
-}
+const (
+	bareDigit uint8 = 1 << iota
+	barePunctuation
+	bareOther
+	bareEnd
+)
