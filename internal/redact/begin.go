@@ -81,15 +81,15 @@ func next(s string, i int, codes *[256]uint8) int {
 	}
 	b := uint(codes[s[i+1]])
 	ab := uint(codes[s[i]])<<6 | b
-	for i += 2; i < len(s); i++ {
-		c := uint(codes[s[i]])
+	for n, x := range []byte(s[i+2:]) {
+		c := uint(codes[x])
 		if begins[ab&(1<<12-1)]>>(c&63)&1 != 0 {
-			return i - 2
+			return i + n
 		}
 		ab, b = b<<6|c, c
 	}
 	if begins[ab&(1<<12-1)]>>codeOther&1 != 0 {
-		return i - 2
+		return len(s) - 2
 	}
-	return i
+	return len(s)
 }

@@ -378,11 +378,12 @@ func TestNothingFoundNothingAllocated(t *testing.T) {
 	r, h, data := Default(), cleanHeader(), cleanJSON(4<<10)
 	dst := make([]byte, 0, 4096)
 	for what, f := range map[string]func(){
-		"URL":    func() { r.AppendURL(dst[:0], "https://api.example.com/v1/items?limit=10&after=x", nil) },
-		"text":   func() { r.AppendText(dst[:0], "an ordinary line: 12 of 20 done", nil) },
-		"header": func() { r.Header(h, nil) },
-		"body":   func() { r.Body("application/json", data, false, nil) },
-		"name":   func() { r.SensitiveName("X-Request-Id") },
+		"URL":     func() { r.AppendURL(dst[:0], "https://api.example.com/v1/items?limit=10&after=x", nil) },
+		"encoded": func() { r.AppendURL(dst[:0], typicalURL, nil) },
+		"text":    func() { r.AppendText(dst[:0], "an ordinary line: 12 of 20 done", nil) },
+		"header":  func() { r.Header(h, nil) },
+		"body":    func() { r.Body("application/json", data, false, nil) },
+		"name":    func() { r.SensitiveName("X-Request-Id") },
 	} {
 		if n := testing.AllocsPerRun(200, f); n >= 1 && !raceEnabled() {
 			t.Errorf("%s: %v allocations", what, n)
