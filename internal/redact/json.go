@@ -191,7 +191,9 @@ func (w *jsonReader) close(object bool) {
 // text reads a string, a key or a value, and returns where to go on.
 func (w *jsonReader) text(i int) int {
 	plain := w.class|w.hidden == harmless && !w.names && !w.unnamed && !w.plain && w.paths == nil // most are such
-	end, escaped, at := 0, false, i+1
+	var end int
+	var escaped bool
+	at := i + 1 // nothing begins in the string before
 	switch {
 	case w.s[i] == '\'':
 		end, escaped = singleEnd(w.s, i)
