@@ -3,11 +3,12 @@ package exchange
 // Detach is the same request with a story of its own, for work that may go on after the exchange has ended: whoever reads the record of x then
 // never meets somebody who still writes to it. Join adds its story to x while both are there.
 func (x *Exchange) Detach() *Exchange {
-	return &Exchange{
+	d := &Exchange{
 		ID: x.ID, Kind: x.Kind, Mode: x.Mode, Start: x.Start, Client: x.Client, Tenant: x.Tenant, Method: x.Method, URL: x.URL, Scheme: x.Scheme,
 		Target: x.Target, Policy: x.Policy, Host: x.Host, TraceID: x.TraceID, Trace: x.Trace, Door: x.Door, Informational: x.Informational, Repeats: x.Repeats,
-		label: x.Label(),
 	}
+	d.label.Store(x.label.Load())
+	return d
 }
 
 // Join adds to x what the stages noted in b, once.
@@ -39,7 +40,7 @@ func (x *Exchange) Join(b *Exchange) {
 	for _, f := range b.story.Sanitized {
 		s.Sanitized = addSanitized(s.Sanitized, f)
 	}
-	if b.label != "" {
-		x.label = b.label
+	if label := b.label.Load(); label != nil {
+		x.label.Store(label)
 	}
 }

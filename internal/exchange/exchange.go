@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -54,14 +55,15 @@ type Exchange struct {
 	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
 	Informational func(status int, header http.Header)
 
+	label atomic.Pointer[string] // nil: Host holds
+	lanes atomic.Bool            // attempts may overlap
+
 	mu     sync.Mutex
 	story  Story
-	label  string    // "": Host holds
 	joined *Exchange // whom this one's story was added to
 	next   Attempt   // what is known of the coming attempt before it begins
 	first  [2]Attempt
 
-	lanes   bool      // attempts may overlap
 	running int       // attempts that have begun and not ended
 	upTo    time.Time // Upstream is counted up to here, where an attempt has begun
 }
@@ -128,7 +130,7 @@ func (x *Exchange) Story() Story {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	s := x.story
-	if x.lanes { // an attempt that lost may still write to its own
+	if x.lanes.Load() { // an attempt that lost may still write to its own
 		s.Attempts = slices.Clone(s.Attempts)
 	}
 	return s
@@ -204,26 +206,20 @@ func (x *Exchange) Connected(index int, address string, reused bool) {
 
 // Label is the metrics label of the host, bounded, as of now: a name that matches no host block has one of its own only once it was reached.
 func (x *Exchange) Label() string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.label != "" {
-		return x.label
+	if label := x.label.Load(); label != nil {
+		return *label
 	}
 	return x.Host
 }
 
 // Relabel changes the label.
-func (x *Exchange) Relabel(label string) {
-	x.mu.Lock()
-	x.label = label
-	x.mu.Unlock()
-}
+func (x *Exchange) Relabel(label string) { x.label.Store(&label) }
 
 // Waited adds a wait for one of the proxy's own limits.
 func (x *Exchange) Waited(d time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.lanes {
+	if x.lanes.Load() {
 		d = x.alone(d)
 	}
 	x.story.LimitWait += d

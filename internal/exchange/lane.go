@@ -17,9 +17,7 @@ type laneKey struct{}
 
 // WithLaneIn makes c, for which the caller has room, a context whose attempt is l's, and which it may cancel. From now on attempts of x may overlap.
 func (x *Exchange) WithLaneIn(c *LaneContext, ctx context.Context, l Lane) context.Context {
-	x.mu.Lock()
-	x.lanes = true
-	x.mu.Unlock()
+	x.lanes.Store(true)
 	c.From(ctx)
 	c.lane = l
 	return c
@@ -41,10 +39,7 @@ func (c *LaneContext) Value(key any) any {
 
 // BeginAttemptIn is BeginAttempt for the request whose context ctx is: where that is a lane's, the attempt has the lane's own reason.
 func (x *Exchange) BeginAttemptIn(ctx context.Context, now time.Time) int {
-	x.mu.Lock()
-	lanes := x.lanes
-	x.mu.Unlock()
-	if lanes { // else nobody need walk up the context
+	if x.lanes.Load() { // else nobody need walk up the context
 		if l, ok := ctx.Value(laneKey{}).(Lane); ok {
 			if reason, wait, own := l.Begin(now); own {
 				x.mu.Lock()
