@@ -28,8 +28,8 @@ type course struct {
 	began  time.Time     // the first attempt; zero: not yet
 	after  time.Duration // that, a hedge is sent; 0: none is
 	timer  *timer        // nil: not started
-	sent   int           // hedges
-	out    []*hedge      // those that run
+	out    []*hedge      // hedges that run
+	sent   int32         // hedges
 	closed bool          // no more hedges
 	over   bool          // an answer was taken, or nobody waits any more
 	winner *hedge        // nil: none, or the first attempt
@@ -58,7 +58,7 @@ func (c *course) Begin(now time.Time) (string, time.Duration, bool) {
 	if c.began.IsZero() {
 		c.began, c.after = now, c.delay(c.times, now)
 		if c.after > 0 && !c.closed {
-			c.timer = c.timers.start(c.after, c)
+			c.timer = c.timers.start(now, c.after, c)
 		}
 	}
 	return "", 0, false
@@ -211,13 +211,13 @@ type hedge struct {
 }
 
 // Begin is the hedge's: its limits let it through, and the time until the next one starts.
-func (h *hedge) Begin(time.Time) (string, time.Duration, bool) {
+func (h *hedge) Begin(now time.Time) (string, time.Duration, bool) {
 	c := h.course
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h.begun = true
-	if !c.closed && c.sent < c.config.Extra {
-		c.timer.Reset(c.after)
+	if !c.closed && int(c.sent) < c.config.Extra {
+		c.timer.set(now, c.after, c)
 	}
 	return exchange.ReasonHedge, c.after, true
 }

@@ -3,6 +3,7 @@ package hedge
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,13 +24,21 @@ const (
 
 // latency is how long one authority took lately to the head of a good answer. Its size is fixed.
 type latency struct {
-	mu     sync.Mutex
-	begin  time.Time // of the newer half
-	newer  counts
-	older  counts
-	fresh  int // answers since the quantile was taken
-	asked  int // the quantile's permille; 0: none was taken yet
-	answer time.Duration
+	last atomic.Pointer[quantile] // while it holds, nobody need wait for the lock; nil: none does
+
+	mu    sync.Mutex
+	begin time.Time // of the newer half
+	newer counts
+	older counts
+	fresh int // answers since the quantile was taken
+}
+
+// quantile is one that was taken.
+type quantile struct {
+	permille int
+	of       int // answers
+	until    time.Time
+	answer   time.Duration
 }
 
 // counts are the answers of one half.
@@ -66,7 +75,16 @@ func (l *latency) add(now time.Time, d time.Duration) {
 	l.turn(now)
 	l.newer.n++
 	l.newer.buckets[bucketOf(d)]++
-	l.fresh++
+	if l.fresh++; l.fresh*refresh >= l.newer.n+l.older.n {
+		l.forget()
+	}
+}
+
+// forget makes whoever asks next take the quantile again. l.mu is held.
+func (l *latency) forget() {
+	if l.last.Load() != nil {
+		l.last.Store(nil)
+	}
 }
 
 // turn forgets what is too old. l.mu is held.
@@ -78,7 +96,8 @@ func (l *latency) turn(now time.Time) {
 	if l.older = l.newer; age >= 2*half {
 		l.older = counts{}
 	}
-	l.newer, l.begin, l.asked = counts{}, now, 0
+	l.newer, l.begin = counts{}, now
+	l.forget()
 }
 
 // refresh is how many parts of all answers may be new before the quantile is taken again.
@@ -86,6 +105,9 @@ const refresh = 32
 
 // quantile is the time that permille thousandths of the answers did not exceed. It is false where there are fewer than minimum.
 func (l *latency) quantile(now time.Time, permille, minimum int) (time.Duration, bool) {
+	if q := l.last.Load(); q != nil && q.permille == permille && q.of >= minimum && now.Before(q.until) {
+		return q.answer, true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
@@ -93,10 +115,10 @@ func (l *latency) quantile(now time.Time, permille, minimum int) (time.Duration,
 	if n < minimum {
 		return 0, false
 	}
-	if l.asked != permille || l.fresh*refresh >= n {
-		l.asked, l.fresh, l.answer = permille, 0, l.take(permille, n)
-	}
-	return l.answer, true
+	q := &quantile{permille, n, l.begin.Add(half), l.take(permille, n)}
+	l.last.Store(q)
+	l.fresh = 0
+	return q.answer, true
 }
 
 // take finds the quantile among n answers. l.mu is held.
