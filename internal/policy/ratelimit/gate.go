@@ -217,7 +217,7 @@ func (p *passage) learn(resp *http.Response) {
 		g.room.watch.heard(g.gates, a)
 		for i := range standing {
 			if at := standing[i].Reset; at.After(now) {
-				extendTo(&g.known, at.UnixNano())
+				extendTo(&g.known, (at.Unix()+1)*int64(time.Second)) // whole seconds: seldom a later one
 			}
 		}
 	}

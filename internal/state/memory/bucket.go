@@ -17,11 +17,13 @@ const hair = 2 / scale
 const longestDebt = time.Hour
 
 // bucket is a token bucket: x/time/rate does the arithmetic, and nobody waits in it. Tokens come back steadily, up to burst; below zero it owes them.
+// The library is neither asked nor told about what is full again when somebody comes, as most buckets are: that needs no arithmetic.
 type bucket struct {
 	parts     *rate.Limiter
 	perSecond float64
 	burst     float64
 	tokens    float64   // as of at
+	untold    float64   // taken from them since the library was told; never below 0
 	at        time.Time // when fill was called last
 }
 
@@ -36,14 +38,24 @@ func fullBucket(perSecond float64, burst int, now time.Time) bucket {
 
 // fill adds what came back up to now.
 func (b *bucket) fill(now time.Time) {
-	if now.After(b.at) {
-		b.tokens, b.at = b.parts.TokensAt(now)/scale, now
+	since := now.Sub(b.at)
+	if since <= 0 {
+		return
 	}
+	missing := b.burst - b.tokens
+	if missing <= 0 || float64(since)*b.perSecond > (missing+hair)*float64(time.Second) {
+		b.tokens, b.untold = b.burst, 0 // the library will find it full too: it knows of no more that was taken
+	} else {
+		b.tell()
+		b.tokens = b.parts.TokensAt(now) / scale
+	}
+	b.at = now
 }
 
 // set changes the rate from now on.
 func (b *bucket) set(r Rate, now time.Time) {
 	b.fill(now)
+	b.tell()
 	b.perSecond, b.burst = r.perSecond(), float64(r.Burst)
 	b.parts.SetLimitAt(b.at, rate.Limit(b.perSecond*scale))
 	b.parts.SetBurstAt(b.at, r.Burst*scale)
@@ -61,7 +73,16 @@ func (b *bucket) take(n float64) {
 
 // put makes it so many tokens. fill was called.
 func (b *bucket) put(tokens float64) {
-	n := int(math.Round((b.tokens - tokens) * scale))
+	b.untold += b.tokens - tokens
+	b.tokens = tokens
+	if b.untold < 0 {
+		b.tell()
+	}
+}
+
+// tell tells the library what was taken.
+func (b *bucket) tell() {
+	n := int(math.Round(b.untold * scale))
 	deep := float64(n) > b.burst*scale // more than the library gives at once
 	if deep {
 		b.parts.SetBurstAt(b.at, n)
@@ -70,7 +91,7 @@ func (b *bucket) put(tokens float64) {
 	if deep {
 		b.parts.SetBurstAt(b.at, int(b.burst*scale))
 	}
-	b.tokens = tokens
+	b.untold = 0
 }
 
 // wait is the time until there are n tokens more than none. fill was called.

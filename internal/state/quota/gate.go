@@ -95,17 +95,38 @@ func (g *Gate) Learn(from Answer, o Options, standing []Learnt) (announced bool,
 	if from.Fields.seen.has(storedField) && stored(from.Header) {
 		return false, standing
 	}
+	if usual, ok := from.Fields.plain(o); ok && !Refuses(from.Response) {
+		return true, g.learnPlain(usual, &from, standing)
+	}
+	return g.learn(from, o, standing)
+}
+
+// learnPlain is Learn for the answer that most are: its announcement is in the plainest form, and it is no refusal.
+func (g *Gate) learnPlain(p plain, from *Answer, standing []Learnt) []Learnt {
+	now := from.Now
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closes || g.waiting > 0 || !g.last.still(p, now) {
+		g.begin()
+		g.dialect, g.last = Generic, said{}
+		var n Learnt
+		n.announced("", &Quota{Unit: Requests, Limit: p.limit, Remaining: p.remaining, Reset: p.span(), Resets: true}, now)
+		g.closes = g.closes || !n.closes.IsZero()
+		if g.group("", now).learn(&n, now) {
+			g.last = said{p, n.Reset}
+		}
+		g.changed(now)
+	}
+	g.label = from.Label
+	return g.standing(standing, from.To, now)
+}
+
+func (g *Gate) learn(from Answer, o Options, standing []Learnt) (announced bool, _ []Learnt) {
 	now := from.Now
 	var space [4]Quota
 	var a Announcement
 	var quotas []Quota
-	usual, isPlain := from.Fields.plain(o)
-	switch {
-	case isPlain:
-		a.Dialect = Generic
-		space[0] = Quota{Unit: Requests, Limit: usual.limit, Remaining: usual.remaining, Reset: usual.span(), Resets: true}
-		quotas, announced = space[:1], true
-	case from.Fields.Speaks():
+	if from.Fields.Speaks() {
 		quotas = read(&a, space[:0], from.Header, from.Fields, now, o)
 		announced = len(quotas) > 0
 	}
@@ -119,10 +140,6 @@ func (g *Gate) Learn(from Answer, o Options, standing []Learnt) (announced bool,
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if isPlain && hold <= 0 && !g.closes && g.waiting == 0 && g.last.still(usual, now) {
-		g.label = from.Label
-		return true, g.standing(standing, from.To, now)
-	}
 	g.begin()
 	g.label, g.last = from.Label, said{}
 	name := a.Group
@@ -138,9 +155,7 @@ func (g *Gate) Learn(from Answer, o Options, standing []Learnt) (announced bool,
 					n.closes = now.Add(hold) // when to come back is the better answer than when all is restored
 				}
 			}
-			if in.learn(&n, now) && isPlain {
-				g.last = said{usual, n.Reset}
-			}
+			in.learn(&n, now)
 		}
 		if name != "" {
 			g.remember(from.To, name)
@@ -155,12 +170,21 @@ func (g *Gate) Learn(from Answer, o Options, standing []Learnt) (announced bool,
 			in.closed, g.closes = until, true
 		}
 	}
-	g.tellLines(now)
-	g.settle(now)
+	g.changed(now)
 	if announced {
 		standing = g.standing(standing, from.To, now)
 	}
 	return announced, standing
+}
+
+// changed tells those who wait what is new, and notes until when the lock cannot be spared.
+func (g *Gate) changed(now time.Time) {
+	if g.waiting > 0 {
+		g.tellLines(now)
+	}
+	if g.closes || g.waiting > 0 || g.horizon.Load() != 0 {
+		g.settle(now)
+	}
 }
 
 // begin makes the tables of a gate that knows nothing yet.

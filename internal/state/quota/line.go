@@ -178,9 +178,6 @@ func (g *Gate) alarm(in *group, d time.Duration) {
 
 // tellLines tells those who wait what is new: some may go earlier, and those who would wait too long are refused at once.
 func (g *Gate) tellLines(now time.Time) {
-	if g.waiting == 0 {
-		return
-	}
 	for _, in := range g.groups {
 		if in.line.len() == 0 {
 			continue

@@ -141,8 +141,7 @@ func (g *Gate) Restore(s Snapshot, age time.Duration) {
 			}
 		}
 	}
-	g.tellLines(now)
-	g.settle(now)
+	g.changed(now)
 }
 
 // longestGroup is the longest name of a group: several policies and their partitions make one.
