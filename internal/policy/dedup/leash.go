@@ -13,17 +13,16 @@ import (
 // leash is the context of work that may go on without the client that began it. It keeps the client's deadline up to the head of the answer. What can
 // be cancelled is made only when somebody waits for that.
 type leash struct {
-	parent   context.Context
-	owner    owner
-	deadline time.Time
-	bounded  bool
-	follows  bool // the parent; mu guards it, and the next
-	closed   bool // done is, or is to be
-	headed   atomic.Bool
-	over     atomic.Bool
-	decide   sync.Once // whether the work goes on
-	tied     atomic.Pointer[tie]
-	heirs    exchange.Heirs
+	parent  context.Context
+	owner   owner
+	follows bool // the parent; mu guards it, and the next two
+	closed  bool // done is, or is to be
+	lent    bool // heirs are known to somebody
+	headed  atomic.Bool
+	over    atomic.Bool
+	decide  sync.Once // whether the work goes on
+	tied    atomic.Pointer[tie]
+	heirs   exchange.Heirs
 
 	mu    sync.Mutex
 	up    exchange.Heir // of the parent
@@ -44,14 +43,12 @@ type tie struct {
 }
 
 // hold makes the leash of work whose client's context is parent.
-func (l *leash) hold(parent context.Context, o owner) {
-	l.parent, l.owner = parent, o
-	l.deadline, l.bounded = parent.Deadline()
-}
+func (l *leash) hold(parent context.Context, o owner) { l.parent, l.owner = parent, o }
 
 // Heirs are those who hear of the work's end.
 func (l *leash) Heirs() *exchange.Heirs {
 	l.mu.Lock()
+	l.lent = true
 	l.follow()
 	over := l.over.Load()
 	l.mu.Unlock()
@@ -108,13 +105,18 @@ func (l *leash) Done() <-chan struct{} {
 // end tells everybody that the work has ended.
 func (l *leash) end() {
 	l.mu.Lock()
+	l.close()
+	l.mu.Unlock()
+	l.heirs.End()
+}
+
+// close tells those who wait by the channel. l.mu is held.
+func (l *leash) close() {
 	if !l.closed {
 		if l.closed = true; l.done != nil {
 			close(l.done)
 		}
 	}
-	l.mu.Unlock()
-	l.heirs.End()
 }
 
 // Err implements context.Context.
@@ -155,7 +157,10 @@ func (e *endless) Value(key any) any { return e.owner.value(key) }
 
 // Deadline is what stages below plan their waits by. It is lifted with the head, as timeout.total is.
 func (l *leash) Deadline() (time.Time, bool) {
-	return l.deadline, l.bounded && !l.headed.Load()
+	if l.headed.Load() {
+		return time.Time{}, false
+	}
+	return l.parent.Deadline()
 }
 
 // cancel ends the work.
@@ -181,8 +186,8 @@ func (l *leash) gone() {
 		return
 	}
 	rest := longest
-	if l.bounded {
-		rest = time.Until(l.deadline)
+	if deadline, bounded := l.parent.Deadline(); bounded {
+		rest = time.Until(deadline)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,13 +214,19 @@ func (l *leash) loose() {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
-	t, follows := l.tied.Load(), l.follows
-	l.mu.Unlock()
-	if t != nil {
-		t.cancel(nil)
+	t, follows, lent := l.tied.Load(), l.follows, l.lent
+	if t == nil {
+		l.close() // whoever looks sees that it is over; else the tie must end first
 	}
+	l.mu.Unlock()
 	if follows {
 		l.up.Leave()
+	}
+	switch {
+	case t != nil:
+		t.cancel(nil)
 		l.end()
+	case lent:
+		l.heirs.End()
 	}
 }
