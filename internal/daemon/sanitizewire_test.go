@@ -88,9 +88,11 @@ func TestSanitizeAsksNobodyInVain(t *testing.T) {
 	}
 	c.send(cardNumber)
 	refused(t, c.answer(http.MethodPost), http.StatusForbidden, "blocked_content")
+	b.records(1) // they are looked at in this order
 	c = b.dialProxy()
 	c.send(head + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")
 	refused(t, c.answer(http.MethodPost), http.StatusBadRequest, "bad_request")
+	b.records(2)
 	c = b.dialProxy()
 	c.send(head + "Content-Length: 1600\r\n\r\nabc")
 	time.Sleep(20 * time.Millisecond)

@@ -19,9 +19,28 @@ func (a Authority) String() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
 }
 
+// As is String; where said says the same, it is that.
+func (a Authority) As(said string) string {
+	if port, ok := strings.CutPrefix(said, a.Host); ok && len(port) > 1 && port[0] == ':' && strings.IndexByte(a.Host, ':') < 0 {
+		n := 0
+		for i := 1; i < len(port) && i <= 5 && port[i] >= '0' && port[i] <= '9' && port[1] != '0'; i++ {
+			n = 10*n + int(port[i]-'0')
+			if i == len(port)-1 && n == int(a.Port) {
+				return said
+			}
+		}
+	}
+	return a.String()
+}
+
+// IsDefault tells whether the port is the scheme's own, so that a Host field does not name it.
+func (a Authority) IsDefault(scheme string) bool {
+	return scheme == "http" && a.Port == 80 || scheme == "https" && a.Port == 443
+}
+
 // ForScheme is the authority as a Host field shows it: without the scheme's default port (RFC 9110 section 4.2.3).
 func (a Authority) ForScheme(scheme string) string {
-	if (scheme == "http" && a.Port == 80) || (scheme == "https" && a.Port == 443) {
+	if a.IsDefault(scheme) {
 		if strings.IndexByte(a.Host, ':') >= 0 {
 			return "[" + a.Host + "]"
 		}

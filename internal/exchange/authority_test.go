@@ -54,6 +54,35 @@ func TestParseAuthorityRefuses(t *testing.T) {
 	}
 }
 
+// TestAs: the text that came is used again only where it is letter for letter what String would say.
+func TestAs(t *testing.T) {
+	for _, c := range []struct {
+		a    Authority
+		said string
+		same bool
+	}{
+		{Authority{"api.example.com", 8080}, "api.example.com:8080", true},
+		{Authority{"api.example.com", 8080}, "API.example.com:8080", false},
+		{Authority{"api.example.com", 80}, "api.example.com", false},
+		{Authority{"api.example.com", 80}, "api.example.com:", false},
+		{Authority{"api.example.com", 80}, "api.example.com:080", false},
+		{Authority{"api.example.com", 80}, "api.example.com:8", false},
+		{Authority{"api.example.com", 80}, "api.example.com:800", false},
+		{Authority{"api.example.com", 80}, "api.example.com:80x", false},
+		{Authority{"api.example.com", 1}, "api.example.com:65537", false},
+		{Authority{"api.example.com", 1}, "api.example.com:4294967297", false},
+		{Authority{"192.0.2.1", 65535}, "192.0.2.1:65535", true},
+		{Authority{"2001:db8::1", 80}, "2001:db8::1:80", false},
+		{Authority{"2001:db8::1", 80}, "[2001:db8::1]:80", true}, // equal, if not the same memory
+		{Authority{"api.example.com", 80}, "", false},
+	} {
+		got := c.a.As(c.said)
+		if got != c.a.String() || (got == c.said) != c.same {
+			t.Errorf("%v as %q is %q", c.a, c.said, got)
+		}
+	}
+}
+
 func TestForScheme(t *testing.T) {
 	for _, c := range []struct {
 		a            Authority

@@ -108,8 +108,12 @@ type Attempt struct {
 
 type contextKey struct{}
 
-// NewContext returns a context that carries x.
+// NewContext returns a context that carries x. A Root that carries none yet is that context itself.
 func NewContext(ctx context.Context, x *Exchange) context.Context {
+	if r := rooted(ctx); r != nil {
+		r.x = x
+		return r
+	}
 	return context.WithValue(ctx, contextKey{}, x)
 }
 

@@ -44,7 +44,7 @@ func (v *visit) cleanRequest(r *http.Request) {
 	if v.websocket {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
-	addVia(h, r.ProtoMajor, r.ProtoMinor, v.server.pseudonym)
+	addVia(h, v.via[:1], r.ProtoMajor, r.ProtoMinor, v.server)
 }
 
 // stripForeign removes what an upstream may not say to our client: what is for one connection, and what only we say.
@@ -78,20 +78,26 @@ func (v *visit) cleanResponse(resp *http.Response, websocket bool) {
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or the server would guess one from the body
 	}
-	addVia(h, resp.ProtoMajor, resp.ProtoMinor, v.server.pseudonym)
-	h["Httpowerd-Request-Id"] = []string{v.ID}
+	addVia(h, v.via[1:], resp.ProtoMajor, resp.ProtoMinor, v.server)
+	v.id[0] = v.ID
+	h["Httpowerd-Request-Id"] = v.id[:]
 }
 
-// addVia appends our member (RFC 9110 section 7.6.3), naming the version of the message as it was received.
-func addVia(h http.Header, major, minor int, pseudonym string) {
-	version := "1.1 "
+// addVia appends our member (RFC 9110 section 7.6.3), naming the version of the message as it was received. room is for one that stands alone.
+func addVia(h http.Header, room []string, major, minor int, s *Server) {
+	member := s.via[1]
 	switch {
 	case major == 2:
-		version = "2.0 "
+		member = s.via[2]
 	case major == 1 && minor == 0:
-		version = "1.0 "
+		member = s.via[0]
 	}
-	h["Via"] = append(h["Via"], version+pseudonym)
+	if had := h["Via"]; had != nil {
+		h["Via"] = append(had, member)
+		return
+	}
+	room[0] = member
+	h["Via"] = room[:1:1]
 }
 
 // ownVia tells whether the request has been here before.

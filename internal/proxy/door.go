@@ -14,10 +14,11 @@ import (
 // transport, certificates and logger are not used: they trust the environment, skip limits or print secrets.
 func newDoor(s *Server) http.Handler {
 	p := &goproxy.ProxyHttpServer{
-		Logger:             quiet{s.log},
-		KeepAcceptEncoding: true,
-		NonproxyHandler:    http.HandlerFunc(s.originForm),
-		Tr:                 &http.Transport{DialContext: nil},
+		Logger:                 quiet{s.log},
+		KeepAcceptEncoding:     true,
+		KeepDestinationHeaders: true, // they are the answer's, which the writer was given whole: see visit.roundTrip
+		NonproxyHandler:        http.HandlerFunc(s.originForm),
+		Tr:                     &http.Transport{DialContext: nil},
 	}
 	p.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 		ctx.RoundTripper = roundTripper

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -121,27 +120,30 @@ func protocolOf(r *http.Request) string {
 
 // outcome is for exchanges that no refusal ended.
 func (v *visit) outcome(s *exchange.Story) exchange.Code {
-	var failure *exchange.Failure
-	var refusal *exchange.Refusal
 	switch {
-	case v.w.bodyErr != nil && errors.As(v.w.bodyErr, &refusal): // of the rest of an answer
-		return refusal.Code
-	case v.w.bodyErr != nil && errors.As(v.w.bodyErr, &failure):
-		return failure.Code
-	case v.w.bodyErr != nil && v.raw.Context().Err() != nil:
-		return exchange.ClientGone
-	case errors.Is(v.w.bodyErr, context.Canceled):
-		return exchange.ClientGone
-	case errors.Is(v.w.bodyErr, io.ErrUnexpectedEOF):
-		return exchange.UpstreamReset
 	case v.w.bodyErr != nil:
-		return exchange.UpstreamReset
+		return v.brokenOff(v.w.bodyErr)
 	case v.w.writeErr != nil:
 		return exchange.ClientGone
 	case s.StatusBy == "upstream" && s.Status >= 500:
 		return exchange.UpstreamError
 	}
 	return exchange.OK
+}
+
+// brokenOff is the outcome where the rest of an answer failed.
+func (v *visit) brokenOff(err error) exchange.Code {
+	var failure *exchange.Failure
+	var refusal *exchange.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Code
+	case errors.As(err, &failure):
+		return failure.Code
+	case v.raw.Context().Err() != nil, errors.Is(err, context.Canceled):
+		return exchange.ClientGone
+	}
+	return exchange.UpstreamReset
 }
 
 func encodingOf(h http.Header) string { return strings.Join(h["Content-Encoding"], ",") }

@@ -45,7 +45,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t != nil && t.context != nil {
 		ctx = t.context(ctx)
 	}
-	out := r.WithContext(ctx)
+	v.request = *r.WithContext(ctx)
+	out := &v.request
 	err := unguarded(out)
 	if err == nil && overHTTP2 {
 		err = absolute(out)
@@ -123,9 +124,21 @@ func (v *visit) target(r *http.Request) error {
 		}
 		v.Scheme, v.Target, path = scheme, authority, rest
 	}
-	r.URL.Scheme, r.URL.Host = v.Scheme, v.Target.String()
-	r.Host = v.Target.ForScheme(v.Scheme)
+	v.aim(r)
 	return keepBytes(r, path)
+}
+
+// aim writes scheme and target into the request.
+func (v *visit) aim(r *http.Request) {
+	said := r.URL.Host
+	if said == "" {
+		said = r.Host
+	}
+	r.URL.Scheme, r.URL.Host = v.Scheme, v.Target.As(said)
+	r.Host = r.URL.Host
+	if v.Target.IsDefault(v.Scheme) {
+		r.Host = v.Target.ForScheme(v.Scheme)
+	}
 }
 
 // splitAbsolute takes an absolute-form target apart (RFC 9112 section 3.2.2: it wins over Host).
@@ -187,6 +200,8 @@ func (v *visit) roundTrip(r *http.Request) (resp *http.Response) {
 		}
 		v.noMore1xx()
 		v.headDone(resp)
+		v.w.setHeader(resp.Header)
+		resp.Header = nil
 	}()
 	resp, err := v.front(r)
 	if err != nil {
@@ -259,8 +274,7 @@ func (v *visit) match(r *http.Request) error {
 		if v.Target.Port == 80 {
 			v.Target.Port = 443
 		}
-		r.URL.Scheme, r.URL.Host = v.Scheme, v.Target.String()
-		r.Host = v.Target.ForScheme(v.Scheme)
+		v.aim(r)
 	}
 	return nil
 }

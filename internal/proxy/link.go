@@ -69,7 +69,7 @@ func (v *visit) connect(client net.Conn) {
 	header := v.raw.Header
 	v.unknown = v.identify(header)
 	stripHopByHop(header)
-	addVia(header, v.raw.ProtoMajor, v.raw.ProtoMinor, s.pseudonym)
+	addVia(header, v.via[:1], v.raw.ProtoMajor, v.raw.ProtoMinor, s)
 	v.raw = (&http.Request{Method: http.MethodConnect, RequestURI: v.raw.RequestURI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: http.NoBody}).WithContext(ctx)
 	v.w.ResponseWriter = nil

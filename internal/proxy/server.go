@@ -72,7 +72,8 @@ type Server struct {
 	open      Open
 	labels    *Labels
 	metrics   *metrics
-	pseudonym string // in Via: recognises loops, names no host
+	pseudonym string    // in Via: recognises loops, names no host
+	via       [3]string // its members for messages of HTTP/1.0, 1.1 and 2.0
 
 	door  http.Handler
 	outer *http.Server // on listeners
@@ -111,6 +112,7 @@ func New(o Options) *Server {
 			headerTimeout: o.Limits.HeaderTimeout, tunnelIdle: o.Limits.TunnelIdle,
 			handshake: 10 * time.Second, refusalTime: 100 * time.Millisecond, halfOpen: 30 * time.Second},
 	}
+	s.via = [3]string{"1.0 " + s.pseudonym, "1.1 " + s.pseudonym, "2.0 " + s.pseudonym}
 	s.door = newDoor(s)
 	s.outer = s.httpServer(o.Limits)
 	s.inner = s.httpServer(o.Limits)

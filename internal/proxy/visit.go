@@ -21,6 +21,7 @@ type visit struct {
 	snapshot *policy.Snapshot
 	policy   *policy.Policy // nil while nothing matched yet
 	raw      *http.Request  // as the server read it
+	request  http.Request   // as it goes into the chain
 	w        writer
 	in       requestBody
 	out      responseBody
@@ -35,6 +36,9 @@ type visit struct {
 
 	informational sync.Mutex // held while a 1xx answer is written; see pass1xx
 	answered      bool
+
+	via [2]string // the values that were added to the request's and the answer's header, and
+	id  [1]string // this, so that they need no memory of their own
 
 	requestHeader  http.Header // for the record, where the policy asks
 	responseHeader http.Header

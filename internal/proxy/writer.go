@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -28,6 +29,15 @@ type writer struct {
 
 	mu   sync.Mutex // held while the head or a part of the body is written
 	late bool       // the head may no longer be sent ahead of the body
+}
+
+// setHeader makes h the answer's header: a copy where the server below does not take a whole one.
+func (w *writer) setHeader(h http.Header) {
+	if s, ok := w.ResponseWriter.(interface{ SetHeader(http.Header) }); ok {
+		s.SetHeader(h)
+		return
+	}
+	maps.Copy(w.Header(), h)
 }
 
 // WriteHeader sends the answer's head. 101 hands the connection to the relay and returns when that ends.

@@ -29,7 +29,8 @@ type attempts struct {
 func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 	t := &attempt{limit: a.limit}
 	t.Within(r.Context(), t.wrote)
-	resp, err := a.next.RoundTrip(r.WithContext(t))
+	t.request = *r.WithContext(t)
+	resp, err := a.next.RoundTrip(&t.request)
 	late := t.stop()
 	switch {
 	case err == nil && !late:
@@ -60,8 +61,9 @@ var errLate = timedOut("no answer came within the time that an attempt has")
 // attempt is one sending. Its clock starts when the request has been written, and again where the transport writes it on another connection.
 type attempt struct {
 	exchange.WrittenContext
-	limit time.Duration
-	body  held
+	limit   time.Duration
+	request http.Request // as the stages below get it
+	body    held
 
 	mu    sync.Mutex
 	timer *time.Timer

@@ -37,7 +37,8 @@ func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
 	s := &span{at: time.Now().Add(t.config.Total.D()), caller: r.Context()}
 	s.From(s.caller)
 	s.timer = time.AfterFunc(t.config.Total.D(), s.tick)
-	resp, err := t.next.RoundTrip(r.WithContext(s))
+	s.request = *r.WithContext(s)
+	resp, err := t.next.RoundTrip(&s.request)
 	if err != nil {
 		return nil, s.failed(err)
 	}
@@ -64,11 +65,12 @@ const (
 // span is the time of one exchange, and the context of what is below. One timer serves all of it.
 type span struct {
 	exchange.Branch
-	caller context.Context
-	timer  *time.Timer
-	at     time.Time // when the head must be there
-	phase  atomic.Int32
-	body   body
+	caller  context.Context
+	request http.Request // as the stages below get it
+	timer   *time.Timer
+	at      time.Time // when the head must be there
+	phase   atomic.Int32
+	body    body
 }
 
 // Deadline is what stages below plan their waits by. It is lifted with the head: net/http ties a body's life to its request's context.

@@ -130,11 +130,12 @@ func (p *pool) ended(x *exchange.Exchange, index, status int, err error) {
 }
 
 func codeOf(err error) exchange.Code {
+	if err == nil {
+		return ""
+	}
 	var refusal *exchange.Refusal
 	var failure *exchange.Failure
 	switch {
-	case err == nil:
-		return ""
 	case errors.As(err, &refusal):
 		return refusal.Code
 	case errors.As(err, &failure):

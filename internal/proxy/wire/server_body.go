@@ -237,7 +237,7 @@ func (b *requestBody) trailer(line []byte) error {
 	if !MayTrail(name) {
 		return nil
 	}
-	r := b.e.r
+	r := &b.e.req
 	if r.Trailer == nil {
 		r.Trailer = http.Header{}
 	}

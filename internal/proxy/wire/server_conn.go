@@ -36,9 +36,9 @@ type serverConn struct {
 	unknown  bool      // somebody else may have changed it
 
 	mu     sync.Mutex
-	cancel context.CancelFunc // of the request that is served
-	gone   bool               // the client has closed its side
-	ending atomic.Bool        // it has, behind bytes that were not read yet
+	serves *exchange.Root // the context of the request that is served
+	gone   bool           // the client has closed its side
+	ending atomic.Bool    // it has, behind bytes that were not read yet
 }
 
 func newServerConn(s *Server, c net.Conn) *serverConn {
@@ -333,25 +333,25 @@ func (c *serverConn) free() {
 func (c *serverConn) left() {
 	c.mu.Lock()
 	c.gone = true
-	cancel := c.cancel
+	serves := c.serves
 	c.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if serves != nil {
+		serves.Cancel(nil)
 	}
 }
 
 // begin gives a request its context.
-func (c *serverConn) begin() context.Context {
-	ctx, cancel := context.WithCancel(c.base)
+func (c *serverConn) begin(e *served) {
+	e.root.From(c.base)
+	e.req = *e.req.WithContext(&e.root)
 	c.mu.Lock()
-	c.cancel = cancel
+	c.serves = &e.root
 	gone := c.gone && c.r == c.w
 	c.mu.Unlock()
 	if gone {
-		cancel()
+		e.root.Cancel(nil)
 	}
 	c.drained()
-	return ctx
 }
 
 // drained looks, where a request has been read to its end, whether its client left behind it: the watcher said so while there was more to read.
@@ -363,17 +363,17 @@ func (c *serverConn) drained() {
 
 func (c *serverConn) end() {
 	c.mu.Lock()
-	cancel := c.cancel
-	c.cancel = nil
+	serves := c.serves
+	c.serves = nil
 	c.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if serves != nil {
+		serves.Cancel(nil)
 	}
 }
 
 // exchange runs the handler. It tells whether another request may follow.
 func (c *serverConn) exchange(e *served, refusal *exchange.Refusal) (more bool) {
-	e.r = e.req.WithContext(c.begin())
+	c.begin(e)
 	defer c.end()
 	w := &e.w
 	if c.handle(e, refusal) {
@@ -420,10 +420,10 @@ func (c *serverConn) handle(e *served, refusal *exchange.Refusal) (panicked bool
 		}
 	}()
 	if refusal != nil {
-		c.server.Refused(&e.w, e.r, refusal)
+		c.server.Refused(&e.w, &e.req, refusal)
 		return false
 	}
-	c.server.Handler.ServeHTTP(&e.w, e.r)
+	c.server.Handler.ServeHTTP(&e.w, &e.req)
 	return false
 }
 

@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"httpowerd/internal/exchange"
 )
 
 // served is one request and all that its exchange needs, in one allocation. Somebody may hold on to it when the handler has returned, so it is not used again.
 type served struct {
-	req    http.Request  // without its context
-	r      *http.Request // as the handler gets it
+	req    http.Request
+	root   exchange.Root // its context
 	url    url.URL
 	w      responseWriter
 	body   requestBody

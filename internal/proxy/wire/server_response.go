@@ -49,6 +49,9 @@ func (w *responseWriter) Header() http.Header {
 	return w.header
 }
 
+// SetHeader makes h the answer's header, instead of fields that would be copied from it one by one. It is the writer's from now on.
+func (w *responseWriter) SetHeader(h http.Header) { w.header = h }
+
 // WriteHeader decides the status. A 1xx status but 101 is sent at once, with the header's fields, and others may follow.
 func (w *responseWriter) WriteHeader(status int) {
 	if status < 100 || status > 999 {
