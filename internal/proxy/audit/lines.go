@@ -3,12 +3,13 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
+
+	"httpowerd/internal/coding"
 )
 
 // maxLine is what no record is longer than; record.go's bounds see to it.
@@ -56,7 +57,7 @@ func openRecords(path string) (*records, error) {
 	if magic, _ := b.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		return &records{b, f}, nil
 	}
-	z, err := gzip.NewReader(b)
+	z, err := coding.Gunzip(b)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"httpowerd/internal/coding"
 )
 
 // stampLayout is the part of a rotated file's name that makes names sort by time.
@@ -255,10 +256,7 @@ func (k *keeper) compress(ctx context.Context, path string) (err error) {
 
 // pack compresses with at most half a core.
 func pack(ctx context.Context, out io.Writer, in io.Reader) error {
-	z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
-	if err != nil {
-		return err
-	}
+	z := coding.Gzip(out)
 	pause := time.NewTimer(time.Hour)
 	defer pause.Stop()
 	for {
