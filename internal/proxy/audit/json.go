@@ -16,6 +16,14 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
+// plainWord tells whether eight bytes are all plain.
+func plainWord(w uint64) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	quote, slash, del := w^ones*'"', w^ones*'\\', w^ones*0x7f
+	// A byte below n shows in its top bit of (w - n) &^ w, and no byte above 0x7f gets that far.
+	return (w|(w-ones*' ')&^w|(quote-ones)&^quote|(slash-ones)&^slash|(del-ones)&^del)&tops == 0
+}
+
 // longestEscape is how many bytes one byte of a text can become.
 const longestEscape = len(`\u0000`)
 
@@ -34,9 +42,15 @@ func appendString[T ~string | ~[]byte](b []byte, s T, limit int) []byte {
 	}
 	start := 0
 	for i := 0; i < len(s); {
-		if plain[s[i]] {
+		for i+8 <= len(s) && plainWord(uint64(s[i])|uint64(s[i+1])<<8|uint64(s[i+2])<<16|uint64(s[i+3])<<24|
+			uint64(s[i+4])<<32|uint64(s[i+5])<<40|uint64(s[i+6])<<48|uint64(s[i+7])<<56) {
+			i += 8
+		}
+		for i < len(s) && plain[s[i]] {
 			i++
-			continue
+		}
+		if i == len(s) {
+			break
 		}
 		b = append(b, s[start:i]...)
 		var n int
@@ -108,6 +122,26 @@ func appendMillis(b []byte, d time.Duration) []byte {
 		}
 	}
 	return b
+}
+
+// clock writes times, and remembers the second that it wrote last: many records share it.
+type clock struct {
+	second int64
+	text   [len(`"2006-01-02T15:04:05.`)]byte
+}
+
+// append appends what appendTime does.
+func (c *clock) append(b []byte, t time.Time) []byte {
+	if second := t.Unix(); second != c.second || c.text[0] == 0 {
+		whole := appendTime(nil, t)
+		if len(whole) != timeSize+2 {
+			return append(b, whole...)
+		}
+		c.second = second
+		copy(c.text[:], whole)
+	}
+	b = appendDigits(append(b, c.text[:]...), t.Nanosecond(), 9)
+	return append(b, 'Z', '"')
 }
 
 // appendTime appends RFC 3339 in UTC with all nine digits, so that records sort as text.

@@ -40,6 +40,7 @@ type record struct {
 	redactor *redact.Redactor
 	counts   redact.Counts
 	text     []byte // redacted text before it is escaped
+	clock    clock
 }
 
 // appendExchange appends the record of x.
@@ -51,7 +52,7 @@ func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte
 	if e.Sent != nil {
 		r.redactor = r.redactor.Knowing(e.Sent, x.URL[:min(len(x.URL), maxURLRead)])
 	}
-	b = appendTime(append(b, `{"time":`...), end)
+	b = r.clock.append(append(b, `{"time":`...), end)
 	b = r.appendWho(b, x)
 	x.Read(func(s *exchange.Story) { b = r.appendStory(b, s, end.Sub(x.Start)) })
 	b = r.appendHeader(b, "request_headers", e.RequestHeader)
@@ -73,7 +74,11 @@ func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
 		r.text = r.redactor.AppendURL(r.text[:0], x.URL[:min(len(x.URL), maxURLRead)], &r.counts)
 		b = appendString(appendKey(b, "url"), r.text, maxURL)
 	}
-	b = r.appendClean(b, "host", x.Target.Host, maxName)
+	if host := x.Target.Host; host == x.Policy { // a name that the configuration has, too
+		b = appendField(b, "host", host, maxName)
+	} else {
+		b = r.appendClean(b, "host", host, maxName)
+	}
 	b = appendField(b, "policy", x.Policy, 2*maxName)
 	return appendField(b, "mode", string(x.Mode), maxMethod)
 }
