@@ -35,8 +35,9 @@ vet: ## go vet, gofmt, go mod tidy, and modules that are what go.sum says
 lint: ## run the linters
 	@./test/lint.sh
 
-unit: ## unit tests with the race detector, and the snippets of the documentation
+unit: ## unit tests with the race detector, the snippets of the documentation, and what a request may allocate
 	CGO_ENABLED=1 $(GO) test -race ./cmd/... ./internal/... ./configs/...
+	$(GO) test -run '^$$' -bench '^BenchmarkAllocationBudget$$' -benchtime 3000x ./internal/daemon
 
 e2e: build ## the built binary with real clients
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test/...

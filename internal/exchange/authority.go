@@ -180,6 +180,10 @@ func CanonicalHost(s string) (string, error) {
 	if err != nil || dotted {
 		return "", Refuse(BadRequest, "the target's host is neither a name nor a dotted IPv4 address")
 	}
+	var text [len("255.255.255.255")]byte
+	if string(addr.AppendTo(text[:0])) == name { // as nearly always, and no memory of its own
+		return name, nil
+	}
 	return addr.String(), nil
 }
 

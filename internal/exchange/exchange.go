@@ -241,28 +241,31 @@ func (x *Exchange) Observe(what string) {
 
 type writtenKey struct{}
 
-// WrittenContext is a context under which whoever sends the request says so when all of it was written, once for each connection that it is written to.
+// Writer hears that all of a request was written, once for each connection that it is written to.
+type Writer interface{ Written() }
+
+// WrittenContext is a context under which whoever sends the request tells a Writer.
 type WrittenContext struct {
 	Branch
-	written func()
+	writer Writer
 }
 
-// Within makes c a branch of ctx that calls f.
-func (c *WrittenContext) Within(ctx context.Context, f func()) {
+// Within makes c a branch of ctx that tells w.
+func (c *WrittenContext) Within(ctx context.Context, w Writer) {
 	c.From(ctx)
-	c.written = f
+	c.writer = w
 }
 
 // Value implements context.Context.
 func (c *WrittenContext) Value(key any) any {
 	if key == (writtenKey{}) {
-		return c.written
+		return c.writer
 	}
 	return c.Branch.Value(key)
 }
 
-// Written is the function that the WrittenContext was given; nil: nobody wants to know.
-func Written(ctx context.Context) func() {
-	f, _ := ctx.Value(writtenKey{}).(func())
-	return f
+// WriterOf is the Writer that the WrittenContext was given; nil: nobody wants to know.
+func WriterOf(ctx context.Context) Writer {
+	w, _ := ctx.Value(writtenKey{}).(Writer)
+	return w
 }

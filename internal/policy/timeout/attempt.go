@@ -12,23 +12,24 @@ import (
 
 // Attempt bounds the wait from the last byte of a request to the head of its answer. Connecting has limits of its own, and a long upload has none
 // but the total.
-func (*Room) Attempt(c Config) exchange.Stage {
+func (room *Room) Attempt(c Config) exchange.Stage {
 	return exchange.Stage{Name: "attempt timeout", Wrap: func(next http.RoundTripper) http.RoundTripper {
 		if c.Attempt <= 0 {
 			return next
 		}
-		return &attempts{limit: c.Attempt.D(), next: next}
+		return &attempts{limit: c.Attempt.D(), alarms: &room.alarms, next: next}
 	}}
 }
 
 type attempts struct {
-	limit time.Duration
-	next  http.RoundTripper
+	limit  time.Duration
+	alarms *alarms
+	next   http.RoundTripper
 }
 
 func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
-	t := &attempt{limit: a.limit}
-	t.Within(r.Context(), t.wrote)
+	t := &attempt{limit: a.limit, alarms: a.alarms}
+	t.Within(r.Context(), t)
 	t.request = *r.WithContext(t)
 	resp, err := a.next.RoundTrip(&t.request)
 	late := t.stop()
@@ -62,28 +63,29 @@ var errLate = timedOut("no answer came within the time that an attempt has")
 type attempt struct {
 	exchange.WrittenContext
 	limit   time.Duration
+	alarms  *alarms
 	request http.Request // as the stages below get it
 	body    held
 
 	mu    sync.Mutex
-	timer *time.Timer
+	alarm *alarm
 	over  bool // the head is there, or the failure
 	late  bool
 }
 
-func (t *attempt) wrote() {
+func (t *attempt) Written() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.over:
-	case t.timer == nil:
-		t.timer = time.AfterFunc(t.limit, t.expire)
+	case t.alarm == nil:
+		t.alarm = t.alarms.set(t.limit, t)
 	default:
-		t.timer.Reset(t.limit)
+		t.alarm.Reset(t.limit)
 	}
 }
 
-func (t *attempt) expire() {
+func (t *attempt) ring() {
 	t.mu.Lock()
 	late := !t.over
 	t.late = t.late || late
@@ -98,8 +100,9 @@ func (t *attempt) stop() (late bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
-	if t.timer != nil {
-		t.timer.Stop()
+	if t.alarm != nil {
+		t.alarms.stop(t.alarm)
+		t.alarm = nil
 	}
 	return t.late
 }

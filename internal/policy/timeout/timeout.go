@@ -13,30 +13,31 @@ import (
 )
 
 // Room makes the stages. It keeps nothing.
-type Room struct{}
+type Room struct{ alarms alarms }
 
 // New makes a Room.
 func New() *Room { return &Room{} }
 
 // Total bounds everything below it, waits included, up to the head of the answer; then the body's silences. Of a CONNECT only the first.
-func (*Room) Total(c Config) exchange.Stage {
+func (room *Room) Total(c Config) exchange.Stage {
 	return exchange.Stage{Name: "timeout", Wrap: func(next http.RoundTripper) http.RoundTripper {
 		if c.Total <= 0 {
 			return next
 		}
-		return &total{config: c, next: next}
+		return &total{config: c, alarms: &room.alarms, next: next}
 	}}
 }
 
 type total struct {
 	config Config
+	alarms *alarms
 	next   http.RoundTripper
 }
 
 func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
-	s := &span{at: time.Now().Add(t.config.Total.D()), caller: r.Context()}
+	s := &span{at: time.Now().Add(t.config.Total.D()), caller: r.Context(), alarms: t.alarms}
 	s.From(s.caller)
-	s.timer = time.AfterFunc(t.config.Total.D(), s.tick)
+	s.alarm = t.alarms.set(t.config.Total.D(), s)
 	s.request = *r.WithContext(s)
 	resp, err := t.next.RoundTrip(&s.request)
 	if err != nil {
@@ -44,7 +45,7 @@ func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if r.Method == http.MethodConnect {
 		if s.phase.CompareAndSwap(toHead, over) {
-			s.timer.Stop()
+			s.alarms.stop(s.alarm)
 			return resp, nil // whoever relays a tunnel watches it too
 		}
 	} else if s.guard(resp, t.config.BodyIdle.D()) {
@@ -62,12 +63,13 @@ const (
 	expired
 )
 
-// span is the time of one exchange, and the context of what is below. One timer serves all of it.
+// span is the time of one exchange, and the context of what is below. One alarm serves all of it.
 type span struct {
 	exchange.Branch
 	caller  context.Context
 	request http.Request // as the stages below get it
-	timer   *time.Timer
+	alarm   *alarm
+	alarms  *alarms
 	at      time.Time // when the head must be there
 	phase   atomic.Int32
 	body    body
@@ -82,8 +84,8 @@ func (s *span) Deadline() (time.Time, bool) {
 	return at, ok
 }
 
-// tick is the timer's.
-func (s *span) tick() {
+// ring is the alarm's.
+func (s *span) ring() {
 	switch s.phase.Load() {
 	case toHead:
 		if s.phase.CompareAndSwap(toHead, expired) {
@@ -92,7 +94,7 @@ func (s *span) tick() {
 	case inBody:
 		silent := s.body.silence()
 		if silent < s.body.limit {
-			s.timer.Reset(s.body.limit - silent)
+			s.alarm.Reset(s.body.limit - silent)
 			return
 		}
 		if s.phase.CompareAndSwap(inBody, expired) {
@@ -106,7 +108,7 @@ func (s *span) tick() {
 
 // failed ends a span without an answer, and tells its own deadline from the caller's leaving and from what went wrong below.
 func (s *span) failed(err error) error {
-	s.timer.Stop()
+	s.alarms.stop(s.alarm)
 	inTime := s.phase.CompareAndSwap(toHead, over)
 	cause := context.Cause(&s.Branch)
 	s.Cancel(nil)
@@ -129,7 +131,7 @@ func (s *span) guard(resp *http.Response, idle time.Duration) bool {
 	if !s.phase.CompareAndSwap(toHead, inBody) {
 		return false
 	}
-	s.timer.Reset(b.limit)
+	s.alarm.Reset(b.limit)
 	resp.Body = b
 	if w, ok := b.ReadCloser.(io.Writer); ok && b.switched {
 		resp.Body = &duplex{b, w}
@@ -170,7 +172,7 @@ func (b *body) Read(p []byte) (int, error) {
 // end stops the watch. It is false where the watch had ended the body.
 func (b *body) end() bool {
 	if b.span.phase.CompareAndSwap(inBody, over) {
-		b.span.timer.Stop()
+		b.span.alarms.stop(b.span.alarm)
 	}
 	return b.span.phase.Load() == over
 }

@@ -52,7 +52,7 @@ func answer(body io.ReadCloser) *http.Response {
 
 // written says that the request is out.
 func written(r *http.Request) {
-	exchange.Written(r.Context())()
+	exchange.WriterOf(r.Context()).Written()
 }
 
 // source is a body that says a byte after each of its pauses, and ends.

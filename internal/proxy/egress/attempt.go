@@ -61,10 +61,10 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int) (*http.Response, error) {
 	a := &attempt{pool: p, x: x, index: index, method: r.Method}
 	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
-	if written := exchange.Written(ctx); written != nil {
+	if writer := exchange.WriterOf(ctx); writer != nil {
 		a.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
 			if info.Err == nil {
-				written()
+				writer.Written()
 			}
 		}
 	}

@@ -83,8 +83,8 @@ func (s *sending) Connected(c net.Conn, reused bool) {
 
 // Written tells the attempt's timeout to begin.
 func (s *sending) Written() {
-	if f := exchange.Written(s.ctx); f != nil {
-		f()
+	if w := exchange.WriterOf(s.ctx); w != nil {
+		w.Written()
 	}
 }
 
