@@ -150,6 +150,7 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.0 200 OK\r\nX: a\r\n b\r\n\r\nto the end", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 304\r\nEtag: \"x\"\r\n\r\n",
 		"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nopaque",
+		"HTTP/1.1 200 OK\r\nX: a\r\n \r\n\r\n",
 	} {
 		f.Add([]byte(seed), false)
 		f.Add([]byte(seed), true)
@@ -173,7 +174,11 @@ func FuzzAnswer(f *testing.F) {
 			t.Errorf("%q: %d, net/http reads %d", in, a.resp.StatusCode, std.StatusCode)
 		}
 		for name, values := range a.resp.Header {
-			if name != "Connection" && name != "Content-Length" && !slices.Equal(values, std.Header[name]) {
+			theirs := slices.Clone(std.Header[name])
+			for i := range theirs {
+				theirs[i] = strings.Trim(theirs[i], " \t") // net/http leaves the space of a fold with nothing behind it (RFC 9112 section 5.1 has none there)
+			}
+			if name != "Connection" && name != "Content-Length" && !slices.Equal(values, theirs) {
 				t.Errorf("%q: %s is %q, in net/http %q", in, name, values, std.Header[name])
 			}
 		}
