@@ -369,7 +369,7 @@ func unfold(head []byte) ([]byte, error) {
 		case line == 0, EqualFold(name, "content-length"), EqualFold(name, "transfer-encoding"), EqualFold(name, "connection"):
 			return nil, errFoldedKey
 		}
-		before := bytes.TrimRight(head[:i], " \t\r\n")
+		before := bytes.TrimRight(bytes.TrimSuffix(head[:i-1], []byte{'\r'}), " \t") // a bare CR stays, and is refused with the value
 		if len(before) <= line {
 			return nil, errAnswerKey // there is nothing that could be continued
 		}
