@@ -291,7 +291,7 @@ func (g *gaze) key(i int) int {
 		if end == len(s) && g.pending < 0 {
 			g.pending = i
 		}
-		return start
+		return i + len(begin) // what was taken for the label may be anything
 	}
 	g.hits = append(g.hits, hit{i, end, labelPrivateKey, hide})
 	return end
