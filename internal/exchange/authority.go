@@ -19,16 +19,12 @@ func (a Authority) String() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
 }
 
-// As is String; where said says the same, it is that.
+// As is String, and said itself where that is the same text: nothing is allocated then.
 func (a Authority) As(said string) string {
-	if port, ok := strings.CutPrefix(said, a.Host); ok && len(port) > 1 && port[0] == ':' && strings.IndexByte(a.Host, ':') < 0 {
-		n := 0
-		for i := 1; i < len(port) && i <= 5 && port[i] >= '0' && port[i] <= '9' && port[1] != '0'; i++ {
-			n = 10*n + int(port[i]-'0')
-			if i == len(port)-1 && n == int(a.Port) {
-				return said
-			}
-		}
+	port, ok := strings.CutPrefix(said, a.Host)
+	var own [len(":65535")]byte
+	if ok && string(strconv.AppendUint(append(own[:0], ':'), uint64(a.Port), 10)) == port && strings.IndexByte(a.Host, ':') < 0 {
+		return said
 	}
 	return a.String()
 }

@@ -110,7 +110,7 @@ type contextKey struct{}
 
 // NewContext returns a context that carries x. A Root that carries none yet is that context itself.
 func NewContext(ctx context.Context, x *Exchange) context.Context {
-	if r := rooted(ctx); r != nil {
+	if r, ok := ctx.(*Root); ok && r.x == nil {
 		r.x = x
 		return r
 	}

@@ -1,7 +1,5 @@
 package exchange
 
-import "context"
-
 // Root is a request's first context, for the server that makes the request and has room for it: what is derived below hears of its end without a goroutine or
 // an allocation, and NewContext finds the place for its exchange here.
 type Root struct {
@@ -15,12 +13,4 @@ func (r *Root) Value(key any) any {
 		return r.x
 	}
 	return r.Branch.Value(key)
-}
-
-// rooted is ctx as the Root that may take an exchange; nil: it is none, or has one.
-func rooted(ctx context.Context) *Root {
-	if r, ok := ctx.(*Root); ok && r.x == nil {
-		return r
-	}
-	return nil
 }

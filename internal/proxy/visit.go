@@ -37,8 +37,9 @@ type visit struct {
 	informational sync.Mutex // held while a 1xx answer is written; see pass1xx
 	answered      bool
 
-	via [2]string // the values that were added to the request's and the answer's header, and
-	id  [1]string // this, so that they need no memory of their own
+	// Room for the values that are added to headers: Via of the request and of the answer, and the answer's Httpowerd-Request-Id.
+	via [2]string
+	id  [1]string
 
 	requestHeader  http.Header // for the record, where the policy asks
 	responseHeader http.Header

@@ -9,7 +9,8 @@ import (
 // ringer is told that its time is up.
 type ringer interface{ ring() }
 
-// alarms are timers that go from one exchange to the next: nearly all are stopped long before they ring.
+// alarms are timers that go from one exchange to the next: nearly all are stopped long before they ring. They are stopped indeed: one that ran on, and that the
+// pool dropped, would stay in memory for the minutes that it was set to.
 type alarms struct{ pool sync.Pool }
 
 // alarm is a timer for one ringer at a time.

@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"httpowerd/internal/coding"
 )
 
 // maxLine is what no record is longer than; record.go's bounds see to it.
@@ -53,16 +51,12 @@ func openRecords(path string) (*records, error) {
 		f.Close()
 		return nil, errors.Join(err, fmt.Errorf("%s is not a file", path))
 	}
-	b := bufio.NewReaderSize(f, 128<<10)
-	if magic, _ := b.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		return &records{b, f}, nil
-	}
-	z, err := coding.Gunzip(b)
+	r, err := Unpacked(f)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &records{z, f}, nil
+	return &records{r, f}, nil
 }
 
 // lines cuts a reader into lines, in memory of at most one.

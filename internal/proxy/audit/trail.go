@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"io/fs"
@@ -10,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"httpowerd/internal/coding"
 )
 
 // Rotated is a file of a trail that nothing is written to any more.
@@ -54,5 +53,5 @@ func Unpacked(r io.Reader) (io.Reader, error) {
 	if magic, _ := b.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		return b, nil
 	}
-	return coding.Gunzip(b)
+	return gzip.NewReader(b)
 }
