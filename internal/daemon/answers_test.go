@@ -186,7 +186,9 @@ func TestBodilessAnswerBytes(t *testing.T) {
 	})
 	for _, http2 := range []bool{false, true} {
 		o := httptest.NewUnstartedServer(handler)
-		o.EnableHTTP2 = http2
+		if http2 {
+			onlyHTTP2(o)
+		}
 		o.StartTLS()
 		defer o.Close()
 		addr := o.Listener.Addr().String()

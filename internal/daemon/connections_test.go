@@ -189,7 +189,7 @@ func TestHeadsOfStreams(t *testing.T) {
 		})
 		plain, secure := httptest.NewServer(handler), httptest.NewUnstartedServer(handler)
 		defer plain.Close()
-		secure.EnableHTTP2 = true
+		onlyHTTP2(secure)
 		secure.StartTLS()
 		defer secure.Close()
 		config := "defaults: {upstream: {ca: " + originCA(t, secure) + "}"

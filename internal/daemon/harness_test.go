@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,6 +162,19 @@ func (b *box) client(origins ...*httptest.Server) *http.Client {
 	b.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// onlyHTTP2 has an origin that is not started yet refuse clients that do not offer HTTP/2, so that it is spoken to whatever the client speaks.
+func onlyHTTP2(o *httptest.Server) {
+	o.EnableHTTP2 = true
+	o.TLS = &tls.Config{}
+	o.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		config := o.TLS.Clone()
+		if !slices.Contains(hello.SupportedProtos, "h2") {
+			config.NextProtos = []string{"h3"}
+		}
+		return config, nil
+	}
 }
 
 // h2 makes a client speak HTTP/2 where it can.

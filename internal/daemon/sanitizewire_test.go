@@ -111,7 +111,7 @@ func TestSanitizeAsksNobodyInVain(t *testing.T) {
 // TestSanitizeCutIsNoFailure: an upload that is cut off is nothing that the upstream did wrong: neither where it has answered before, nor where it has not. The
 // record says what it was, nothing is sent again, and no connection is used again with half a request on it.
 func TestSanitizeCutIsNoFailure(t *testing.T) {
-	o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/early" {
 			_ = http.NewResponseController(w).EnableFullDuplex()
 			_, _ = io.WriteString(w, "early")
@@ -120,13 +120,16 @@ func TestSanitizeCutIsNoFailure(t *testing.T) {
 		if _, err := io.Copy(io.Discard, r.Body); err == nil && r.ContentLength != 1 {
 			t.Errorf("%s %s: the upstream takes a part for the whole", r.Proto, r.URL.Path)
 		}
-	}))
-	o.EnableHTTP2 = true
-	o.StartTLS()
-	t.Cleanup(o.Close)
+	})
 	filler := strings.Repeat("0123456 ", 40_000)
-	for _, protocol := range []string{"true", "false"} {
-		b := start(t, "defaults: {tls: intercept, retry: {methods: all}, breaker: {consecutive: 1}, sanitize: {max_body: 64KiB}, upstream: {http2: "+protocol+", ca: "+originCA(t, o)+"}}")
+	for _, two := range []bool{true, false} {
+		o := httptest.NewUnstartedServer(handler)
+		if two {
+			onlyHTTP2(o)
+		}
+		o.StartTLS()
+		t.Cleanup(o.Close)
+		b := start(t, "defaults: {tls: intercept, retry: {methods: all}, breaker: {consecutive: 1}, sanitize: {max_body: 64KiB}, upstream: {ca: "+originCA(t, o)+"}}")
 		for _, client := range []*http.Client{b.client(o), h2(b.client(o))} {
 			refused(t, do(t, client, request(t, http.MethodPost, o.URL, filler+cardNumber+" end")), http.StatusForbidden, "blocked_content")
 			r, w := io.Pipe()
@@ -146,10 +149,10 @@ func TestSanitizeCutIsNoFailure(t *testing.T) {
 			data, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
 			if !strings.HasPrefix("early", string(data)) || err == nil {
-				t.Errorf("http2 %s: %q %v", protocol, data, err)
+				t.Errorf("http2 %t: %q %v", two, data, err)
 			}
 			if a := do(t, client, request(t, http.MethodPost, o.URL, "x")); a.StatusCode != http.StatusOK {
-				t.Errorf("http2 %s: %s %s", protocol, a.Status, a.body)
+				t.Errorf("http2 %t: %s %s", two, a.Status, a.body)
 			}
 		}
 		cut := 0
@@ -160,11 +163,11 @@ func TestSanitizeCutIsNoFailure(t *testing.T) {
 			cut++
 			r.want(t, map[string]any{"outcome": "blocked_content", "breaker": "closed"})
 			if tries, _ := r["attempts"].([]any); len(tries) != 1 {
-				t.Errorf("http2 %s: %v", protocol, r)
+				t.Errorf("http2 %t: %v", two, r)
 			}
 		}
 		if cut != 4 {
-			t.Errorf("http2 %s: %d records tell of a find", protocol, cut)
+			t.Errorf("http2 %t: %d records tell of a find", two, cut)
 		}
 	}
 }

@@ -130,7 +130,7 @@ func TestTrace(t *testing.T) {
 				"url.path": "/v1/things", "url.query": "page=2&api_key=" + placeholder, "client.address": "127.0.0.1", "httpowerd.attempts": "1"})
 			attempt.want(t, map[string]string{"http.request.method": "GET", "server.address": host, "server.port": port, "http.response.status_code": "200",
 				"url.full": o.URL + "/v1/things?page=2&api_key=" + placeholder, "http.request.resend_count": "-", "network.peer.address": host,
-				"network.peer.port": port, "network.protocol.version": version[c.secure], "error.type": "-"})
+				"network.peer.port": port, "network.protocol.version": version[c.two], "error.type": "-"})
 			if server.name != "GET" || attempt.name != "GET" || server.status != tracepb.Status_STATUS_CODE_UNSET || attempt.start < server.start || attempt.end > server.end {
 				t.Errorf("%+v\n%+v", server, attempt)
 			}

@@ -355,14 +355,19 @@ func TestAuthorityInTunnel(t *testing.T) {
 	}
 }
 
-// TestIntercept: HTTP/1.1 and HTTP/2 towards the client, each over both towards the upstream.
+// TestIntercept: HTTP/1.1 and HTTP/2 towards the client. The upstream is spoken to as the client speaks, where it can be.
 func TestIntercept(t *testing.T) {
-	for _, up2 := range []bool{false, true} {
+	for _, up := range []struct {
+		name     string
+		one, two bool // what it speaks
+	}{{"HTTP/1.1", true, false}, {"both", true, true}, {"HTTP/2", false, true}} {
 		o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			fmt.Fprintf(w, "%s %s %s %s via %s", r.Proto, r.Method, r.RequestURI, body, r.Header.Get("Via")[:4])
 		}))
-		o.EnableHTTP2 = up2
+		if o.EnableHTTP2 = up.two; !up.one {
+			onlyHTTP2(o)
+		}
 		o.StartTLS()
 		defer o.Close()
 		b := start(t, "defaults: {tls: intercept, upstream: {ca: "+originCA(t, o)+"}}")
@@ -374,8 +379,8 @@ func TestIntercept(t *testing.T) {
 			a := do(t, c, request(t, http.MethodPost, o.URL+"/p%2Fq?x=1", "data"))
 			protocol := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}
 			via := map[bool]string{false: "1.1 ", true: "2.0 "}[client2]
-			if want := protocol[up2] + " POST /p%2Fq?x=1 data via " + via; a.body != want || a.Proto != protocol[client2] {
-				t.Errorf("client h2 %v, upstream h2 %v: %s %q; want %q", client2, up2, a.Proto, a.body, want)
+			if want := protocol[client2 && up.two || !up.one] + " POST /p%2Fq?x=1 data via " + via; a.body != want || a.Proto != protocol[client2] {
+				t.Errorf("client h2 %v, upstream %s: %s %q; want %q", client2, up.name, a.Proto, a.body, want)
 			}
 			if a.TLS == nil || len(a.TLS.PeerCertificates) == 0 || a.TLS.PeerCertificates[0].Subject.CommonName != "" {
 				t.Errorf("%+v", a.TLS)

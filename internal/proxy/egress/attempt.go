@@ -54,11 +54,18 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 	if p.lanes != nil {
 		return p.send(ctx, r, x)
 	}
-	return p.standard(ctx, r, x, x.BeginAttemptIn(ctx, time.Now()))
+	index := x.BeginAttemptIn(ctx, time.Now())
+	t, err := p.choose(p.dialContext(ctx, r), r, x)
+	if err != nil {
+		closeBody(r)
+		p.ended(x, index, 0, err)
+		return nil, err
+	}
+	return p.standard(ctx, r, x, index, t)
 }
 
 // standard is roundTrip by net/http, for the attempt of that index.
-func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int) (*http.Response, error) {
+func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int, t *http.Transport) (*http.Response, error) {
 	a := &attempt{pool: p, x: x, index: index, method: r.Method}
 	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
 	if writer := exchange.WriterOf(ctx); writer != nil {
@@ -69,7 +76,6 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 		}
 	}
 	out := a.request(p.dialContext(ctx, r), carrying(x, index, r))
-	t := p.choose(r, x)
 	if t == p.absolute {
 		absoluteForm(out)
 	}

@@ -32,24 +32,14 @@ func (p *pool) dialPlain(ctx context.Context, _, addr string) (net.Conn, error) 
 
 // dialTLS is the transports' dialer for https.
 func (p *pool) dialTLS(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
-	target, err := exchange.ParseAuthority(addr, 0)
+	protocol, d, err := p.dialSecure(ctx, addr, config)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := p.dial(ctx, target)
-	if err != nil {
-		return nil, err
+	if protocol == "h2" {
+		return d.Conn, nil // the transport looks for a *tls.Conn
 	}
-	c := p.track(ctx, raw)
-	secure, err := p.handshake(ctx, c, target.Host, config)
-	if err != nil {
-		return nil, err
-	}
-	if secure.ConnectionState().NegotiatedProtocol == "h2" {
-		c.http2 = true
-		return secure, nil // the transport looks for this very type
-	}
-	return &answers{Conn: secure}, nil
+	return &answers{Conn: d.Conn}, nil
 }
 
 // handshake closes c where it fails.

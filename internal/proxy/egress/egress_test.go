@@ -3,6 +3,7 @@ package egress
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"net/textproto"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -257,21 +259,58 @@ func TestTLS(t *testing.T) {
 		c.Resolve = map[string]string{"example.com": "127.0.0.1", "other.test": "127.0.0.1"}
 	}
 	for name, c := range map[string]struct {
+		protocol   int
 		host, want string
 		up         func(*upstream.Config)
 	}{
-		"h2":        {"example.com", "200 HTTP/2.0 /p%7c", func(c *upstream.Config) { c.CA = ca }},
-		"h1":        {"example.com", "200 HTTP/1.1 /p%7c", func(c *upstream.Config) { c.CA = ca; c.HTTP2 = false }},
-		"untrusted": {"example.com", "failure upstream_tls permanent", func(c *upstream.Config) {}},
-		"name":      {"other.test", "failure upstream_tls permanent", func(c *upstream.Config) { c.CA = ca }},
-		"insecure":  {"other.test", "200 HTTP/2.0 /p%7c", func(c *upstream.Config) { c.InsecureSkipVerify = true }},
+		"h2":        {2, "example.com", "200 HTTP/2.0 /p%7c", func(c *upstream.Config) { c.CA = ca }},
+		"h1":        {1, "example.com", "200 HTTP/1.1 /p%7c", func(c *upstream.Config) { c.CA = ca }},
+		"h2 off":    {2, "example.com", "200 HTTP/1.1 /p%7c", func(c *upstream.Config) { c.CA = ca; c.HTTP2 = false }},
+		"untrusted": {1, "example.com", "failure upstream_tls permanent", func(c *upstream.Config) {}},
+		"name":      {2, "other.test", "failure upstream_tls permanent", func(c *upstream.Config) { c.CA = ca }},
+		"insecure":  {2, "other.test", "200 HTTP/2.0 /p%7c", func(c *upstream.Config) { c.InsecureSkipVerify = true }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := request(t, "GET", "https://"+c.host+":"+port+"/", "")
-			r.URL.Opaque = "/p%7c"
+			r.URL.Opaque, r.ProtoMajor = "/p%7c", c.protocol
 			want(t, get(end(t, setup{up: func(u *upstream.Config) { resolve(u); c.up(u) }}), r), c.want)
 		})
 	}
+}
+
+// TestHTTP2Alone: an upstream that refuses HTTP/1.1 is spoken to in HTTP/2 whatever the client speaks, and no request is lost for that. Where it begins to refuse, one
+// request finds out for all others.
+func TestHTTP2Alone(t *testing.T) {
+	s, ca := tlsOrigin(t, true)
+	var alone atomic.Bool
+	s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		config := s.TLS.Clone()
+		if alone.Load() && !slices.Contains(hello.SupportedProtos, "h2") {
+			config.NextProtos = []string{"h3"}
+		}
+		return config, nil
+	}
+	target := s.Listener.Addr().String()
+	send := func(rt http.RoundTripper, method, body string, protocol int) string {
+		r, _ := request(t, method, "https://"+target+"/", body)
+		r.ProtoMajor = protocol
+		return get(rt, r)
+	}
+	alone.Store(true)
+	rt := end(t, setup{up: func(c *upstream.Config) { c.CA = ca }})
+	want(t, send(rt, "POST", "data", 1), "200 HTTP/2.0 /")
+	want(t, send(rt, "GET", "", 1), "200 HTTP/2.0 /")
+	want(t, send(rt, "GET", "", 2), "200 HTTP/2.0 /")
+
+	alone.Store(false)
+	rt = end(t, setup{up: func(c *upstream.Config) { c.CA, c.MaxIdle = ca, 0 }}) // each request has a connection of its own
+	want(t, send(rt, "GET", "", 1), "200 HTTP/1.1 /")
+	want(t, send(rt, "GET", "", 1), "200 HTTP/1.1 /")
+	alone.Store(true)
+	want(t, send(rt, "GET", "", 1), "failure upstream_tls")
+	want(t, send(rt, "GET", "", 1), "200 HTTP/2.0 /")
+	rt = end(t, setup{up: func(c *upstream.Config) { c.CA, c.HTTP2 = ca, false }})
+	want(t, send(rt, "GET", "", 1), "failure upstream_tls")
 }
 
 func TestPlaintextAnswersTLS(t *testing.T) {

@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"net"
 	"net/http"
-	"sync"
-	"time"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/proxy/wire"
@@ -16,18 +14,15 @@ import (
 // lanes are a policy's HTTP/1.1 connections by the project's own wire. What speaks HTTP/2 goes by the standard transport.
 type lanes struct {
 	plain    *wire.Transport
-	secure   *wire.Transport // https where HTTP/2 is not wanted or not spoken, and what asks to switch protocols
+	secure   *wire.Transport // https in HTTP/1.1
 	absolute *wire.Transport // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
-	speaks   protocols
 }
 
 func (p *pool) openLanes() *lanes {
 	l := &lanes{plain: p.lane(), secure: p.lane()}
 	l.plain.Dial = p.dialLane
-	config := p.tlsConfig.Clone()
-	config.NextProtos = []string{"http/1.1"}
 	l.secure.Dial = func(ctx context.Context, addr string) (wire.Dialled, error) {
-		_, d, err := p.dialSecure(ctx, addr, config)
+		_, d, err := p.dialSecure(ctx, addr, p.one.config)
 		return d, err
 	}
 	if p.parent != nil && !p.parent.Socks() {
@@ -99,6 +94,9 @@ func (p *pool) dialSecure(ctx context.Context, addr string, config *tls.Config) 
 	c := p.track(ctx, raw)
 	secure, err := p.handshake(ctx, c, target.Host, config)
 	if err != nil {
+		if onlyHTTP2(err) {
+			p.one.of(addr).forget() // what was known of it holds no more
+		}
 		return "", d, err
 	}
 	d = dialled(secure, raw)
@@ -120,10 +118,7 @@ func (p *pool) laneFor(ctx context.Context, r *http.Request, x *exchange.Exchang
 		}
 		return p.lanes.plain, addr, nil
 	}
-	if !p.upstream.HTTP2 || len(r.Header["Upgrade"]) > 0 {
-		return p.lanes.secure, addr, nil
-	}
-	two, _, err := p.ask(ctx, addr, false)
+	two, err := p.inHTTP2(ctx, r)
 	if err != nil || two {
 		return nil, "", err
 	}
@@ -132,114 +127,3 @@ func (p *pool) laneFor(ctx context.Context, r *http.Request, x *exchange.Exchang
 
 // parentPlace is the one address that a parent proxy's connections are kept by: they serve all targets.
 const parentPlace = "parent"
-
-// ask tells whether the upstream speaks HTTP/2. The first to ask makes the connection that answers the question, and which is used afterwards; one that is
-// made ahead may be dead by then, and one of HTTP/2 cannot be kept ahead.
-func (p *pool) ask(ctx context.Context, addr string, ahead bool) (two, asked bool, err error) {
-	k := p.lanes.speaks.of(addr)
-	if two, known := k.get(); known {
-		return two, false, nil
-	}
-	select {
-	case k.turn <- struct{}{}:
-		defer func() { <-k.turn }()
-	case <-ctx.Done():
-		return false, false, interrupted(ctx, context.Cause(ctx), false)
-	}
-	if two, known := k.get(); known {
-		return two, false, nil
-	}
-	config := p.tlsConfig.Clone()
-	config.NextProtos = []string{"h2", "http/1.1"}
-	protocol, d, err := p.dialSecure(ctx, addr, config)
-	if err != nil {
-		return false, true, err
-	}
-	two = protocol == "h2"
-	switch {
-	case two && ahead:
-		_ = d.Close()
-	case two:
-		k.leave(d.Conn)
-	default:
-		p.lanes.secure.Adopt(addr, d, ahead)
-	}
-	k.set(two)
-	return two, true, nil
-}
-
-// speaking is how long an upstream's choice of protocol is believed, and maxSpeakers how many are remembered.
-const (
-	speaking    = 10 * time.Minute
-	maxSpeakers = 4096
-)
-
-// protocols remembers which upstreams speak HTTP/2.
-type protocols struct {
-	mu sync.Mutex
-	m  map[string]*speaker
-}
-
-type speaker struct {
-	turn chan struct{} // held by whoever finds out
-
-	mu    sync.Mutex
-	until time.Time
-	two   bool
-	left  net.Conn // an HTTP/2 connection for the standard transport to take
-}
-
-func (s *protocols) of(addr string) *speaker {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k := s.m[addr]
-	if k != nil {
-		return k
-	}
-	if len(s.m) >= maxSpeakers || s.m == nil {
-		s.drop()
-		s.m = map[string]*speaker{}
-	}
-	k = &speaker{turn: make(chan struct{}, 1)}
-	s.m[addr] = k
-	return k
-}
-
-// drop closes what was left for the standard transport and not taken. s.mu is held.
-func (s *protocols) drop() {
-	for _, k := range s.m {
-		if c := k.take(); c != nil {
-			_ = c.Close()
-		}
-	}
-}
-
-func (k *speaker) get() (two, known bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.two, !k.until.IsZero() && time.Now().Before(k.until)
-}
-
-func (k *speaker) set(two bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.two, k.until = two, time.Now().Add(speaking)
-}
-
-func (k *speaker) leave(c net.Conn) {
-	k.mu.Lock()
-	old := k.left
-	k.left = c
-	k.mu.Unlock()
-	if old != nil {
-		_ = old.Close()
-	}
-}
-
-func (k *speaker) take() net.Conn {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	c := k.left
-	k.left = nil
-	return c
-}

@@ -36,8 +36,9 @@ type pool struct {
 	bind      netip.Addr
 	tlsConfig *tls.Config // without a server name
 
-	main     *http.Transport // HTTP/2 where it is wanted and offered
-	upgrades *http.Transport // HTTP/1.1 alone, for what asks to switch protocols
+	one, two protocols       // what upstreams choose where HTTP/1.1 alone is offered, and where HTTP/2 is
+	http1    *http.Transport // HTTP/1.1 where there are no lanes
+	http2    *http.Transport // nil: not wanted
 	absolute *http.Transport // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
 	lanes    *lanes          // nil: net/http speaks HTTP/1.1 too
 	warmer   *warmer         // nil: connections are made when they are needed
@@ -87,10 +88,10 @@ func (p *pool) open(policy string) {
 		p.log.Warn("upstream.insecure_skip_verify: certificates of upstreams are not verified, so whoever is on the path can read and change everything",
 			"policy", policy)
 	}
-	p.main = p.transport(p.upstream.HTTP2)
-	p.upgrades = p.main
+	p.one.config, p.two.config = p.offering("http/1.1"), p.offering("h2", "http/1.1")
+	p.http1 = p.transport(false)
 	if p.upstream.HTTP2 {
-		p.upgrades = p.transport(false)
+		p.http2 = p.transport(true)
 	}
 	if p.parent != nil && !p.parent.Socks() {
 		p.absolute = p.transport(false)
@@ -117,10 +118,9 @@ func (p *pool) transport(http2 bool) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(http2)
-	config := p.tlsConfig.Clone()
-	config.NextProtos = []string{"http/1.1"}
+	choices := &p.one
 	if http2 {
-		config.NextProtos = []string{"h2", "http/1.1"}
+		choices = &p.two
 	}
 	maxIdle, unlimited := p.upstream.MaxIdle, 0
 	if maxIdle == 0 {
@@ -129,12 +129,10 @@ func (p *pool) transport(http2 bool) *http.Transport {
 	return &http.Transport{
 		DialContext: p.dialPlain,
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			if p.lanes != nil {
-				if c := p.lanes.speaks.of(addr).take(); c != nil {
-					return c, nil
-				}
+			if c := choices.of(addr).take(); c != nil {
+				return c, nil
 			}
-			return p.dialTLS(ctx, addr, config)
+			return p.dialTLS(ctx, addr, choices.config)
 		},
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
@@ -155,7 +153,7 @@ func (p *pool) Close() error {
 	if p.warmer != nil {
 		p.warmer.close()
 	}
-	for _, t := range []*http.Transport{p.main, p.upgrades, p.absolute} {
+	for _, t := range []*http.Transport{p.http1, p.http2, p.absolute} {
 		if t != nil {
 			t.CloseIdleConnections()
 		}
@@ -163,21 +161,25 @@ func (p *pool) Close() error {
 	if p.lanes != nil {
 		p.lanes.close()
 	}
+	p.one.close()
+	p.two.close()
 	return nil
 }
 
-// choose is the transport for a request.
-func (p *pool) choose(r *http.Request, x *exchange.Exchange) *http.Transport {
+// choose is the transport for a request where there are no lanes.
+func (p *pool) choose(ctx context.Context, r *http.Request, x *exchange.Exchange) (*http.Transport, error) {
 	if r.URL.Scheme == "http" {
 		if o := p.offeredFor(r.Context(), x.Target); o != nil {
-			return o.transport
+			return o.transport, nil
 		}
 		if p.absolute != nil {
-			return p.absolute
+			return p.absolute, nil
 		}
+		return p.http1, nil
 	}
-	if len(r.Header["Upgrade"]) > 0 {
-		return p.upgrades
+	two, err := p.inHTTP2(ctx, r)
+	if two {
+		return p.http2, nil
 	}
-	return p.main
+	return p.http1, err
 }

@@ -35,7 +35,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 		return nil, err
 	}
 	if t == nil {
-		return p.standard(ctx, r, x, s.index)
+		return p.standard(ctx, r, x, s.index, p.http2)
 	}
 	s.lane = t
 	out := r

@@ -25,7 +25,7 @@ const (
 )
 
 // warmer keeps connections ready for requests to come: to upstreams that were reached, and to the one that the configuration names. It dials under the same rules
-// as requests do. Upstreams that speak HTTP/2 get none: one connection carries all, and the library keeps it.
+// as requests do. They are of HTTP/1.1: of HTTP/2 one connection carries all, and the library keeps it.
 type warmer struct {
 	pool   *pool
 	policy string
@@ -209,7 +209,7 @@ func (w *warmer) fill(p *warmPlace, x *exchange.Exchange) {
 	}
 }
 
-// one makes one connection, unless the upstream speaks HTTP/2.
+// one makes one connection, unless the upstream speaks HTTP/2 alone.
 func (w *warmer) one(p *warmPlace, x *exchange.Exchange) (made, two bool, err error) {
 	select {
 	case w.pool.warming <- struct{}{}:
@@ -219,7 +219,7 @@ func (w *warmer) one(p *warmPlace, x *exchange.Exchange) (made, two bool, err er
 	}
 	ctx := exchange.NewContext(w.ctx, x)
 	if p.lane == w.pool.lanes.secure && w.pool.upstream.HTTP2 {
-		two, asked, err := w.pool.ask(ctx, p.addr, true)
+		two, asked, err := w.pool.ask(ctx, &w.pool.one, p.addr, true)
 		if err != nil || two || asked {
 			w.count(x, asked && !two, err)
 			return asked && !two, two, err

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/pem"
 	"io"
 	"log"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,16 +61,25 @@ func TestWarmFromLoad(t *testing.T) {
 	}
 }
 
-// TestWarmTLS: the handshake is done before the first request.
+// TestWarmTLS: the handshake is done before the first request, but where an upstream speaks HTTP/2 alone.
 func TestWarmTLS(t *testing.T) {
 	onlyWire(t)
-	for _, two := range []bool{false, true} {
+	for _, name := range []string{"one", "both", "two"} {
+		alone := name == "two"
 		var shaken atomic.Int32
 		o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
-		o.EnableHTTP2 = two
+		o.EnableHTTP2 = name != "one"
+		o.TLS = &tls.Config{}
+		o.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			config := o.TLS.Clone()
+			if alone && !slices.Contains(hello.SupportedProtos, "h2") {
+				config.NextProtos = []string{"h3"}
+			}
+			return config, nil
+		}
 		o.Config.ErrorLog = log.New(io.Discard, "", 0)
 		o.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-			if s == http.StateActive || !two && s == http.StateNew {
+			if s == http.StateActive || !alone && s == http.StateNew {
 				shaken.Add(1)
 			}
 		}
@@ -79,14 +90,14 @@ func TestWarmTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		rt := end(t, setup{up: func(c *upstream.Config) { c.Warm, c.Early, c.CA = 2, o.URL, ca }})
-		if !two {
+		if !alone {
 			soon(t, "two connections", func() bool { return shaken.Load() == 2 })
 			time.Sleep(100 * time.Millisecond) // for the end of the handshakes
 		}
 		r, x := request(t, "GET", o.URL+"/", "")
 		want(t, get(rt, r), "200 ok")
-		if a := x.Story().Attempts; len(a) != 1 || a[0].Reused == two {
-			t.Errorf("HTTP/2 %t: attempts %+v", two, a)
+		if a := x.Story().Attempts; len(a) != 1 || a[0].Reused == alone {
+			t.Errorf("%s: attempts %+v", name, a)
 		}
 	}
 }
