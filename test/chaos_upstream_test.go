@@ -201,8 +201,15 @@ func accept(l net.Listener, serve func(*net.TCPConn)) {
 	}
 }
 
+// secure speaks the one protocol alone, and says so to whoever offers another.
 func (s *scripted) secure(c net.Conn, certificate tls.Certificate, protocol string) net.Conn {
-	return tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{protocol}})
+	return tls.Server(c, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		config := &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{protocol}}
+		if !slices.Contains(hello.SupportedProtos, protocol) {
+			config.NextProtos = []string{"h3"} // the library takes an offer of HTTP/1.1 for none
+		}
+		return config, nil
+	}})
 }
 
 // note remembers a request, and says which of its host it is.

@@ -160,7 +160,7 @@ func runClient(t *testing.T, env []string, command ...string) string {
 func checkReceived(t *testing.T, got []received, c client, w way) {
 	t.Helper()
 	proto := "HTTP/1.1"
-	if w.http2 && (w.mode == "intercept" || c.http2) {
+	if w.http2 && c.http2 {
 		proto = "HTTP/2.0"
 	}
 	if len(got) != 2 {

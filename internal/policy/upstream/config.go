@@ -24,7 +24,7 @@ type Config struct {
 	ClientKey  string `yaml:"client_key"`
 	// MinVersion is the least TLS version spoken: "1.0" to "1.3".
 	MinVersion string `yaml:"min_version"`
-	// HTTP2 is offered to https upstreams; without it every request in flight has a connection of its own.
+	// HTTP2 is spoken with https upstreams for clients that speak it; without it every request in flight has a connection of its own.
 	HTTP2 bool `yaml:"http2"`
 	// Bind is the local address that connections are made from.
 	Bind string `yaml:"bind"`

@@ -55,6 +55,11 @@ type Extra struct {
 	Refused                             bool             // Admit said no: the record never waits, and where it finds no room the trail has it in a sum
 }
 
+// alone tells whether nothing but the story is recorded, for which there is time.
+func (e *Extra) alone() bool {
+	return !e.Refused && !e.End.IsZero() && e.RequestHeader == nil && e.ResponseHeader == nil && e.RequestBody == nil && e.ResponseBody == nil
+}
+
 // Log is the audit trail. It is safe for concurrent use.
 type Log struct {
 	off         bool // no sink: records exist for subscribers only
@@ -184,7 +189,7 @@ func (l *Log) copies(cfg Config, env environment) error {
 	return nil
 }
 
-// Exchange records x, which has ended. It waits while the queue is full unless e says otherwise. e may be nil.
+// Exchange records x, which has ended and is not used again. It waits while the queue is full unless e says otherwise. e may be nil.
 func (l *Log) Exchange(x *exchange.Exchange, e *Extra) {
 	if !l.wanted() {
 		return
@@ -192,6 +197,9 @@ func (l *Log) Exchange(x *exchange.Exchange, e *Extra) {
 	var none Extra
 	if e == nil {
 		e = &none
+	}
+	if e.alone() && l.queue.putLate(late{x, e.End, e.Redactor}) {
+		return
 	}
 	sc := l.borrow(e.Redactor)
 	sc.line = sc.appendExchange(sc.line[:0], x, e)

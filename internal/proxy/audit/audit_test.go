@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -70,6 +71,51 @@ func TestRedactions(t *testing.T) {
 	want(t, "redactions", tr.counter("httpowerd_redactions_total"), 2)
 	if n := decode(t, f.lines()[1])["redactions"].(map[string]any); len(n) != 1 {
 		t.Errorf("redactions %v", n)
+	}
+}
+
+// TestLateRecords: a record that the writer makes is the one that the exchange would have made, and what it hides is counted.
+func TestLateRecords(t *testing.T) {
+	f := &fake{}
+	tr := on(t, f, true, standard)
+	x, end := typical(), time.Date(2026, 3, 4, 5, 6, 7, 9000, time.UTC)
+	x.URL += "&token=" + strings.Repeat("s3cr3t", 4)
+	tr.Exchange(x, &Extra{End: end})
+	tr.events(1)
+	tr.Exchange(x, &Extra{End: end, RequestHeader: http.Header{}}) // which is made at once
+	tr.end()
+	lines := f.lines()
+	chained(t, lines)
+	want(t, "order", summary(t, lines[2:3]), "loaded:0")
+	late, once := decode(t, lines[1]), decode(t, lines[3])
+	delete(once, "request_headers")
+	for _, m := range []map[string]any{late, once} {
+		for _, key := range []string{"seq", "prev", "hash"} {
+			delete(m, key)
+		}
+	}
+	if !reflect.DeepEqual(late, once) || late["redactions"] == nil {
+		t.Errorf("late %v\nat once %v", late, once)
+	}
+	want(t, "redactions", tr.counter("httpowerd_redactions_total"), 2)
+	want(t, "records", tr.counter("httpowerd_audit_records_total"), 5)
+}
+
+// TestUnmadeRecord: a defect in the making of one record does not end the daemon, and the trail says which exchange it has no record of.
+func TestUnmadeRecord(t *testing.T) {
+	f := &fake{}
+	tr := on(t, f, true, standard)
+	tr.Exchange(typical(), &Extra{End: time.Now(), Redactor: &redact.Redactor{}}) // which nobody made
+	tr.Exchange(typical(), &Extra{End: time.Now()})
+	tr.end()
+	lines := f.lines()
+	chained(t, lines)
+	m := decode(t, lines[1])
+	want[any](t, "event", m["event"], unmadeEvent)
+	want[any](t, "id", m["id"], typical().ID)
+	want[any](t, "the next", decode(t, lines[2])["url"], typical().URL)
+	if !strings.Contains(tr.said.String(), "could not be made") {
+		t.Error(tr.said.String())
 	}
 }
 

@@ -25,7 +25,7 @@ func BenchmarkExchange(b *testing.B) {
 		if n++; n%1000 == 0 { // what a writer does
 			var full batch
 			full, _ = l.queue.take(spare)
-			l.queue.done(len(full.ends), len(full.data))
+			l.queue.done(len(full.entries), full.size(0, len(full.entries)))
 			spare = full
 		}
 	}
@@ -70,7 +70,7 @@ func BenchmarkTrail(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				x := typical()
 				for pb.Next() {
-					l.Exchange(x, nil)
+					l.Exchange(x, &Extra{End: x.Start})
 				}
 			})
 			if err := l.Close(b.Context()); err != nil {

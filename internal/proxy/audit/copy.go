@@ -95,15 +95,11 @@ func (c *copier) deliver(b batch) bool {
 		n, err := c.sink.Write(b.data[at:])
 		at += n
 		done := 0
-		for line+done < len(b.ends) && b.ends[line+done] <= at {
+		for line+done < len(b.entries) && b.entries[line+done].end <= at {
 			done++
 		}
 		if done > 0 {
-			begin := 0
-			if line > 0 {
-				begin = b.ends[line-1]
-			}
-			c.queue.done(done, b.ends[line+done-1]-begin)
+			c.queue.done(done, b.size(line, done))
 			line += done
 			c.metrics.backlog.Sub(float64(done))
 			c.metrics.records.Add(float64(max(0, done-c.skipped()))) // a counter that falls panics
@@ -123,7 +119,7 @@ func (c *copier) deliver(b batch) bool {
 			continue // a stream goes on within the line
 		}
 		if line > 0 {
-			at = b.ends[line-1]
+			at = b.entries[line-1].end
 		} else {
 			at = 0
 		}

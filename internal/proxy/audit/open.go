@@ -50,6 +50,7 @@ const (
 	stopEvent        = "audit_stopped"
 	missingEvent     = "records_missing"
 	refusedEvent     = "exchanges_refused"
+	unmadeEvent      = "record_unmade" // of an exchange: a defect of the daemon
 	deletedEvent     = "file_deleted"
 	copyMissingEvent = "copy_records_missing"
 	// opening is how every record begins.

@@ -3,12 +3,19 @@ package audit
 import (
 	"sync"
 	"time"
+
+	"httpowerd/internal/exchange"
+	"httpowerd/internal/redact"
 )
 
 // The queue's bounds: what may wait for the writer, or be in its hands.
 const (
 	maxRecords = 8192
 	maxBytes   = 16 << 20
+
+	maxLate  = 1024 // exchanges whose records are not made yet: each holds on to all of its request
+	lateSize = 1024 // what one counts for besides its URL
+	warmLate = 64   // of them are made before the processor's cache has forgotten them
 )
 
 // patience is how long a record that is no exchange waits for room, when the reserve is full too: a shutdown or a reload must not hang on it for ever.
@@ -20,27 +27,50 @@ type limits struct{ records, bytes int }
 type queue struct {
 	limits limits
 	wake   chan struct{} // the writer sleeps and there is something to do
-	hurry  chan struct{} // a quarter full: no more waiting for company
+	hurry  chan struct{} // no more waiting for company
 	gate   gate          // shut while the queue is full, and for what the writer knows of
 
 	mu      sync.Mutex
 	space   sync.Cond
 	pending batch
+	late    int // pending
 	records int // pending and taken
 	bytes   int
 	closed  bool
 	through uint64 // all that were ever written
 }
 
+// late is an exchange whose record is yet to be made. Whoever makes many in a row makes them in half of the time: the tables and code of redaction are at hand.
+type late struct {
+	x        *exchange.Exchange // nil: the record is made
+	end      time.Time
+	redactor *redact.Redactor
+}
+
+// entry is a place in the order of records.
+type entry struct {
+	end  int // of its bytes in the batch's data
+	size int // what it counts for in the queue
+	late late
+}
+
 // batch is records end to end.
 type batch struct {
-	data []byte
-	ends []int
+	data    []byte
+	entries []entry
 }
 
 func (b *batch) add(rec []byte) {
 	b.data = append(b.data, rec...)
-	b.ends = append(b.ends, len(b.data))
+	b.entries = append(b.entries, entry{end: len(b.data), size: len(rec)})
+}
+
+// size is what n entries from the given one on count for.
+func (b *batch) size(from, n int) (bytes int) {
+	for _, e := range b.entries[from : from+n] {
+		bytes += e.size
+	}
+	return bytes
 }
 
 func newQueue(lim limits) *queue {
@@ -100,7 +130,28 @@ func (q *queue) put(rec []byte, how manner) bool {
 		q.mu.Unlock()
 		return false
 	}
-	first, urgent := q.append(rec)
+	q.pending.add(rec)
+	q.added()
+	return true
+}
+
+// putLate queues an exchange whose record the writer makes. False means that it did not: there is little room, and its record has to be put.
+func (q *queue) putLate(l late) bool {
+	size := lateSize + len(l.x.URL)
+	q.mu.Lock()
+	if q.closed || q.late >= maxLate || q.full(size, q.limits) {
+		q.mu.Unlock()
+		return false
+	}
+	q.late++
+	q.pending.entries = append(q.pending.entries, entry{end: len(q.pending.data), size: size, late: l})
+	q.added()
+	return true
+}
+
+// added accounts for the last entry, unlocks, and tells the writer.
+func (q *queue) added() {
+	first, urgent := q.account()
 	q.mu.Unlock()
 	if first {
 		poke(q.wake)
@@ -108,7 +159,6 @@ func (q *queue) put(rec []byte, how manner) bool {
 	if urgent {
 		poke(q.hurry)
 	}
-	return true
 }
 
 // full holds for what would pass a bound; a record larger than the whole queue goes through an empty one.
@@ -116,21 +166,21 @@ func (q *queue) full(n int, lim limits) bool {
 	return q.records >= lim.records || q.records > 0 && q.bytes+n > lim.bytes
 }
 
-func (q *queue) append(rec []byte) (first, urgent bool) {
-	first = len(q.pending.ends) == 0
-	q.pending.add(rec)
+func (q *queue) account() (first, urgent bool) {
+	n := len(q.pending.entries)
 	q.records++
-	q.bytes += len(rec)
+	q.bytes += q.pending.entries[n-1].size
 	if q.full(1, q.limits) {
 		q.gate.set(queueFull)
 	}
-	return first, q.records == q.limits.records/4 || q.bytes > q.limits.bytes/4
+	return n == 1, q.late == warmLate || q.records == q.limits.records/4 || q.bytes > q.limits.bytes/4
 }
 
 // last adds one more record whatever the bounds, made under the lock so that no record that is accepted comes after it, and closes the queue.
 func (q *queue) last(form func() []byte) {
 	q.mu.Lock()
-	q.append(form())
+	q.pending.add(form())
+	q.account()
 	q.closed = true
 	q.mu.Unlock()
 }
@@ -149,7 +199,7 @@ func (q *queue) close() {
 func (q *queue) take(empty batch) (full batch, open bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	full, q.pending = q.pending, batch{empty.data[:0], empty.ends[:0]}
+	full, q.pending, q.late = q.pending, batch{empty.data[:0], empty.entries[:0]}, 0
 	return full, !q.closed
 }
 

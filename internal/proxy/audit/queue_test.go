@@ -32,8 +32,8 @@ func TestQueueBatches(t *testing.T) {
 	b, open := q.take(batch{})
 	want(t, "data", string(b.data), "abbccc")
 	want(t, "open", open, true)
-	if len(b.ends) != 3 || b.ends[0] != 1 || b.ends[1] != 3 || b.ends[2] != 6 {
-		t.Errorf("ends %v", b.ends)
+	if e := b.entries; len(e) != 3 || e[0].end != 1 || e[1].end != 3 || e[2].end != 6 {
+		t.Errorf("entries %v", e)
 	}
 	q.put([]byte("d"), wait)
 	want(t, "wake", signalled(q.wake), true)
@@ -47,6 +47,35 @@ func TestQueueBatches(t *testing.T) {
 	b, open = q.take(b)
 	want(t, "data", string(b.data), "dend")
 	want(t, "open", open, false)
+}
+
+// TestQueueLate: exchanges whose records are not made yet have their places among the others, and a bound of their own; each is made before the cache forgets it.
+func TestQueueLate(t *testing.T) {
+	q := newQueue(limits{records: 8 * maxLate, bytes: 1 << 30})
+	x := typical()
+	q.put([]byte("a"), wait)
+	for i := range maxLate {
+		want(t, "putLate", q.putLate(late{x: x}), true)
+		want(t, "hurry", signalled(q.hurry), i == warmLate-1)
+	}
+	want(t, "putLate beyond the bound", q.putLate(late{x: x}), false)
+	q.put([]byte("b"), wait)
+	b, _ := q.take(batch{})
+	e := b.entries
+	if len(e) != maxLate+2 || e[0].late.x != nil || e[1].late.x != x || e[maxLate].end != 1 || e[maxLate+1].late.x != nil || string(b.data) != "ab" {
+		t.Errorf("%d entries, %q", len(e), b.data)
+	}
+	want(t, "size", b.size(0, len(e)), 2+maxLate*(lateSize+len(x.URL)))
+	q.done(len(e), b.size(0, len(e)))
+	if records, bytes := q.has(); records != 0 || bytes != 0 {
+		t.Errorf("%d records and %d bytes are left", records, bytes)
+	}
+	want(t, "putLate when there is room again", q.putLate(late{x: x}), true)
+	q.close()
+	want(t, "putLate into a closed queue", q.putLate(late{x: x}), false)
+	full := newQueue(limits{records: 1, bytes: 1 << 20})
+	full.put([]byte("a"), wait)
+	want(t, "putLate into a full queue", full.putLate(late{x: x}), false)
 }
 
 func TestQueueFull(t *testing.T) {

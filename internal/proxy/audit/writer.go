@@ -1,14 +1,18 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"httpowerd/internal/redact"
 )
 
 const (
@@ -48,6 +52,7 @@ type writer struct {
 
 	// Only run's goroutine uses what follows, and finish after it.
 	chain     link
+	record    record
 	sealed    []byte // the lines of a batch
 	ends      []int  // where each of them ends
 	outage    outage
@@ -202,9 +207,15 @@ func (w *writer) hangs() {
 func (w *writer) seal(b batch) {
 	w.sealed, w.ends = w.sealed[:0], w.ends[:0]
 	begin := 0
-	for _, end := range b.ends {
+	for i := range b.entries {
+		e := &b.entries[i]
 		start := len(w.sealed)
-		w.sealed = append(w.sealed, b.data[begin:end]...)
+		w.sealed = append(w.sealed, b.data[begin:e.end]...)
+		begin = e.end
+		if e.late.x != nil {
+			w.encode(&e.late)
+			e.late = late{} // or all of its request would stay with the batch
+		}
 		if w.chained {
 			w.sealed, w.chain = w.chain.seal(w.sealed, start)
 		} else {
@@ -213,8 +224,22 @@ func (w *writer) seal(b batch) {
 		w.owner.subscribers.send(w.sealed[start:])
 		w.sealed = append(w.sealed, '\n')
 		w.ends = append(w.ends, len(w.sealed))
-		begin = end
 	}
+}
+
+// encode makes the record of an exchange. What fails there fails for this one alone.
+func (w *writer) encode(l *late) {
+	start := len(w.sealed)
+	defer func() {
+		if p := recover(); p != nil {
+			w.log.Error("the record of an exchange could not be made", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			attrs := []slog.Attr{slog.String("event", unmadeEvent), slog.String("id", l.x.ID)}
+			w.sealed = (&record{redactor: w.owner.builtin}).appendEvent(w.sealed[:start], l.end, KindLifecycle, attrs)
+		}
+	}()
+	w.record.redactor, w.record.counts = cmp.Or(l.redactor, w.owner.builtin), redact.Counts{}
+	w.sealed = w.record.appendExchange(w.sealed, l.x, &Extra{End: l.end})
+	w.owner.metrics.redacted(&w.record.counts)
 }
 
 // start is where that line of the batch begins.
@@ -243,11 +268,7 @@ func (w *writer) settle(b batch, line, at int, queued bool) int {
 		w.owner.metrics.records.Add(float64(max(0, n-w.skipped()))) // a counter that falls panics
 	}
 	if queued {
-		begin := 0
-		if line > 0 {
-			begin = b.ends[line-1]
-		}
-		w.owner.queue.done(n, b.ends[line+n-1]-begin)
+		w.owner.queue.done(n, b.size(line, n))
 	}
 	return n
 }
