@@ -129,6 +129,11 @@ const copyBuffer = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
+// longBuffer is for a body that fits into it and not into copyBuffer: one write in place of two or three. For longer ones it is no gain: a small buffer stays in the processor's cache.
+const longBuffer = 64 << 10
+
+var longBuffers = sync.Pool{New: func() any { return new([longBuffer]byte) }}
+
 // lastAnswer tells whether no other request may follow on the connection: bytes of a WebSocket or of a body may be on their way, and HTTP/1.0 keeps no
 // connection with a proxy (RFC 9112 section 9.3).
 func (v *visit) lastAnswer() bool {
@@ -187,10 +192,18 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 		timer := time.AfterFunc(patience, w.head)
 		defer w.noHead(timer)
 	}
-	buf := buffers.Get().(*[copyBuffer]byte)
-	defer buffers.Put(buf)
+	var buf []byte
+	if b.resp != nil && b.resp.ContentLength > copyBuffer && b.resp.ContentLength <= longBuffer {
+		long := longBuffers.Get().(*[longBuffer]byte)
+		defer longBuffers.Put(long)
+		buf = long[:]
+	} else {
+		short := buffers.Get().(*[copyBuffer]byte)
+		defer buffers.Put(short)
+		buf = short[:]
+	}
 	for {
-		n, err := b.Read(buf[:])
+		n, err := b.Read(buf)
 		if n > 0 {
 			if b.v.captureOut != nil {
 				b.v.captureOut.add(buf[:n])

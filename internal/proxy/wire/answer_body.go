@@ -136,6 +136,9 @@ func (a *answer) some(p []byte) (int, error) {
 	if c.r < c.w {
 		n := copy(p, c.in.b[c.r:c.w])
 		c.r += n
+		if rest := p[n:]; c.bare && c.failed == nil && len(rest) >= bufferSize/2 { // or what came with the head would go on alone
+			n += c.more(rest)
+		}
 		return n, nil
 	}
 	if c.failed == nil && len(p) >= bufferSize/2 {

@@ -314,12 +314,16 @@ func (w *responseWriter) body(p []byte) (int, error) {
 	}
 	w.out.b = b
 	w.sent = true
-	parts := net.Buffers{b, p}
-	if w.chunked {
-		parts = append(parts, crlf)
+	if len(b) == 0 {
+		_, w.err = w.c.Conn.Write(p)
+	} else {
+		parts := net.Buffers{b, p}
+		if w.chunked {
+			parts = append(parts, crlf)
+		}
+		_, w.err = w.c.writeAll(parts)
+		w.out.b = w.out.b[:0]
 	}
-	_, w.err = w.c.writeAll(parts)
-	w.out.b = w.out.b[:0]
 	if w.err != nil {
 		return 0, w.err
 	}

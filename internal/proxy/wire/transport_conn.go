@@ -97,6 +97,12 @@ func (c *upConn) read(p []byte) (int, error) {
 	}
 }
 
+// more reads what is there already. What goes wrong shows at the next fill.
+func (c *upConn) more(p []byte) (n int) {
+	n, c.failed = c.io.more(p)
+	return n
+}
+
 var longAgo = time.Unix(1, 0)
 
 // abort makes all reads and writes fail, now and later.

@@ -21,5 +21,6 @@ func (*rawIO) exchange(*upConn, []byte) (bool, error) { return false, errors.Err
 
 func (*rawIO) arrive() (*buffer, int, error) { return nil, 0, errors.ErrUnsupported }
 func (*rawIO) try([]byte) (int, error)       { return 0, errors.ErrUnsupported }
+func (*rawIO) more([]byte) (int, error)      { return 0, errors.ErrUnsupported }
 
 func peekEnd(syscall.RawConn) bool { return false }

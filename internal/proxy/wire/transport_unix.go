@@ -154,3 +154,12 @@ func (x *rawIO) arrive() (*buffer, int, error) {
 
 // try reads what is there without waiting.
 func (x *rawIO) try(p []byte) (int, error) { return x.do(callTry, p) }
+
+// more is try for whom nothing is no error.
+func (x *rawIO) more(p []byte) (int, error) {
+	n, err := x.try(p)
+	if err == unix.EAGAIN {
+		return 0, nil
+	}
+	return received(n, err)
+}
