@@ -9,7 +9,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln sbom bench bench-resilience bench-peers bench-hostile soak kill observability pgo clean
+.PHONY: help run build test deps vet lint unit e2e fuzz snippets vuln sbom bench bench-resilience bench-peers bench-growth bench-hostile soak kill observability pgo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench: bench-peers ## the proxy's CPU beside others, what it adds to direct requ
 
 bench-peers: build ## CPU of each request beside a bare ReverseProxy, and squid where it is installed (a minute)
 	$(GO) run ./test/bench -httpowerd $(BIN)
+
+bench-growth: build ## CPU and memory as connections, host blocks and bodies grow (three minutes)
+	$(GO) run ./test/bench -httpowerd $(BIN) -duration 4s -growth
 
 bench-resilience: build ## what retries, budgets, breakers and limits come to, and what each stage costs
 	$(BIN) bench --resilience

@@ -170,9 +170,10 @@ func (c *client) get(ctx context.Context) error {
 	return nil
 }
 
-// freeAddress is a loopback address that nobody listens on just now.
+// freeAddress is a loopback address that nobody listens on just now. It is not 127.0.0.1, from where connections are made: one of thousands could take
+// the port before the proxy does.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,8 @@
 // Command bench measures proxies side by side: httpowerd with its default policy, a bare httputil.ReverseProxy, and squid where it is installed. Each
 // is a process of its own on loopback, and what counts is its CPU time for each request: that holds on a busy machine, where rates and latencies do
 // not. Rounds are interleaved, so that whatever disturbs this machine disturbs all of them.
+//
+// With -growth it measures httpowerd alone, and what its requests cost as connections, host blocks and bodies grow.
 package main
 
 import (
@@ -38,14 +40,19 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return serveBare(args[1], args[2], args[3])
 	}
 	var p plan
+	var growth bool
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&p.httpowerd, "httpowerd", "bin/httpowerd", "the daemon's binary")
 	flags.DurationVar(&p.duration, "duration", time.Second, "of each measurement")
 	flags.IntVar(&p.rounds, "rounds", 3, "how often each is repeated")
 	flags.IntVar(&p.clients, "clients", 16, "requests in flight")
 	flags.IntVar(&p.size, "size", 1024, "bytes of an answer's body")
+	flags.BoolVar(&growth, "growth", false, "measure how httpowerd's costs grow, instead of beside others; -duration holds, the rest does not")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if growth {
+		return p.growth(out).run(ctx)
 	}
 	return p.run(ctx, out)
 }

@@ -125,7 +125,7 @@ func launch(ctx context.Context, k kind, l *lab, intercept bool) (*process, erro
 // await waits until the proxy accepts.
 func (p *process) await(ctx context.Context) error {
 	d := net.Dialer{Timeout: time.Second}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		c, err := d.DialContext(ctx, "tcp", p.address)
 		if err == nil {
 			return c.Close()
@@ -135,7 +135,7 @@ func (p *process) await(ctx context.Context) error {
 			return fmt.Errorf("it ended: %s", p.cmd.ProcessState)
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		}
 	}
 	return errors.New("it did not start")
@@ -146,6 +146,15 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 	}
+}
+
+// memory is a line of /proc/PID/status in bytes: VmRSS is what is resident, VmHWM its peak (proc_pid_status(5)).
+func (p *process) memory(line string) int64 {
+	status, _ := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")
+	_, value, _ := strings.Cut(string(status), "\n"+line+":")
+	value, _, _ = strings.Cut(value, " kB\n")
+	kib, _ := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	return kib << 10
 }
 
 // ticksPerSecond is USER_HZ, which is 100 on every Linux that Go runs on.
