@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"httpowerd/internal/proxy/pipe"
 	"httpowerd/internal/proxy/wire"
 )
 
@@ -24,7 +25,7 @@ type pump struct {
 	err     error
 	ready   func(fd uintptr) bool // p.fill, bound once
 	patient *wire.Patient         // reads src without a buffer where TLS is between; nil: src is read as it is
-	splice  splicer
+	splice  *pipe.Splicer         // nil until it splices
 }
 
 func newPump(dst, src net.Conn) *pump {
@@ -110,6 +111,28 @@ func (p *pump) run() (pumpSide, error) {
 		}
 	}
 	return p.runSplice()
+}
+
+// runSplice is run by way of a pipe. It falls back to copying where the kernel does not splice these sockets.
+func (p *pump) runSplice() (pumpSide, error) {
+	p.splice = pipe.New(&p.moved)
+	defer p.splice.Close()
+	for {
+		n, err := p.splice.Move(p.in, pipe.Size)
+		switch {
+		case pipe.Unavailable(err):
+			p.in = nil
+			return p.run()
+		case err != nil:
+			return sourceSide, err
+		case n == 0:
+			return sourceSide, nil
+		}
+		if _, err = p.splice.Drain(p.out); err != nil {
+			p.unsent = p.splice.Held()
+			return sinkSide, err
+		}
+	}
 }
 
 // rawConn is the socket below c where nothing between changes or keeps bytes.

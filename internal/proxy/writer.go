@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/pipe"
 )
 
 // writer is the ResponseWriter that goproxy gets: it notes the status, copies bodies with pooled buffers, flushes streams as they come and takes
@@ -60,6 +61,24 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	w.mu.Lock()
 	n, err := w.ResponseWriter.Write(p)
+	return w.sent(n, err)
+}
+
+// splice is a Write of what s holds, where the server below can do that.
+func (w *writer) splice(s *pipe.Splicer) (int, error) {
+	w.mu.Lock()
+	n, err := w.ResponseWriter.(splicing).Splice(s)
+	return w.sent(n, err)
+}
+
+// splicing is a server's writer on a plain socket.
+type splicing interface {
+	Spliceable() bool
+	Splice(s *pipe.Splicer) (int, error)
+}
+
+// sent counts what was written, and unlocks.
+func (w *writer) sent(n int, err error) (int, error) {
 	w.bytes += int64(n)
 	w.mu.Unlock()
 	if err != nil && w.writeErr == nil {
@@ -202,14 +221,18 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 		defer buffers.Put(short)
 		buf = short[:]
 	}
-	for {
-		n, err := b.Read(buf)
-		if n > 0 {
-			if b.v.captureOut != nil {
-				b.v.captureOut.add(buf[:n])
+	var s *pipe.Splicer // nil: bytes are copied
+	for copied := false; ; {
+		if !copied && total >= spliceAfter {
+			copied = true
+			if s = b.splicer(); s != nil {
+				defer s.Close()
 			}
+		}
+		n, err := b.take(buf, s)
+		if n > 0 {
 			w.limit()
-			wn, werr := w.Write(buf[:n])
+			wn, werr := b.give(buf, n, s)
 			total += int64(wn)
 			if werr != nil {
 				return total, werr
@@ -230,6 +253,38 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 			return total, err
 		}
 	}
+}
+
+// splicer is what the rest of a long body is moved by; nil: it has to be copied.
+func (b *responseBody) splicer() *pipe.Splicer {
+	w := &b.v.w
+	if b.v.captureOut != nil || w.stream || exchange.Unseen(b.ReadCloser) < spliceAfter {
+		return nil
+	}
+	if to, ok := w.ResponseWriter.(splicing); !ok || !to.Spliceable() {
+		return nil
+	}
+	return pipe.Lasting()
+}
+
+// take gets some of the body into buf, or into the pipe.
+func (b *responseBody) take(buf []byte, s *pipe.Splicer) (int, error) {
+	if s != nil {
+		return exchange.Take(b.ReadCloser, s)
+	}
+	n, err := b.Read(buf)
+	if b.v.captureOut != nil {
+		b.v.captureOut.add(buf[:n])
+	}
+	return n, err
+}
+
+// give writes the n bytes that take got.
+func (b *responseBody) give(buf []byte, n int, s *pipe.Splicer) (int, error) {
+	if s != nil {
+		return b.v.w.splice(s)
+	}
+	return b.v.w.Write(buf[:n])
 }
 
 // patience is how long the head of an answer of unknown length waits for the first of its body, so that both go in one packet.

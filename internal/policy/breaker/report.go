@@ -110,8 +110,16 @@ func (p *report) follow(ctx context.Context, resp *http.Response) {
 }
 
 // Read reads the answer's body.
-func (p *report) Read(b []byte) (int, error) {
-	n, err := p.body.Read(b)
+func (p *report) Read(b []byte) (int, error) { return p.came(p.body.Read(b)) }
+
+// Unseen and Take make it an exchange.Direct.
+func (p *report) Unseen() int64 { return exchange.Unseen(p.body) }
+
+// Take is a Read by m.
+func (p *report) Take(m exchange.Mover) (int, error) { return p.came(exchange.Take(p.body, m)) }
+
+// came judges what a read brought.
+func (p *report) came(n int, err error) (int, error) {
 	switch {
 	case p.given.Load():
 	case err != nil:

@@ -285,6 +285,12 @@ func (p *places) wrap(body io.ReadCloser) io.ReadCloser {
 // Read reads the answer's body.
 func (p *places) Read(b []byte) (int, error) { return p.body.Read(b) }
 
+// Unseen and Take make it an exchange.Direct.
+func (p *places) Unseen() int64 { return exchange.Unseen(p.body) }
+
+// Take is a Read by m.
+func (p *places) Take(m exchange.Mover) (int, error) { return exchange.Take(p.body, m) }
+
 // Close closes the answer's body and gives the places back.
 func (p *places) Close() error {
 	defer p.release()

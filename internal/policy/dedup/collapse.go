@@ -195,6 +195,13 @@ type soloBody struct {
 	leash *leash
 }
 
+// Unseen and Take make it an exchange.Direct.
+func (b *soloBody) Unseen() int64 { return exchange.Unseen(b.ReadCloser) }
+
+// Take is a Read by m.
+func (b *soloBody) Take(m exchange.Mover) (int, error) { return exchange.Take(b.ReadCloser, m) }
+
+// Close frees the leash.
 func (b *soloBody) Close() error {
 	defer b.leash.loose()
 	return b.ReadCloser.Close()

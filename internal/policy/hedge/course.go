@@ -313,6 +313,12 @@ func (h *held) hold(resp *http.Response, err error, lane *exchange.LaneContext) 
 	return resp, nil
 }
 
+// Unseen and Take make it an exchange.Direct.
+func (h *held) Unseen() int64 { return exchange.Unseen(h.ReadCloser) }
+
+// Take is a Read by m.
+func (h *held) Take(m exchange.Mover) (int, error) { return exchange.Take(h.ReadCloser, m) }
+
 // Close closes the body and frees the attempt.
 func (h *held) Close() error {
 	err := h.ReadCloser.Close()

@@ -121,6 +121,13 @@ type held struct {
 	attempt *attempt
 }
 
+// Unseen and Take make it an exchange.Direct.
+func (h *held) Unseen() int64 { return exchange.Unseen(h.ReadCloser) }
+
+// Take is a Read by m.
+func (h *held) Take(m exchange.Mover) (int, error) { return exchange.Take(h.ReadCloser, m) }
+
+// Close frees what the attempt holds.
 func (h *held) Close() error {
 	err := h.ReadCloser.Close()
 	h.attempt.Cancel(nil)

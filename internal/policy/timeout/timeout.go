@@ -161,7 +161,20 @@ func (b *body) silence() time.Duration {
 
 func (b *body) Read(p []byte) (int, error) {
 	b.since.Store(b.now())
-	n, err := b.ReadCloser.Read(p)
+	return b.came(b.ReadCloser.Read(p))
+}
+
+// Unseen and Take make it an exchange.Direct.
+func (b *body) Unseen() int64 { return exchange.Unseen(b.ReadCloser) }
+
+// Take is a Read by m.
+func (b *body) Take(m exchange.Mover) (int, error) {
+	b.since.Store(b.now())
+	return b.came(exchange.Take(b.ReadCloser, m))
+}
+
+// came ends the waiting of a read.
+func (b *body) came(n int, err error) (int, error) {
 	b.since.Store(0)
 	if err != nil && !b.end() && err != io.EOF {
 		err = errSilent

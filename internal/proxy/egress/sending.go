@@ -128,8 +128,17 @@ type sentBody struct {
 	sending *sending
 }
 
-func (b *sentBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+func (b *sentBody) Read(p []byte) (int, error) { return b.explained(b.ReadCloser.Read(p)) }
+
+// Unseen and Take make it an exchange.Direct.
+func (b *sentBody) Unseen() int64 { return exchange.Unseen(b.ReadCloser) }
+
+// Take is a Read by m.
+func (b *sentBody) Take(m exchange.Mover) (int, error) {
+	return b.explained(exchange.Take(b.ReadCloser, m))
+}
+
+func (b *sentBody) explained(n int, err error) (int, error) {
 	if err != nil && err != io.EOF {
 		var e *wire.Error
 		if !errors.As(err, &e) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+
+	"httpowerd/internal/exchange"
 )
 
 // A body's states: who may touch its connection.
@@ -69,10 +71,15 @@ func (a *answer) drop() {
 
 // Read reads the body. It returns io.EOF with the last byte where the end is known.
 func (a *answer) Read(p []byte) (int, error) {
+	return a.use(func() (int, error) { return a.read(p) })
+}
+
+// use has the connection read from, which Close may end meanwhile.
+func (a *answer) use(read func() (int, error)) (int, error) {
 	if !a.busy.CompareAndSwap(resting, reading) {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	n, err := a.read(p)
+	n, err := read()
 	if err != nil {
 		if broken := a.uploadError(); broken != nil && err != io.EOF { // which has ended the connection
 			err = &Error{Err: broken, Sent: true, Client: true}
@@ -88,6 +95,36 @@ func (a *answer) Read(p []byte) (int, error) {
 		a.drop()
 	}
 	return n, err
+}
+
+// Unseen is how much of the body can be moved from the socket: it has to be bare, and nothing may wait in the buffer.
+func (a *answer) Unseen() int64 {
+	if a.framing != byLength || a.sticky != nil || !a.busy.CompareAndSwap(resting, reading) {
+		return 0
+	}
+	n := a.left
+	if c := a.c; !c.bare || c.failed != nil || c.r < c.w {
+		n = 0
+	}
+	if !a.busy.CompareAndSwap(reading, resting) { // Close was called meanwhile
+		a.drop()
+		return 0
+	}
+	return n
+}
+
+// Take is a Read by m.
+func (a *answer) Take(m exchange.Mover) (int, error) {
+	return a.use(func() (int, error) {
+		n, err := m.Move(a.c.raw, a.left)
+		if err == nil && n == 0 {
+			return 0, io.ErrUnexpectedEOF
+		}
+		if a.left -= int64(n); err == nil && a.left == 0 {
+			err = io.EOF
+		}
+		return n, err
+	})
 }
 
 // uploadError is why the request's own body could not be read, if that was so.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"httpowerd/internal/proxy/pipe"
 )
 
 // responseWriter writes the answer to one request: head and small body in one write.
@@ -348,6 +350,29 @@ func (c *serverConn) writeAll(parts net.Buffers) (int64, error) {
 		}
 	}
 	return total, nil
+}
+
+// Spliceable tells whether the rest of the body can be moved to the client: nothing may stand between it and the socket, and its length has to be known.
+func (w *responseWriter) Spliceable() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.c.bare && w.started && !w.hijacked && w.length >= 0 && !w.bodiless()
+}
+
+// Splice writes of the body what s holds.
+func (w *responseWriter) Splice(s *pipe.Splicer) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.push(); w.err != nil {
+		return 0, w.err
+	}
+	if w.written+int64(s.Held()) > w.length {
+		return 0, http.ErrContentLength
+	}
+	var n int
+	n, w.err = s.Drain(w.c.raw)
+	w.written += int64(n)
+	return n, w.err
 }
 
 // FlushError sends what is buffered; the head too, whether or not a body has begun.
