@@ -41,6 +41,7 @@ type watcher struct {
 	folders map[string]bool
 	files   []string
 	globs   []string
+	targets []string // of files that are links, each as it led when they were read; that it leads elsewhere is an event of its own
 	seen    string // fingerprint of what was there when it was last looked at
 }
 
@@ -90,10 +91,12 @@ func (w *watcher) look(why string) {
 func (w *watcher) follow() {
 	w.files, w.globs = w.holder.watched()
 	wanted := map[string]bool{}
+	w.targets = w.targets[:0]
 	for _, f := range w.files {
 		wanted[filepath.Dir(f)] = true
 		if target, err := filepath.EvalSymlinks(f); err == nil {
 			wanted[filepath.Dir(target)] = true
+			w.targets = append(w.targets, target)
 		}
 	}
 	for _, g := range w.globs {
@@ -114,18 +117,10 @@ func (w *watcher) follow() {
 	}
 }
 
-// concerns tells whether an event may be about the configuration; an audit log in the same folder is not.
+// concerns tells whether an event may be about the configuration. An audit log in the same folder is not, and is written hundreds of times a second: no file is looked at here.
 func (w *watcher) concerns(name string) bool {
-	if slices.Contains(w.files, name) || slices.Contains(w.globs, filepath.Dir(name)) {
-		return true
-	}
-	if strings.HasPrefix(filepath.Base(name), "..") {
-		return true // Kubernetes swaps the link ..data
-	}
-	return slices.ContainsFunc(w.files, func(f string) bool {
-		target, err := filepath.EvalSymlinks(f)
-		return err == nil && target == name
-	})
+	return slices.Contains(w.files, name) || slices.Contains(w.targets, name) || slices.Contains(w.globs, filepath.Dir(name)) ||
+		strings.HasPrefix(filepath.Base(name), "..") // Kubernetes swaps the link ..data
 }
 
 // fingerprint changes whenever a file is written or replaced, or one comes or goes in a folder of a pattern.
