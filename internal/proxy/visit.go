@@ -48,18 +48,11 @@ type visit struct {
 }
 
 func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
-	v := &visit{server: s, conn: connOf(r.Context()), raw: r, snapshot: s.policies.Load()}
-	v.w = writer{ResponseWriter: w, v: v}
-	v.Exchange = exchange.Exchange{
-		ID:     requestID(r.Header),
-		Kind:   exchange.KindRequest,
-		Mode:   exchange.ModePlain,
-		Start:  time.Now(),
-		Client: r.RemoteAddr,
-		Method: r.Method,
-		Host:   otherHost,
-	}
-	v.Exchange.Door = v
+	v := &visit{} // field by field: a literal is made on the stack first, and is large
+	v.server, v.conn, v.raw, v.snapshot = s, connOf(r.Context()), r, s.policies.Load()
+	v.w.ResponseWriter, v.w.v = w, v
+	v.ID, v.Kind, v.Mode, v.Start = requestID(r.Header), exchange.KindRequest, exchange.ModePlain, time.Now()
+	v.Client, v.Method, v.Host, v.Door = r.RemoteAddr, r.Method, otherHost, v
 	if t := v.conn.tunnel; t != nil {
 		v.Mode, v.Client = t.mode, t.client
 	}

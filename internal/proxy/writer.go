@@ -222,9 +222,9 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 		buf = short[:]
 	}
 	var s *pipe.Splicer // nil: bytes are copied
-	for copied := false; ; {
-		if !copied && total >= spliceAfter {
-			copied = true
+	for decided := false; ; {
+		if !decided && total >= spliceAfter {
+			decided = true
 			if s = b.splicer(); s != nil {
 				defer s.Close()
 			}
