@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 	"time"
 
@@ -69,7 +68,7 @@ func compile(f *File, rooms Rooms, keeper *state.Keeper, loopbackOnly bool) (_ *
 		return nil, nil, fmt.Errorf("destinations: %w", err)
 	}
 	rooms.Redact.Learn(f.Secrets()...)
-	c := &compiler{file: f, rooms: rooms, generation: generation, rules: rules, builtin: rooms.Redact.On(redact.Default())}
+	c := newCompiler(f, rooms, generation, rules)
 	s := &Snapshot{Hash: f.Hash(), Loaded: time.Now(), Warnings: f.warnings, Settings: f.settings, Rules: rules, hosts: hostIndex{byPattern: match.NewIndex[*Host]()}}
 	base, err := c.policy(f.base)
 	if err != nil {
@@ -92,13 +91,12 @@ type compiler struct {
 	rooms      Rooms
 	generation *state.Generation
 	rules      *destination.Rules
-	builtin    *redact.Redactor // what holds where nothing is added
-	redactors  []sharedRedactor
+	builtin    *redact.Redactor            // what holds where nothing is added
+	redactors  map[string]*redact.Redactor // by the spelling of their configuration
 }
 
-type sharedRedactor struct {
-	config   redact.Config
-	redactor *redact.Redactor
+func newCompiler(f *File, rooms Rooms, generation *state.Generation, rules *destination.Rules) *compiler {
+	return &compiler{file: f, rooms: rooms, generation: generation, rules: rules, builtin: rooms.Redact.On(redact.Default()), redactors: map[string]*redact.Redactor{}}
 }
 
 func (c *compiler) host(index *hostIndex, plan *hostPlan) error {
@@ -188,15 +186,15 @@ func (c *compiler) redactor(p *plan) (*redact.Redactor, error) {
 	if config.IsZero() {
 		return c.builtin, nil
 	}
-	for _, s := range c.redactors {
-		if reflect.DeepEqual(s.config, config) {
-			return s.redactor, nil
-		}
+	key := fmt.Sprintf("%#v", config) // quotes every text, so that no two configurations are spelt alike; JSON would make invalid UTF-8 equal
+	if r := c.redactors[key]; r != nil {
+		return r, nil
 	}
 	r, err := redact.New(config)
-	if err == nil {
-		r = c.rooms.Redact.On(r)
-		c.redactors = append(c.redactors, sharedRedactor{config, r})
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	r = c.rooms.Redact.On(r)
+	c.redactors[key] = r
+	return r, nil
 }
