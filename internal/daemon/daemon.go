@@ -109,7 +109,7 @@ func Start(o Options) (_ *Daemon, err error) {
 	if err := d.openState(o); err != nil {
 		return nil, err
 	}
-	if err := d.holder.Reload(ctx, "start"); err != nil {
+	if err := d.holder.Start(file); err != nil {
 		return nil, err
 	}
 	if err := d.listen(o); err != nil {

@@ -211,10 +211,7 @@ func (a *assembly) named(n *node, keys ...string) {
 		if v == nil || v.kind != scalar || v.text == "" {
 			continue
 		}
-		a.watch(v.text)
-		if data, _, err := readFile(v.text, maxFilledFile); err == nil {
-			a.digest(v.text, data)
-		}
+		_, _, _ = a.read(v.text, maxFilledFile) // who needs it says what is wrong with it
 	}
 }
 

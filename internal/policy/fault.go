@@ -52,8 +52,8 @@ func (f Faults) Error() string {
 type collector struct {
 	faults  []Fault
 	seen    map[Fault]bool
-	secrets []string // texts that no message may show
-	order   []string // files as they were read
+	secrets []string       // texts that no message may show
+	order   map[string]int // files as they were read, the first is 0
 }
 
 func (c *collector) add(at position, path, format string, args ...any) {
@@ -86,7 +86,7 @@ func (c *collector) at(n *node, format string, args ...any) { c.add(n.at, n.path
 // sorted orders by file (the main file first, then as they were included), line and column.
 func (c *collector) sorted() []Fault {
 	rank := func(f Fault) int {
-		if i := slices.Index(c.order, f.File); i >= 0 {
+		if i, ok := c.order[f.File]; ok {
 			return i
 		}
 		return len(c.order)

@@ -33,15 +33,15 @@ type Holder struct {
 
 var errClosed = errors.New("the configuration is not read again: the daemon stops")
 
-// NewHolder makes a Holder that is empty until the first Reload.
+// NewHolder makes a Holder that is empty until Start or the first Reload.
 func NewHolder(source Source, rooms Rooms, reg prometheus.Registerer, log *slog.Logger) *Holder {
 	return &Holder{source: source, rooms: rooms, log: log, metrics: newMetrics(reg)}
 }
 
-// Load is the snapshot in use, nil before the first successful Reload.
+// Load is the snapshot in use, nil before Start and the first successful Reload.
 func (h *Holder) Load() *Snapshot { return h.current.Load() }
 
-// File is the configuration in use, nil before the first successful Reload.
+// File is the configuration in use, nil before Start and the first successful Reload.
 func (h *Holder) File() *File {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,16 +80,26 @@ func (h *Holder) Reload(ctx context.Context, why string) error {
 	return h.use(f, faults, why)
 }
 
+// Start puts a configuration in use that was read from the same source already.
+func (h *Holder) Start(f *File) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return errClosed
+	}
+	return h.use(f, nil, "start")
+}
+
 // reloadChanged is Reload where what the files hold is not what was read last.
 func (h *Holder) reloadChanged(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
+	if h.closed || h.tried != nil && h.tried.looks.again() {
 		return
 	}
 	f, faults := load(h.source)
 	if h.tried != nil && h.tried.digest == f.digest {
-		h.tried.files, h.tried.folders = f.files, f.folders
+		h.tried.files, h.tried.folders, h.tried.looks = f.files, f.folders, f.looks
 		return
 	}
 	_ = h.use(f, faults, why) // logged, counted and told to the hooks

@@ -80,12 +80,10 @@ func (r *reader) fillFile(path string, n *node) (string, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(n.at.file), path)
 	}
-	r.watch(path)
-	data, mode, err := readFile(path, maxFilledFile)
+	data, mode, err := r.read(path, maxFilledFile)
 	if err != nil {
 		return "", fmt.Errorf("cannot read %s: %w", path, err)
 	}
-	r.digest(path, data)
 	if mode&0o077 != 0 {
 		r.warnings.at(n, "%s can be read by its group or by everybody (mode %04o): chmod 600 it", path, mode)
 	}

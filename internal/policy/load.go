@@ -44,6 +44,7 @@ type File struct {
 	warnings []Fault
 	files    []string
 	folders  []string // of globs: a file that appears there is part of the configuration
+	looks    looks    // at the file system
 	digest   string   // over all that was read
 	filled   []string // secret texts that came from elsewhere
 }
@@ -81,7 +82,7 @@ func load(src Source) (*File, Faults) {
 		overrides(root, src.Overrides)
 		(&assembly{reader: r, file: f}).assemble(root)
 	}
-	f.files, f.folders, f.filled = r.files, r.folders, r.faults.secrets
+	f.files, f.folders, f.looks, f.filled = r.files, r.folders, r.looks, r.faults.secrets
 	f.digest = hex.EncodeToString(r.sum.Sum(nil))
 	f.warnings = r.warnings.sorted()
 	return f, r.faults.sorted()
@@ -94,14 +95,17 @@ type reader struct {
 	faults   *collector
 	warnings *collector
 	files    []string
+	watched  map[string]bool // the same files
 	folders  []string
+	looks    looks
 	sum      hash.Hash
 	nodes    int
 	exceeded bool
 }
 
 func newReader(src Source) *reader {
-	r := &reader{env: src.Env, faults: &collector{}, warnings: &collector{}, sum: sha256.New(), dir: filepath.Dir(src.Path)}
+	order := map[string]int{}
+	r := &reader{env: src.Env, faults: &collector{order: order}, warnings: &collector{order: order}, sum: sha256.New(), dir: filepath.Dir(src.Path)}
 	if r.env == nil {
 		r.env = os.LookupEnv
 	}
@@ -113,22 +117,31 @@ func (r *reader) watch(path string) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	if !slices.Contains(r.files, path) {
+	if r.watched == nil {
+		r.watched = map[string]bool{}
+	}
+	if !r.watched[path] {
+		r.watched[path] = true
 		r.files = append(r.files, path)
 	}
 }
 
-// digest adds what was read to the digest of the whole.
-func (r *reader) digest(path string, data []byte) {
-	sum := sha256.Sum256(data)
-	r.sum.Write([]byte(path + "\x00"))
-	r.sum.Write(sum[:])
+// read reads a file whose change changes the configuration, and adds what it holds to the digest of the whole.
+func (r *reader) read(path string, limit int64) ([]byte, fs.FileMode, error) {
+	r.watch(path)
+	data, mode, err := readFile(path, limit)
+	look := lookAt(path, limit, data, err)
+	r.looks.add(look)
+	if err == nil {
+		r.sum.Write([]byte(path + "\x00"))
+		r.sum.Write(look.sum[:])
+	}
+	return data, mode, err
 }
 
 // file reads and parses one file of YAML.
 func (r *reader) file(path string, at position) *node {
-	r.watch(path)
-	data, mode, err := readFile(path, maxFileSize)
+	data, mode, err := r.read(path, maxFileSize)
 	if err != nil {
 		r.faults.add(at, "", "cannot read %s: %v", path, err)
 		return nil
@@ -136,9 +149,7 @@ func (r *reader) file(path string, at position) *node {
 	if mode&0o002 != 0 {
 		r.warnings.add(position{path, 1, 1}, "", "can be written by everybody (mode %04o), who could send requests and secrets wherever they want: chmod o-w it", mode)
 	}
-	r.digest(path, data)
-	r.faults.order = append(r.faults.order, path)
-	r.warnings.order = r.faults.order
+	r.faults.order[path] = len(r.faults.order)
 	return r.parse(path, data)
 }
 
@@ -181,7 +192,7 @@ func (r *reader) include(root, include *node) {
 			continue
 		}
 		for _, path := range r.glob(p) {
-			if slices.Contains(r.faults.order, path) {
+			if _, twice := r.faults.order[path]; twice {
 				r.faults.at(p, "%s is included twice, or includes itself", path)
 				continue
 			}
@@ -206,19 +217,25 @@ func (r *reader) glob(p *node) []string {
 		folder = abs
 	}
 	r.folders = append(r.folders, folder)
-	found, err := filepath.Glob(pattern)
+	found, err := matching(pattern)
 	if err != nil {
 		r.faults.at(p, "is not a pattern of files: %v", err)
 		return nil
 	}
-	found = slices.DeleteFunc(found, func(path string) bool {
-		info, err := os.Stat(path)
-		return err == nil && info.Mode().Type()&fs.ModeDir != 0
-	})
+	r.looks.globs = append(r.looks.globs, glob{pattern, found})
 	if len(found) == 0 {
 		r.warnings.at(p, "matches no file")
 	}
 	return found
+}
+
+// matching lists what a pattern matches, but folders.
+func matching(pattern string) ([]string, error) {
+	found, err := filepath.Glob(pattern)
+	return slices.DeleteFunc(found, func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Mode().Type()&fs.ModeDir != 0
+	}), err
 }
 
 // adopt moves the hosts of an included file under the main one's.
