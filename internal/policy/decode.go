@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"httpowerd/internal/redact"
 	"httpowerd/internal/setting"
@@ -168,6 +169,17 @@ type structField struct {
 
 // fieldsOf lists a struct's fields in order, those of embedded structs among them. Fields without a yaml tag are not for the file.
 func fieldsOf(t reflect.Type) []structField {
+	if known, ok := fieldLists.Load(t); ok {
+		return known.([]structField)
+	}
+	known, _ := fieldLists.LoadOrStore(t, listFields(t))
+	return known.([]structField)
+}
+
+// fieldLists has a list for each type of the rooms' settings: every policy asks for all of them. Nobody may change one.
+var fieldLists sync.Map
+
+func listFields(t reflect.Type) []structField {
 	var out []structField
 	for i := range t.NumField() {
 		f := t.Field(i)

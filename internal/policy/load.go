@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Source says where a configuration comes from.
@@ -47,6 +48,9 @@ type File struct {
 	looks    looks    // at the file system
 	digest   string   // over all that was read
 	filled   []string // secret texts that came from elsewhere
+
+	hashing sync.Once
+	hash    string // once it was asked for
 }
 
 type hostPlan struct {

@@ -7,8 +7,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
+	"iter"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -28,27 +31,63 @@ type Member struct {
 }
 
 // MarshalJSON keeps the order.
-func (o Object) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, m := range o {
-		if i > 0 {
-			b.WriteByte(',')
+func (o Object) MarshalJSON() ([]byte, error) { return appendJSON(nil, o) }
+
+// appendJSON appends what json.Marshal makes of v. That would read what a nested Object has written again for each level above it.
+func appendJSON(b []byte, v any) (_ []byte, err error) {
+	switch v := v.(type) {
+	case Object:
+		b = append(b, '{')
+		for i, m := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, err = appendMember(b, m); err != nil {
+				return nil, err
+			}
 		}
-		key, err := json.Marshal(m.Key)
-		if err != nil {
-			return nil, err
+		return append(b, '}'), nil
+	case []any:
+		if v == nil {
+			return append(b, "null"...), nil
 		}
-		value, err := json.Marshal(m.Value)
-		if err != nil {
-			return nil, err
+		b = append(b, '[')
+		for i, item := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, err = appendJSON(b, item); err != nil {
+				return nil, err
+			}
 		}
-		b.Write(key)
-		b.WriteByte(':')
-		b.Write(value)
+		return append(b, ']'), nil
+	case string:
+		return appendText(b, v)
+	case bool:
+		return strconv.AppendBool(b, v), nil
+	case int64:
+		return strconv.AppendInt(b, v, 10), nil
 	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
+	text, err := json.Marshal(v)
+	return append(b, text...), err
+}
+
+func appendMember(b []byte, m Member) ([]byte, error) {
+	b, err := appendText(b, m.Key)
+	if err != nil {
+		return nil, err
+	}
+	return appendJSON(append(b, ':'), m.Value)
+}
+
+func appendText(b []byte, s string) ([]byte, error) {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			text, err := json.Marshal(s)
+			return append(b, text...), err
+		}
+	}
+	return append(append(append(b, '"'), s...), '"'), nil
 }
 
 // YAML is the object as a file.
@@ -107,8 +146,8 @@ func (e encoder) value(v reflect.Value, n *node, path []string) any {
 }
 
 func (e encoder) shown(v reflect.Value, n *node, path []string) (out any, leaf bool) {
-	if s, ok := v.Interface().(redact.Secret); ok {
-		if s.IsZero() {
+	if v.Type() == reflect.TypeFor[redact.Secret]() {
+		if v.Interface().(redact.Secret).IsZero() {
 			return "", true
 		}
 		return redacted, true
@@ -142,7 +181,7 @@ func (e encoder) shown(v reflect.Value, n *node, path []string) (out any, leaf b
 	case reflect.Struct:
 		o := Object{}
 		for _, f := range fieldsOf(v.Type()) {
-			o = append(o, Member{f.key, e.value(v.FieldByIndex(f.index), n.get(f.key), append(slices.Clone(path), f.key))})
+			o = append(o, Member{f.key, e.value(v.FieldByIndex(f.index), n.get(f.key), e.below(path, f.key))})
 		}
 		return o, false
 	case reflect.Pointer, reflect.Interface:
@@ -159,13 +198,24 @@ func (e encoder) entries(v reflect.Value, n *node, path []string) Object {
 	keys := v.MapKeys()
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 	for _, k := range keys {
-		o = append(o, Member{k.String(), e.value(v.MapIndex(k), n.get(k.String()), append(slices.Clone(path), k.String()))})
+		o = append(o, Member{k.String(), e.value(v.MapIndex(k), n.get(k.String()), e.below(path, k.String()))})
 	}
 	return o
 }
 
+// below is the path of a key, for those who hear of it.
+func (e encoder) below(path []string, key string) []string {
+	if e.visit == nil {
+		return nil
+	}
+	return append(slices.Clone(path), key)
+}
+
 // special is the text of types that write themselves.
 func special(v reflect.Value) (string, bool) {
+	if kind := v.Kind(); v.Type().PkgPath() == "" && kind != reflect.Struct && kind != reflect.Pointer && kind != reflect.Interface {
+		return "", false // a type that nobody has defined has no methods
+	}
 	candidates := []any{v.Interface()}
 	if v.CanAddr() {
 		candidates = append(candidates, v.Addr().Interface())
@@ -212,6 +262,15 @@ func (n *node) hasSecret() bool {
 
 // Effective is the whole configuration as it holds, in the order of the reference, without secrets.
 func (f *File) Effective() Object {
+	hosts := Object{}
+	for h := range f.effectiveHosts() {
+		hosts = append(hosts, h)
+	}
+	return append(f.effectiveRest(), Member{"hosts", hosts})
+}
+
+// effectiveRest is all but the hosts.
+func (f *File) effectiveRest() Object {
 	out := Object{{"version", int64(1)}}
 	for _, t := range f.tops {
 		shown := encoder{}.value(reflect.ValueOf(t.config).Elem(), t.body, nil)
@@ -220,21 +279,27 @@ func (f *File) Effective() Object {
 		}
 		out = append(out, Member{t.name, shown})
 	}
-	out = append(out, Member{"defaults", f.base.object()})
-	hosts := Object{}
-	for _, h := range f.hosts {
-		o := h.base.object()
-		var routes []any
-		for _, r := range h.routes {
-			route := Object{{"name", r.label}, {"match", encoder{}.value(reflect.ValueOf(r.plan.matches), nil, nil)}}
-			routes = append(routes, append(route, r.plan.object()...))
+	return append(out, Member{"defaults", f.base.object()})
+}
+
+// effectiveHosts are the policies of each host, made one after the other: those of ten thousand hosts take hundreds of MiB.
+func (f *File) effectiveHosts() iter.Seq[Member] {
+	return func(yield func(Member) bool) {
+		for _, h := range f.hosts {
+			o := h.base.object()
+			var routes []any
+			for _, r := range h.routes {
+				route := Object{{"name", r.label}, {"match", encoder{}.value(reflect.ValueOf(r.plan.matches), nil, nil)}}
+				routes = append(routes, append(route, r.plan.object()...))
+			}
+			if routes != nil {
+				o = append(o, Member{"routes", routes})
+			}
+			if !yield(Member{h.pattern, o}) {
+				return
+			}
 		}
-		if routes != nil {
-			o = append(o, Member{"routes", routes})
-		}
-		hosts = append(hosts, Member{h.pattern, o})
 	}
-	return append(out, Member{"hosts", hosts})
 }
 
 // showTenants puts the tenants' policies where the settings know only that there are some.
@@ -310,12 +375,36 @@ func (p *plan) block(b block, e encoder) any {
 	}
 }
 
-// Hash names the effective configuration. Nothing secret goes into it: it is a metrics label.
+// Hash names the effective configuration: it is of Effective's JSON. Nothing secret goes into it: it is a metrics label.
 func (f *File) Hash() string {
-	text, err := json.Marshal(f.Effective())
+	f.hashing.Do(func() {
+		sum := sha256.New()
+		if err := f.writeJSON(sum); err != nil {
+			sum.Reset()
+			sum.Write([]byte(f.digest))
+		}
+		f.hash = hex.EncodeToString(sum.Sum(nil)[:8])
+	})
+	return f.hash
+}
+
+// writeJSON writes what json.Marshal makes of Effective, host by host.
+func (f *File) writeJSON(w io.Writer) error {
+	b, err := appendJSON(nil, f.effectiveRest())
 	if err != nil {
-		text = []byte(f.digest)
+		return err
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
+	b = append(b[:len(b)-1], `,"hosts":{`...)
+	between := ""
+	for h := range f.effectiveHosts() {
+		if b, err = appendMember(append(b, between...), h); err != nil {
+			return err
+		}
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+		b, between = b[:0], ","
+	}
+	_, err = w.Write(append(b, "}}"...))
+	return err
 }

@@ -1,10 +1,14 @@
 package policy
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -56,6 +60,97 @@ func TestHashIsOfTheMeaning(t *testing.T) {
 	c := loadText(t, "version: 1\nstate: {dir: /x}\ndefaults: {retry: {attempts: 4}}\n")
 	if a.Hash() != b.Hash() || a.Hash() == c.Hash() {
 		t.Errorf("%s %s %s", a.Hash(), b.Hash(), c.Hash())
+	}
+}
+
+// marshalled is JSON by encoding/json alone, with the order of Objects.
+func marshalled(t *testing.T, v any) string {
+	t.Helper()
+	switch v := v.(type) {
+	case Object:
+		var members []string
+		for _, m := range v {
+			members = append(members, marshalled(t, m.Key)+":"+marshalled(t, m.Value))
+		}
+		return "{" + strings.Join(members, ",") + "}"
+	case []any:
+		if v != nil {
+			var items []string
+			for _, item := range v {
+				items = append(items, marshalled(t, item))
+			}
+			return "[" + strings.Join(items, ",") + "]"
+		}
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestHashIsOfTheJSON: whatever way it is computed in, a hash is the one that the same configuration had in metrics and audit records before.
+func TestHashIsOfTheJSON(t *testing.T) {
+	paths := []string{"../../configs/reference.yaml", "../../configs/minimal.yaml", write(t, filepath.Join(t.TempDir(), "c.yaml"), layered)}
+	for _, pattern := range []string{"testdata/v1/*.yaml", "../../configs/examples/*.yaml"} {
+		more, err := filepath.Glob(pattern)
+		if err != nil || len(more) == 0 {
+			t.Fatal("no files", err)
+		}
+		paths = append(paths, more...)
+	}
+	loaded := 0
+	for _, path := range paths {
+		f, faults := Load(testSource(path))
+		if len(faults) > 0 {
+			continue // an example that names files of its reader
+		}
+		loaded++
+		text := marshalled(t, f.Effective())
+		sum := sha256.Sum256([]byte(text))
+		if want := hex.EncodeToString(sum[:8]); f.Hash() != want {
+			t.Errorf("%s: %s, want %s", path, f.Hash(), want)
+		}
+		if got, err := json.Marshal(f.Effective()); err != nil || string(got) != text {
+			t.Errorf("%s: %v\n%s\nwant\n%s", path, err, got, text)
+		}
+	}
+	if loaded < 6 {
+		t.Errorf("only %d configurations were loaded", loaded)
+	}
+}
+
+func TestAppendJSON(t *testing.T) {
+	for _, v := range []any{
+		"", "plain ~ text", "a\"b", `a\b`, "<a>", "a&b", "\x00", "\x1f", "\x7f", "\xff", "ü", "\u2028", "\U0001f600", true, false, int64(-1), int64(1) << 62, 0.0, 0.1, 1e21, 1e-7, -2.5, nil, 7, uint8(7),
+		Object(nil), Object{}, []any(nil), []any{}, map[string]any{"b": "<", "a": 1}, Object{{"<key>", Object{{"b", []any{"x", int64(1), Object{{"c", nil}}}}, {"a", "&"}}}},
+	} {
+		got, err := appendJSON([]byte("…"), v)
+		if want := "…" + marshalled(t, v); err != nil || string(got) != want {
+			t.Errorf("%#v: %v %s, want %s", v, err, got, want)
+		}
+	}
+	if _, err := appendJSON(nil, Object{{"a", []any{math.NaN()}}}); err == nil {
+		t.Error("NaN was written")
+	}
+}
+
+// TestHashIsCheap: what is nested costs no more than what is not, a type's fields are listed once, and who asks for a hash again gets the same one.
+func TestHashIsCheap(t *testing.T) {
+	var deep any = "text"
+	for range 100 {
+		deep = Object{{"key", []any{deep, int64(1), true}}}
+	}
+	b := make([]byte, 0, 1<<16)
+	if n := testing.AllocsPerRun(10, func() { _, _ = appendJSON(b, deep) }); n > 0 {
+		t.Errorf("%.0f allocations for JSON that has its place", n)
+	}
+	if n := testing.AllocsPerRun(10, func() { fieldsOf(reflect.TypeFor[Settings]()) }); n > 0 {
+		t.Errorf("%.0f allocations for a type that is known", n)
+	}
+	f := loadText(t, layered)
+	if n := testing.AllocsPerRun(10, func() { f.Hash() }); n > 0 {
+		t.Errorf("%.0f allocations for a hash that is known", n)
 	}
 }
 
