@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -74,4 +75,19 @@ func redactorOf(t *testing.T, c *compiler, config redact.Config) *redact.Redacto
 		t.Fatal(err)
 	}
 	return r
+}
+
+// A secret that ten thousand blocks are filled in with is one secret: each fault is searched for all of them.
+func TestSecretsAreKnownOnce(t *testing.T) {
+	path := write(t, filepath.Join(t.TempDir(), "c.yaml"), `version: 1
+admin: {token: "${API_TOKEN}"}
+defaults: {retry: {signal: "X-${API_TOKEN}"}}
+hosts: {a.example.com: {redact: {fields: ["${API_TOKEN}"]}}, b.example.com: {redact: {fields: ["${API_TOKEN}"]}}}
+`)
+	r := newReader(testSource(path))
+	r.root(path)
+	token, _ := testEnv("API_TOKEN")
+	if want := []string{token, "X-" + token}; !slices.Equal(r.faults.secrets, want) {
+		t.Errorf("%q, want %q", r.faults.secrets, want)
+	}
 }

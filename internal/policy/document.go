@@ -325,7 +325,7 @@ func (r *reader) scalar(y *yaml.Node, n *node) *node {
 		filled = text != y.Value
 		n.text, n.secret = text, secret
 		if secret && len(text) > 3 {
-			r.faults.secrets = append(r.faults.secrets, text)
+			r.faults.hide(text)
 		}
 	}
 	n.value = n.text

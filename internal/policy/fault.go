@@ -52,7 +52,8 @@ func (f Faults) Error() string {
 type collector struct {
 	faults  []Fault
 	seen    map[Fault]bool
-	secrets []string       // texts that no message may show
+	secrets []string // texts that no message may show, each once
+	hidden  map[string]bool
 	order   map[string]int // files as they were read, the first is 0
 }
 
@@ -68,6 +69,17 @@ func (c *collector) add(at position, path, format string, args ...any) {
 	if !c.seen[f] {
 		c.seen[f] = true
 		c.faults = append(c.faults, f)
+	}
+}
+
+// hide adds a text that no message may show.
+func (c *collector) hide(text string) {
+	if c.hidden == nil {
+		c.hidden = map[string]bool{}
+	}
+	if !c.hidden[text] {
+		c.hidden[text] = true
+		c.secrets = append(c.secrets, text)
 	}
 }
 

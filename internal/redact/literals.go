@@ -106,6 +106,38 @@ func (l *Literals) Add(s Secret) bool {
 	return true
 }
 
+// AddAll is Add for each in turn, but makes the set of all spellings once.
+func (l *Literals) AddAll(secrets ...Secret) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := map[string]bool{}
+	for _, s := range l.secrets {
+		known[s.value] = true
+	}
+	changed := false
+	for _, s := range secrets {
+		value := s.Reveal()
+		if len(value) < minLiteral || len(value) > maxLiteral || known[value] {
+			continue
+		}
+		l.secrets, known[value], changed = append(l.secrets, literal{value: value}), true, true
+		if len(l.secrets) > maxLiterals {
+			delete(known, l.secrets[0].value)
+			l.secrets = l.secrets[1:]
+		}
+	}
+	if !changed {
+		return
+	}
+	l.secrets = slices.Clone(l.secrets) // what went is not kept in memory
+	for i := range l.secrets {
+		if s := &l.secrets[i]; s.needles == nil {
+			s.needles = spellings(s.value)
+		}
+	}
+	l.rebuild()
+}
+
 // Remove takes a value away.
 func (l *Literals) Remove(s Secret) {
 	l.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,48 @@ func TestLiterals(t *testing.T) {
 	}
 	if l.Len() != maxLiterals || r.Text("value-000004") != "value-000004" || r.Text("value-000005") != "<redacted:known-secret>" {
 		t.Errorf("%d values", l.Len())
+	}
+}
+
+// TestLiteralsAtOnce: many that are added at once are what they are one by one, and cost each of them no set of its own.
+func TestLiteralsAtOnce(t *testing.T) {
+	var values []Secret
+	for i := range maxLiterals + 100 {
+		values = append(values, NewSecret(fmt.Sprintf("value-%06d", i*7%(maxLiterals+50))))
+		if i%10 == 0 {
+			values = append(values, values[i/2], NewSecret("short"), NewSecret(strings.Repeat("x", maxLiteral+1)))
+		}
+	}
+	var one, all Literals
+	for _, s := range values {
+		one.Add(s)
+	}
+	all.AddAll(values[:500]...)
+	all.AddAll(values[500:]...)
+	if !reflect.DeepEqual(one.secrets, all.secrets) {
+		t.Errorf("%d values, not the same %d", all.Len(), one.Len())
+	}
+	r := Shared{Literals: &all}.On(Default())
+	for _, s := range one.secrets {
+		if text := base64.StdEncoding.EncodeToString([]byte("u:" + s.value)); r.Text(s.value) != "<redacted:known-secret>" || r.Text(text) == text {
+			t.Errorf("%s is not hidden", s.value)
+		}
+	}
+	set := all.set.Load()
+	all.AddAll(NewSecret(one.secrets[0].value), NewSecret(one.secrets[maxLiterals-1].value))
+	if all.set.Load() != set {
+		t.Error("what is known was added")
+	}
+
+	cost := func(n int) float64 {
+		var some []Secret
+		for i := range n {
+			some = append(some, NewSecret(fmt.Sprintf("%08X-planted-secret", uint32(i)*2654435761))) // no two begin alike
+		}
+		return testing.AllocsPerRun(1, func() { Shared{Literals: new(Literals)}.Learn(some...) }) / float64(n)
+	}
+	if few, many := cost(100), cost(3*maxLiterals); many > 2*few {
+		t.Errorf("%.0f allocations for each of %d, %.0f for each of 100", many, 3*maxLiterals, few)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -31,11 +32,7 @@ func (s Shared) Learn(secrets ...Secret) {
 	if s.Literals == nil {
 		return
 	}
-	for _, secret := range secrets {
-		if distinct(secret.Reveal()) {
-			s.Literals.Add(secret)
-		}
-	}
+	s.Literals.AddAll(slices.DeleteFunc(slices.Clone(secrets), func(secret Secret) bool { return !distinct(secret.Reveal()) })...)
 }
 
 // distinct tells whether a value is too long or too odd to be a word.
