@@ -88,7 +88,7 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	upstream := serve(t, nil, false, http.HandlerFunc(faces))
-	names := []string{"api", "flaky", "down", "strained", "limited", "crowded", "quota", "slow", "big"}
+	names := []string{"api", "flaky", "down", "strained", "limited", "crowded", "quota", "slow", "big", "clean"}
 	var resolve []string
 	for _, n := range names {
 		resolve = append(resolve, n+".example.com: "+upstream)
@@ -111,6 +111,7 @@ hosts:
   crowded.example.com: {concurrency: {max: 2, queue: 1, wait: 200ms}}
   quota.example.com: {rate_limit: {learn: true}}
   slow.example.com: {hedge: {after: 20ms}}
+  clean.example.com: {sanitize: {response: {cards: mask}}}
 `
 	tenants := `
 tenants:
@@ -119,7 +120,8 @@ tenants:
 proxy: {limits: {memory: 2GiB}}
 `
 	s := &scene{echo: serveEcho(t)}
-	s.main = start(t, startRedis(t).state(t)+hosts+tenants)
+	copies := "audit: {output: " + filepath.Join(t.TempDir(), "audit.jsonl") + ", also: [\"syslog+tcp://127.0.0.1:1\"]}\n" // where nobody listens
+	s.main = start(t, startRedis(t).state(t)+copies+hosts+tenants)
 	s.broken = start(t, "audit: {output: /dev/full}\n"+hosts+"  big.example.com: {audit: {bodies: response, max_body: 64KiB, on_full: drop}}\n")
 	return s
 }
@@ -183,7 +185,7 @@ func (s *scene) load(t *testing.T) (stop func()) {
 		_ = resp.Body.Close()
 	}
 	billing, reports, broken := client(s.main, url.UserPassword("billing", "a-password-of-billing")), client(s.main, nil), client(s.broken, nil)
-	for host, pause := range map[string]int{"api": 10, "flaky": 20, "down": 200, "strained": 200, "quota": 100, "slow": 30} {
+	for host, pause := range map[string]int{"api": 10, "flaky": 20, "down": 200, "strained": 200, "quota": 100, "slow": 30, "clean": 100} {
 		repeat(time.Duration(pause)*time.Millisecond, func() {
 			ask(billing, "http://"+host+".example.com/v1/items?card=4111111111111111&token="+"sk_"+"live_0123456789abcdefghijklmn")
 		})

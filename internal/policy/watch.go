@@ -42,7 +42,7 @@ type watcher struct {
 	files   []string
 	globs   []string
 	targets []string // of files that are links, each as it led when they were read; that it leads elsewhere is an event of its own
-	seen    string // fingerprint of what was there when it was last looked at
+	seen    string   // fingerprint of what was there when it was last looked at
 }
 
 func (w *watcher) run(ctx context.Context, notify *fsnotify.Watcher) {
