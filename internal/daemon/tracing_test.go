@@ -245,6 +245,9 @@ func TestTraceOfKeyedWrites(t *testing.T) {
 	}
 	spans := to.got(3)
 	servers, attempt := of(spans, "SERVER"), of(spans, "CLIENT")[0]
+	if servers[0].attrs["httpowerd.dedup"] == "replayed" { // a client has its answer before its exchange has ended: the second may be through first
+		servers[0], servers[1] = servers[1], servers[0]
+	}
 	if attempt.parent != servers[0].id || attempt.trace != servers[0].trace || len(o.got()) != 1 || spanIn(o.got()[0].Get("Traceparent")) != attempt.id {
 		t.Errorf("%+v", spans)
 	}
