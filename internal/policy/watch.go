@@ -41,7 +41,7 @@ type watcher struct {
 	folders map[string]bool
 	files   []string
 	globs   []string
-	targets []string // of files that are links, each as it led when they were read; that it leads elsewhere is an event of its own
+	targets []string // where the files led when they were read; that a link leads elsewhere is an event of its own
 	seen    string   // fingerprint of what was there when it was last looked at
 }
 

@@ -25,7 +25,6 @@ type pump struct {
 	err     error
 	ready   func(fd uintptr) bool // p.fill, bound once
 	patient *wire.Patient         // reads src without a buffer where TLS is between; nil: src is read as it is
-	splice  *pipe.Splicer         // nil until it splices
 }
 
 func newPump(dst, src net.Conn) *pump {
@@ -115,10 +114,10 @@ func (p *pump) run() (pumpSide, error) {
 
 // runSplice is run by way of a pipe. It falls back to copying where the kernel does not splice these sockets.
 func (p *pump) runSplice() (pumpSide, error) {
-	p.splice = pipe.New(&p.moved)
-	defer p.splice.Close()
+	s := pipe.New(&p.moved)
+	defer s.Close()
 	for {
-		n, err := p.splice.Move(p.in, pipe.Size)
+		n, err := s.Move(p.in, pipe.Size)
 		switch {
 		case pipe.Unavailable(err):
 			p.in = nil
@@ -128,8 +127,8 @@ func (p *pump) runSplice() (pumpSide, error) {
 		case n == 0:
 			return sourceSide, nil
 		}
-		if _, err = p.splice.Drain(p.out); err != nil {
-			p.unsent = p.splice.Held()
+		if _, err = s.Drain(p.out); err != nil {
+			p.unsent = s.Held()
 			return sinkSide, err
 		}
 	}
