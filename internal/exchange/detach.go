@@ -4,7 +4,7 @@ package exchange
 // never meets somebody who still writes to it. Join adds its story to x while both are there.
 func (x *Exchange) Detach() *Exchange {
 	d := &Exchange{
-		ID: x.ID, Kind: x.Kind, Mode: x.Mode, Start: x.Start, Client: x.Client, Tenant: x.Tenant, Method: x.Method, URL: x.URL, Scheme: x.Scheme,
+		ID: x.ID, OwnID: x.OwnID, Kind: x.Kind, Mode: x.Mode, Start: x.Start, Client: x.Client, Tenant: x.Tenant, Method: x.Method, URL: x.URL, Scheme: x.Scheme,
 		Target: x.Target, Policy: x.Policy, Host: x.Host, TraceID: x.TraceID, Trace: x.Trace, Door: x.Door, Informational: x.Informational, Repeats: x.Repeats,
 	}
 	d.label.Store(x.label.Load())

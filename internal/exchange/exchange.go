@@ -52,6 +52,8 @@ type Exchange struct {
 	// Repeats tells whoever sends the request that a stage above sends it again where that is safe, and keeps account of it. Set before the first attempt.
 	Repeats bool
 
+	OwnID bool // the ID was made here, so it holds nothing of the client's
+
 	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
 	Informational func(status int, header http.Header)
 

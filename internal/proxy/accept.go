@@ -67,7 +67,7 @@ func (s *Server) admit(c net.Conn) (code exchange.Code, detail string) {
 // turnAway tells a client why it is not served, without waiting for its request. One that speaks TLS is not worth a handshake, and is only recorded.
 func (s *Server) turnAway(c net.Conn, code exchange.Code, detail string, secure bool) {
 	v := &visit{server: s, conn: &conn{Conn: c, server: s}}
-	v.Exchange = exchange.Exchange{ID: requestID(nil), Kind: exchange.KindRequest, Mode: exchange.ModePlain, Start: time.Now(),
+	v.Exchange = exchange.Exchange{ID: newID(), OwnID: true, Kind: exchange.KindRequest, Mode: exchange.ModePlain, Start: time.Now(),
 		Client: c.RemoteAddr().String(), Host: otherHost}
 	d := verdict{code: code, status: code.Info().Status, detail: detail, close: true, final: code.Info().Final}
 	v.Update(func(s *exchange.Story) {

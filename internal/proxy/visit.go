@@ -51,7 +51,8 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	v := &visit{} // field by field: a literal is made on the stack first, and is large
 	v.server, v.conn, v.raw, v.snapshot = s, connOf(r.Context()), r, s.policies.Load()
 	v.w.ResponseWriter, v.w.v = w, v
-	v.ID, v.Kind, v.Mode, v.Start = requestID(r.Header), exchange.KindRequest, exchange.ModePlain, time.Now()
+	v.ID, v.OwnID = requestID(r.Header)
+	v.Kind, v.Mode, v.Start = exchange.KindRequest, exchange.ModePlain, time.Now()
 	v.Client, v.Method, v.Host, v.Door = r.RemoteAddr, r.Method, otherHost, v
 	if t := v.conn.tunnel; t != nil {
 		v.Mode, v.Client = t.mode, t.client
@@ -64,10 +65,14 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 func visitOf(x *exchange.Exchange) *visit { return x.Door.(*visit) }
 
 // requestID is the client's own X-Request-Id where it is plausible, else a new one.
-func requestID(h http.Header) string {
+func requestID(h http.Header) (id string, own bool) {
 	if ids := h["X-Request-Id"]; len(ids) == 1 && plausibleID(ids[0]) {
-		return ids[0]
+		return ids[0], false
 	}
+	return newID(), true
+}
+
+func newID() string {
 	var b [16]byte
 	for i, n := 0, rand.Uint64(); i < 8; i++ {
 		b[i] = byte(n >> (8 * i))

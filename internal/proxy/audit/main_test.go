@@ -283,7 +283,7 @@ func verified(t testing.TB, files ...string) *Report {
 // typical is an exchange as most are: one attempt, answered by the upstream.
 func typical() *exchange.Exchange {
 	begin := time.Date(2026, 3, 4, 5, 6, 7, 8, time.UTC)
-	x := &exchange.Exchange{ID: "0198c1f2-9a53-7f0e-8b1d-5a1f6d3c2b10", Kind: exchange.KindRequest, Mode: exchange.ModeIntercept, Start: begin,
+	x := &exchange.Exchange{ID: "0198c1f29a537f0e8b1d5a1f6d3c2b10", OwnID: true, Kind: exchange.KindRequest, Mode: exchange.ModeIntercept, Start: begin,
 		Client: "192.0.2.7:40112", Method: "POST", URL: "https://api.example.com/v1/charges?expand=customer&limit=10",
 		Target: exchange.Authority{Host: "api.example.com", Port: 443}, Policy: "api.example.com", Host: "api.example.com"}
 	i := x.BeginAttempt(begin)

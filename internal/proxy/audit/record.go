@@ -64,7 +64,11 @@ func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte
 
 // appendWho appends what was asked by whom.
 func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
-	b = r.appendClean(b, "id", x.ID, maxID)
+	if x.OwnID {
+		b = appendField(b, "id", x.ID, maxID)
+	} else {
+		b = r.appendClean(b, "id", x.ID, maxID)
+	}
 	b = appendField(b, "trace_id", x.TraceID, maxID)
 	b = appendField(b, "kind", string(x.Kind), maxMethod)
 	b = appendField(b, "tenant", x.Tenant, maxName)
