@@ -16,6 +16,7 @@ const (
 	quiet   = 100 * time.Millisecond // an editor writes, renames and touches: wait for it to be done
 	restive = time.Second            // but not for ever
 	poll    = 5 * time.Second        // for file systems that announce nothing (network mounts)
+	rest    = 50 * time.Millisecond  // after an event of a file that was the last one's, too, and is none of ours
 )
 
 // Watch reloads whenever the configuration, or a file that it names, changes, and returns when ctx is done. It watches folders, since editors,
@@ -50,15 +51,26 @@ func (w *watcher) run(ctx context.Context, notify *fsnotify.Watcher) {
 	defer ticker.Stop()
 	settled := time.NewTimer(time.Hour)
 	settled.Stop()
+	rested := time.NewTimer(time.Hour)
+	rested.Stop()
+	events, idle := notify.Events, ""
 	var since time.Time // of the first event that nobody acted on yet
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case event := <-notify.Events:
+		case <-rested.C:
+			events = notify.Events
+		case event := <-events:
 			if !w.concerns(event.Name) {
+				if event.Name == idle { // an audit log in the same folder: what the system announces meanwhile becomes one event
+					events = nil
+					rested.Reset(rest)
+				}
+				idle = event.Name
 				continue
 			}
+			idle = ""
 			if since.IsZero() {
 				since = time.Now()
 			}
@@ -117,7 +129,7 @@ func (w *watcher) follow() {
 	}
 }
 
-// concerns tells whether an event may be about the configuration. An audit log in the same folder is not, and is written hundreds of times a second: no file is looked at here.
+// concerns tells whether an event may be about the configuration. No file is looked at for it: others in the same folder may be written all the time.
 func (w *watcher) concerns(name string) bool {
 	return slices.Contains(w.files, name) || slices.Contains(w.targets, name) || slices.Contains(w.globs, filepath.Dir(name)) ||
 		strings.HasPrefix(filepath.Base(name), "..") // Kubernetes swaps the link ..data

@@ -387,10 +387,15 @@ func lineEnd(s string, i int) int {
 // userinfo hides the user of the URL whose authority begins at i.
 func (sc *scanner) userinfo(i int) int {
 	s := sc.s
+	i = min(i, len(s))
+	most := min(len(s), i+1024)
+	if !sc.cut && strings.IndexByte(s[i:most], '@') < 0 {
+		return i
+	}
 	at := -1
 	end := i
 scan:
-	for end < len(s) && end-i < 1024 {
+	for end < most {
 		switch s[end] {
 		case '@':
 			at = end
@@ -405,7 +410,7 @@ scan:
 		}
 	}
 	if at <= i || isPlaceholder(s[i:at]) {
-		return min(i, len(s))
+		return i
 	}
 	return sc.add(i, at, labelUserinfo, hide)
 }

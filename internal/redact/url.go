@@ -74,6 +74,9 @@ func pathEnd(url string) int {
 // userOf is where the user stands in a URL. It is generous: two slashes or backslashes, no scheme at all as in the target of CONNECT, a password
 // with a slash in it.
 func userOf(url string) (from, to int) {
+	if strings.IndexByte(url, '@') < 0 {
+		return 0, 0
+	}
 	start := 0
 	scheme := wordEnd(url, 0, charAlnum|charDash|charDot|charExtra)
 	if n := wordEnd(url[:scheme], 0, charAlnum|charDash|charDot); n < scheme { // the run held a slash: a path
