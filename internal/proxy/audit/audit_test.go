@@ -125,6 +125,7 @@ func TestCardNumbersEverywhere(t *testing.T) {
 	f := &fake{}
 	tr := on(t, f, true, standard)
 	x := typical()
+	x.OwnID = false
 	x.ID, x.Method, x.URL, x.Target.Host = "order-"+pan, pan, "http://api.example.com/"+pan+"?card="+pan, pan+".example.com"
 	x.Update(func(s *exchange.Story) { s.Detail = "the card " + pan })
 	h := http.Header{"X-Card": {pan}}
