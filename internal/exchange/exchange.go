@@ -55,7 +55,7 @@ type Exchange struct {
 	OwnID bool // the ID was made here, so it holds nothing of the client's
 
 	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
-	Informational func(status int, header http.Header)
+	Informational Informer
 
 	label atomic.Pointer[string] // nil: Host holds
 	lanes atomic.Bool            // attempts may overlap
@@ -68,6 +68,11 @@ type Exchange struct {
 
 	running int       // attempts that have begun and not ended
 	upTo    time.Time // Upstream is counted up to here, where an attempt has begun
+}
+
+// Informer passes a 1xx answer on. It may be called from another goroutine than the exchange's.
+type Informer interface {
+	Inform(status int, header http.Header)
 }
 
 // Story is what the stages noted. The audit record, the outcome counter, the status page and the tests all read it.

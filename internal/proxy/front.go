@@ -229,7 +229,7 @@ func (v *visit) front(r *http.Request) (*http.Response, error) {
 	}
 	v.leave = leave
 	if !v.websocket {
-		v.Informational = v.pass1xx
+		v.Informational = v
 	}
 	v.prepareBody(r)
 	trace.Carry(&v.Exchange, r.Header)

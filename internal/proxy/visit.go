@@ -34,7 +34,7 @@ type visit struct {
 	drained    bool           // what was left of an unwanted body has been read
 	unrecorded bool           // the audit trail takes no records, and the policy lets nothing through without
 
-	informational sync.Mutex // held while a 1xx answer is written; see pass1xx
+	informational sync.Mutex // held while a 1xx answer is written; see Inform
 	answered      bool
 
 	// Room for the values that are added to headers: Via of the request and of the answer, and the answer's Httpowerd-Request-Id.

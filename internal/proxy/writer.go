@@ -314,8 +314,8 @@ func streams(resp *http.Response) bool {
 	return exchange.Streams(resp.Header)
 }
 
-// pass1xx writes an informational answer (RFC 9110 section 15.2) while the final one is still awaited. The transport calls it from another goroutine.
-func (v *visit) pass1xx(status int, header http.Header) {
+// Inform writes an informational answer (RFC 9110 section 15.2) while the final one is still awaited. The transport calls it from another goroutine.
+func (v *visit) Inform(status int, header http.Header) {
 	v.informational.Lock()
 	defer v.informational.Unlock()
 	if v.answered || v.raw.ProtoMajor == 1 && v.raw.ProtoMinor == 0 {
@@ -330,7 +330,7 @@ func (v *visit) pass1xx(status int, header http.Header) {
 	clear(h)
 }
 
-// noMore1xx ends pass1xx: the final answer is here.
+// noMore1xx ends Inform: the final answer is here.
 func (v *visit) noMore1xx() {
 	v.informational.Lock()
 	v.answered = true

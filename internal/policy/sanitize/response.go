@@ -32,15 +32,22 @@ func (s *side) response(r *http.Request, next http.RoundTripper) (*http.Response
 
 // informational looks at 1xx answers too. What is to be blocked of them goes no further; the final answer is judged by itself.
 func (s *side) informational(x *exchange.Exchange) {
-	pass := x.Informational
-	if pass == nil {
-		return
+	if pass := x.Informational; pass != nil {
+		x.Informational = &informer{side: s, x: x, pass: pass}
 	}
-	x.Informational = func(status int, h http.Header) {
-		m := message{side: s, x: x}
-		if clean, err := m.header("headers", h); err == nil {
-			pass(status, clean)
-		}
+}
+
+// informer is the client's, behind a look at what goes there.
+type informer struct {
+	side *side
+	x    *exchange.Exchange
+	pass exchange.Informer
+}
+
+func (i *informer) Inform(status int, h http.Header) {
+	m := message{side: i.side, x: i.x}
+	if clean, err := m.header("headers", h); err == nil {
+		i.pass.Inform(status, clean)
 	}
 }
 

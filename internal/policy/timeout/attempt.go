@@ -28,7 +28,13 @@ type attempts struct {
 }
 
 func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
-	t := &attempt{limit: a.limit, alarms: a.alarms}
+	var t *attempt
+	if s, ok := r.Context().(*span); ok && !s.begun.Swap(true) {
+		t = &s.first
+	} else {
+		t = new(attempt)
+	}
+	t.limit, t.alarms = a.limit, a.alarms
 	t.Within(r.Context(), t)
 	t.request = *r.WithContext(t)
 	resp, err := a.next.RoundTrip(&t.request)

@@ -71,6 +71,8 @@ type span struct {
 	alarm   *alarm
 	alarms  *alarms
 	at      time.Time // when the head must be there
+	first   attempt   // room for it
+	begun   atomic.Bool
 	phase   atomic.Int32
 	body    body
 }

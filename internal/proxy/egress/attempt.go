@@ -277,7 +277,7 @@ func (a *attempt) got1xx(status int, header textproto.MIMEHeader) error {
 		return errInformational
 	}
 	if pass := a.x.Informational; pass != nil && status != http.StatusContinue {
-		pass(status, http.Header(header))
+		pass.Inform(status, http.Header(header))
 	}
 	return nil
 }

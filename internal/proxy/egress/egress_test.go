@@ -220,11 +220,16 @@ func TestCancelAndTimeout(t *testing.T) {
 	want(t, get(end(t, setup{}), r.WithContext(ctx)), "failure upstream_timeout sent")
 }
 
+// hints are the links of 103 answers.
+type hints []string
+
+func (hs *hints) Inform(_ int, h http.Header) { *hs = append(*hs, textproto.TrimString(h.Get("Link"))) }
+
 func TestInformationalAndTrailers(t *testing.T) {
 	o := says(t, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nTrailer: T\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nT: v\r\n\r\n")
 	r, x := request(t, "GET", "http://"+o.Addr().String()+"/", "")
-	var hints []string
-	x.Informational = func(status int, h http.Header) { hints = append(hints, textproto.TrimString(h.Get("Link"))) }
+	var hints hints
+	x.Informational = &hints
 	resp, err := end(t, setup{}).RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ type sending struct {
 	lane          *wire.Transport
 	informational int
 	out           sentBody
+	room          wire.Room
 }
 
 // send sends the request once. Where a kept connection turned out dead after it had been written to, a safe request without a body is sent once more, as an
@@ -45,11 +46,11 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 	} else if p.parent != nil {
 		out = r.WithContext(p.dialContext(ctx, r))
 	}
-	resp, err := t.Send(carrying(x, s.index, out), addr, s)
+	resp, err := t.Send(carrying(x, s.index, out), addr, s, &s.room)
 	if err != nil && s.again(err, r) {
 		p.ended(x, s.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
 		s.index = x.BeginAgain(exchange.ReasonReset, time.Now())
-		resp, err = t.Send(carrying(x, s.index, out), addr, s)
+		resp, err = t.Send(carrying(x, s.index, out), addr, s, &s.room)
 	}
 	if err != nil {
 		err = s.explain(err)
@@ -94,7 +95,7 @@ func (s *sending) Informational(status int, header http.Header) error {
 		return malformed("the upstream sent too many informational answers")
 	}
 	if pass := s.x.Informational; pass != nil && status != http.StatusContinue {
-		pass(status, header)
+		pass.Inform(status, header)
 	}
 	return nil
 }

@@ -33,6 +33,20 @@ type answer struct {
 	sticky    error
 }
 
+// Room is memory for an answer.
+type Room struct {
+	answer answer
+	taken  bool
+}
+
+func (m *Room) take() *answer {
+	if m == nil || m.taken {
+		return new(answer)
+	}
+	m.taken = true
+	return &m.answer
+}
+
 // framing is how the end of a body is found (RFC 9112 section 6.3).
 type framing uint8
 

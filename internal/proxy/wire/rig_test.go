@@ -220,7 +220,7 @@ func get(t testing.TB, addr string) *http.Request {
 // fetch sends a request and reads its answer to the end.
 func fetch(t testing.TB, tr *Transport, r *http.Request, w *seen) (string, error) {
 	t.Helper()
-	resp, err := tr.Send(r, r.URL.Host, w)
+	resp, err := tr.Send(r, r.URL.Host, w, new(Room))
 	if err != nil {
 		return "", err
 	}

@@ -63,8 +63,10 @@ type place struct {
 
 // Send sends the request to addr and returns the answer once its head is here. The request's body is closed in any case, perhaps after Send returned. Its errors
 // are *Error, but for those of Dial and of the context, which come before anything was sent.
-func (t *Transport) Send(r *http.Request, addr string, w Watch) (*http.Response, error) {
-	s := &sending{t: t, r: r, watch: w}
+//
+// room, which may be nil, is memory for one answer that the caller had to allocate anyway; a second one finds its own.
+func (t *Transport) Send(r *http.Request, addr string, w Watch, room *Room) (*http.Response, error) {
+	s := &sending{t: t, r: r, watch: w, room: room}
 	if err := s.prepare(); err != nil {
 		s.closeBody()
 		return nil, err

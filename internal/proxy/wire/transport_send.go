@@ -23,6 +23,7 @@ type sending struct {
 	t     *Transport
 	r     *http.Request
 	watch Watch
+	room  *Room
 
 	out    *buffer // the head, and a small body
 	length int64   // of the body; -1: chunked, 0: none
@@ -110,7 +111,8 @@ func (s *sending) over(ctx context.Context, c *upConn) (resp *http.Response, aga
 		return nil, true, nil
 	}
 	c.begin()
-	a := &answer{c: c, head: s.r.Method == http.MethodHead}
+	a := s.room.take()
+	a.c, a.head = c, s.r.Method == http.MethodHead
 	a.watched = a.watch.Follow(ctx, c)
 	s.watch.Connected(c.Conn, reused)
 	if !s.stream {

@@ -120,6 +120,9 @@ func received(n int, err error) (int, error) {
 }
 
 func named(call string, err error) error {
+	if err == nil {
+		return nil // before errno is made, which errors.As takes to the heap
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return os.NewSyscallError(call, errno)
