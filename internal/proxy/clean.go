@@ -7,11 +7,28 @@ import (
 	"httpowerd/internal/proxy/wire"
 )
 
-// hopByHop are the fields that are for one connection only, whether or not Connection names them (RFC 9110 section 7.6.1).
-var hopByHop = [...]string{"Connection", "Keep-Alive", "Te", "Transfer-Encoding", "Upgrade", "Http2-Settings"}
+// isHopByHop tells of the fields that are for one connection only, whether or not Connection names them (RFC 9110 section 7.6.1), and of all Proxy-* but
+// Proxy-Status (RFC 9209), which is for everybody.
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Te", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+		return true
+	}
+	return strings.HasPrefix(name, "Proxy-") && name != "Proxy-Status"
+}
 
-// stripHopByHop removes what Connection names, then the fixed list and all Proxy-* but Proxy-Status (RFC 9209), which is for everybody.
+// stripHopByHop removes what Connection names, and what is for one connection anyway.
 func stripHopByHop(h http.Header) {
+	stripNamed(h)
+	for name := range h {
+		if isHopByHop(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// stripNamed removes what Connection names.
+func stripNamed(h http.Header) {
 	for _, line := range h["Connection"] {
 		for line != "" {
 			var name string
@@ -19,14 +36,6 @@ func stripHopByHop(h http.Header) {
 			if name = strings.TrimSpace(name); name != "" {
 				h.Del(name)
 			}
-		}
-	}
-	for _, name := range hopByHop {
-		delete(h, name)
-	}
-	for name := range h {
-		if len(name) > 6 && name[0] == 'P' && strings.HasPrefix(name, "Proxy-") && name != "Proxy-Status" {
-			delete(h, name)
 		}
 	}
 }
@@ -49,9 +58,9 @@ func (v *visit) cleanRequest(r *http.Request) {
 
 // stripForeign removes what an upstream may not say to our client: what is for one connection, and what only we say.
 func stripForeign(h http.Header) {
-	stripHopByHop(h)
+	stripNamed(h)
 	for name := range h {
-		if len(name) > 9 && name[0] == 'H' && strings.HasPrefix(name, "Httpowerd-") {
+		if isHopByHop(name) || strings.HasPrefix(name, "Httpowerd-") {
 			delete(h, name)
 		}
 	}

@@ -405,9 +405,6 @@ func validValue(s string) bool {
 
 // canonical is the name as http.Header keys it; false: it has a character that none may have.
 func canonical(name string) (string, bool) {
-	if known, ok := commonNames[name]; ok {
-		return known, true
-	}
 	upper := true
 	same := true
 	for i := range len(name) {
@@ -422,6 +419,9 @@ func canonical(name string) (string, bool) {
 	}
 	if same {
 		return name, true
+	}
+	if known, ok := commonNames[name]; ok {
+		return known, true
 	}
 	b := []byte(name)
 	upper = true

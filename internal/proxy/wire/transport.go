@@ -121,7 +121,7 @@ func (t *Transport) get(ctx context.Context, addr string) (*upConn, error) {
 		t.closed(addr)
 		return nil, err
 	}
-	return newUpConn(t, addr, d), nil
+	return newUpConn(t, p, addr, d), nil
 }
 
 // Adopt keeps a connection to addr that somebody has dialled; ahead: for a request that may be long in coming.
@@ -130,7 +130,7 @@ func (t *Transport) Adopt(addr string, d Dialled, ahead bool) {
 	p := t.place(addr)
 	p.open++
 	t.mu.Unlock()
-	c := newUpConn(t, addr, d)
+	c := newUpConn(t, p, addr, d)
 	c.reused = ahead
 	t.put(c)
 }
@@ -171,7 +171,7 @@ func (t *Transport) leave(addr string, turn chan *upConn) {
 func (t *Transport) put(c *upConn) {
 	c.since = time.Now()
 	t.mu.Lock()
-	p := t.places[c.addr]
+	p := c.place
 	switch {
 	case t.retired:
 	case len(p.waiting) > 0:

@@ -13,6 +13,7 @@ import (
 type upConn struct {
 	net.Conn
 	t      *Transport
+	place  *place // it is there as long as the connection counts as open
 	addr   string
 	bare   bool
 	reused bool
@@ -27,8 +28,8 @@ type upConn struct {
 	isClosed atomic.Bool
 }
 
-func newUpConn(t *Transport, addr string, d Dialled) *upConn {
-	c := &upConn{Conn: d.Conn, t: t, addr: addr}
+func newUpConn(t *Transport, p *place, addr string, d Dialled) *upConn {
+	c := &upConn{Conn: d.Conn, t: t, place: p, addr: addr}
 	if d.Socket != nil {
 		c.raw, _ = d.Socket.SyscallConn()
 		c.bare = d.Bare && c.raw != nil && rawCalls

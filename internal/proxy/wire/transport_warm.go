@@ -25,14 +25,15 @@ func (t *Transport) Warm(ctx context.Context, addr string, n int) (made bool, er
 		t.mu.Unlock()
 		return false, nil
 	}
-	t.place(addr).open++ // no request may take its place meanwhile
+	p := t.place(addr)
+	p.open++ // no request may take its place meanwhile
 	t.mu.Unlock()
 	d, err := t.Dial(ctx, addr)
 	if err != nil {
 		t.closed(addr)
 		return false, err
 	}
-	c := newUpConn(t, addr, d)
+	c := newUpConn(t, p, addr, d)
 	c.reused = true // it may be as dead as any kept one when its request comes
 	t.put(c)
 	return true, nil
