@@ -128,7 +128,7 @@ func Start(o Options) (_ *Daemon, err error) {
 // listen opens every listener before any is served: a daemon that starts by half is worse than one that does not.
 func (d *Daemon) listen(o Options) error {
 	for _, address := range d.settings.Proxy.Listen {
-		l, err := net.Listen("tcp", address)
+		l, err := listenTCP(address)
 		if err != nil {
 			return fmt.Errorf("proxy.listen %s: %w", address, reason(err))
 		}

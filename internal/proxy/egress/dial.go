@@ -213,14 +213,19 @@ func (p *pool) candidates(addrs []netip.Addr) []netip.Addr {
 	return out[:min(len(out), maxCandidates)]
 }
 
-// connectTo connects to exactly this address: no name is involved any more.
+// connectTo connects to exactly this address: no name is involved any more. Dialer.DialTCP will not do: without an address to bind to it binds all the same, and
+// a socket that is bound before it is connected has a local port for itself, of which there are some 28,000 for all upstreams together.
 func (p *pool) connectTo(ctx context.Context, addr netip.Addr, port uint16) (*net.TCPConn, error) {
 	var d net.Dialer
-	var local netip.AddrPort
 	if p.bind.IsValid() {
-		local = netip.AddrPortFrom(p.bind, 0)
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.bind, 0))
+		d.Control = bindWithoutPort
 	}
-	return d.DialTCP(ctx, "tcp", local, netip.AddrPortFrom(addr, port))
+	c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(addr, port).String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
 }
 
 // dialParent connects to the parent proxy for requests in absolute form.
