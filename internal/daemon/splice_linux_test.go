@@ -76,11 +76,13 @@ func TestSplicedAnswers(t *testing.T) {
 }
 
 // TestSplicedMidway: what is under way in a pipe ends like any body: at the client's leaving, at the upstream's breaking off, and at its silence. No pipe is lost.
+// On net/http's transport, which reads bodies into memory, they end the same way without one.
 func TestSplicedMidway(t *testing.T) {
-	if onStandard() {
-		t.Skip("net/http's transport reads bodies into memory")
-	}
 	const size, half = 8 << 20, 4 << 20
+	first := half
+	if onStandard() {
+		first -= 8 << 10 // net/http's server has buffers that it sends when they are full
+	}
 	data := random(half)
 	for name, c := range map[string]struct {
 		config  string
@@ -119,13 +121,13 @@ func TestSplicedMidway(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := make([]byte, half)
-				if _, err := io.ReadFull(resp.Body, got); err != nil || !bytes.Equal(got, data) {
+				got := make([]byte, first)
+				if _, err := io.ReadFull(resp.Body, got); err != nil || !bytes.Equal(got, data[:first]) {
 					t.Fatalf("the first half: %v", err)
 				}
 				clients, answers = append(clients, client), append(answers, resp)
 			}
-			if n := pipesOpen(t); n < 2*len(clients) {
+			if n := pipesOpen(t); n < 2*len(clients) && !onStandard() {
 				t.Errorf("%d pipe ends while %d bodies are under way", n, len(clients))
 			}
 			if name == "the client leaves" {
