@@ -236,7 +236,7 @@ func TestRebinding(t *testing.T) {
 			"good and good":     {[][]netip.Addr{{good}, {good, good}}, ""},
 		} {
 			resolver := &turning{c.lists}
-			e := New(Options{Registerer: newRegistry(), Resolver: resolver})
+			e := New(Options{Registerer: newRegistry(), Resolver: resolver, Standard: onStandard})
 			rt := endOf(t, e, setup{tunnels: tunnels})
 			once := func() string {
 				r, _ := request(t, "GET", "http://inside.example.com:"+port+"/", "")

@@ -44,7 +44,7 @@ func TestCallsAreRuled(t *testing.T) {
 	port := o.Addr().(*net.TCPAddr).AddrPort().Port()
 	own := netip.AddrPort{}
 	reached := []string{}
-	e := New(Options{Registerer: prometheus.NewRegistry(), Own: func(a netip.AddrPort) bool { return a == own },
+	e := New(Options{Registerer: prometheus.NewRegistry(), Standard: onStandard, Own: func(a netip.AddrPort) bool { return a == own },
 		Reached: func(host string) { reached = append(reached, host) },
 		Resolver: fixed{"hooks.example.com": {netip.MustParseAddr("127.0.0.1")},
 			"two.example.com":  {netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("169.254.169.254")},
@@ -77,7 +77,7 @@ func TestCallsAreRuled(t *testing.T) {
 func TestCallsVerify(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	defer s.Close()
-	e := New(Options{Registerer: prometheus.NewRegistry()})
+	e := New(Options{Registerer: prometheus.NewRegistry(), Standard: onStandard})
 	rules := ruled(t, destination.Default(), true)
 	stranger, err := e.Calls(rules)
 	if err != nil {
@@ -98,7 +98,7 @@ func TestCallsFollowNothing(t *testing.T) {
 		_, _ = io.Copy(io.Discard, br)
 		gone <- struct{}{}
 	})
-	rt, err := New(Options{Registerer: prometheus.NewRegistry()}).Calls(ruled(t, destination.Default(), true))
+	rt, err := New(Options{Registerer: prometheus.NewRegistry(), Standard: onStandard}).Calls(ruled(t, destination.Default(), true))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,6 +127,9 @@ type setup struct {
 	limits  timeout.Config
 }
 
+// onStandard has net/http speak HTTP/1.1.
+var onStandard = os.Getenv("HTTPOWERD_WIRE") == "standard"
+
 func end(t testing.TB, s setup) http.RoundTripper {
 	t.Helper()
 	up := upstream.Default()
@@ -146,7 +149,7 @@ func end(t testing.TB, s setup) http.RoundTripper {
 	if s.limits == (timeout.Config{}) {
 		s.limits = timeout.Config{Connect: setting.Duration(5 * time.Second), TLS: setting.Duration(5 * time.Second)}
 	}
-	s.options.Standard = os.Getenv("HTTPOWERD_WIRE") == "standard"
+	s.options.Standard = onStandard
 	if s.options.Registerer == nil {
 		s.options.Registerer = prometheus.NewRegistry()
 	}

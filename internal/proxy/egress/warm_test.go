@@ -26,7 +26,7 @@ import (
 
 // onlyWire: connections are made ahead by the project's own wire alone.
 func onlyWire(t *testing.T) {
-	if os.Getenv("HTTPOWERD_WIRE") == "standard" {
+	if onStandard {
 		t.Skip("net/http makes connections when they are needed")
 	}
 }
