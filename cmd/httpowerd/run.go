@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"httpowerd/internal/daemon"
+	"httpowerd/internal/governor"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/setting"
 	"httpowerd/internal/trust"
@@ -56,6 +57,7 @@ func runCommand(io stdio) *cobra.Command {
 func (f *runFlags) run(ctx context.Context, args []string, io stdio) (int, error) {
 	defer outliveReaders()()
 	defer ballast()()
+	defer governor.Rest()()
 	dir, err := os.MkdirTemp("", "httpowerd-run-")
 	if err != nil {
 		return 0, err

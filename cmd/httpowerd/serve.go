@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"httpowerd/internal/daemon"
+	"httpowerd/internal/governor"
 )
 
 func serveCommand(io stdio) *cobra.Command {
@@ -31,6 +32,7 @@ func serveCommand(io stdio) *cobra.Command {
 func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	defer outliveReaders()()
 	defer ballast()()
+	defer governor.Rest()()
 	if err := withoutCore(); err != nil {
 		fmt.Fprintln(io.err, "httpowerd: core files cannot be turned off:", err)
 	}

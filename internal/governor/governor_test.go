@@ -107,3 +107,25 @@ func TestLimit(t *testing.T) {
 		t.Errorf("with GOMEMLIMIT: %d", got)
 	}
 }
+
+// TestRest: what a burst has left is given back when nothing is allocated any more, and not before.
+func TestRest(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nobody else collects
+	var h heap
+	h.read()
+	const burst = 64 << 20
+	for range burst >> 20 {
+		garbage = make([]byte, 1<<20)
+	}
+	garbage = nil
+	h.look()
+	if h.loose() < burst {
+		t.Errorf("%d bytes were left in the middle of it", h.loose())
+	}
+	h.look()
+	if h.loose() > restWorth {
+		t.Errorf("%d bytes are left", h.loose())
+	}
+}
+
+var garbage []byte
