@@ -29,8 +29,17 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*serverConn]struct{}
+	awake     map[*serverConn]struct{} // those of conns that have a goroutine and may do without
+	atRest    int                      // how many have none
 	draining  atomic.Bool
 	watch     watcher
+
+	sweeping bool          // sweep will come
+	sweeps   atomic.Uint32 // how many there were
+	restless int           // in the place of the constant; 0: that
+	spare    atomic.Int32  // goroutines without a connection
+	jobs     chan *serverConn
+	quit     chan struct{} // closed: they end
 }
 
 // Serve accepts clients until Shutdown or Close, and then returns http.ErrServerClosed.
@@ -71,38 +80,52 @@ const (
 	fresh    int32 = iota // no request came yet
 	active                // a request is served
 	parked                // waiting for another one
+	nudged                // the same, and its goroutine is to end
+	rested                // waiting without one
 	finished              // closed by Shutdown
 )
 
 // ServeConn serves one client until it leaves.
-func (s *Server) ServeConn(c net.Conn) { s.run(s.enter(c)) }
+func (s *Server) ServeConn(c net.Conn) { s.run(s.enter(c, false)) }
 
-// Take serves one client in a goroutine of its own. Shutdown waits for it from now on.
-func (s *Server) Take(c net.Conn) { go s.run(s.enter(c)) }
+// Take serves one client in a goroutine of its own, which it may do without while it waits. Shutdown waits for it from now on.
+func (s *Server) Take(c net.Conn) { s.start(s.enter(c, true)) }
 
+// run serves a connection until it ends, is taken over, or rests.
 func (s *Server) run(c *serverConn) {
-	defer s.leave(c)
-	c.serve()
+	rests := false
+	defer func() {
+		if p := recover(); p != nil { // a defect of this package, not of a handler
+			s.logger().Error("a client connection panicked", "panic", p, "stack", string(debug.Stack()))
+			_ = c.Conn.Close()
+		}
+		if !rests {
+			s.leave(c)
+		}
+	}()
+	rests = c.serve()
 }
 
-func (s *Server) enter(c net.Conn) *serverConn {
+func (s *Server) enter(c net.Conn, mayRest bool) *serverConn {
 	sc := newServerConn(s, c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conns == nil {
 		s.conns = map[*serverConn]struct{}{}
+		s.jobs, s.quit = make(chan *serverConn), make(chan struct{})
 	}
 	s.conns[sc] = struct{}{}
+	if mayRest && canRest {
+		s.wakeful(sc)
+	}
 	return sc
 }
 
 func (s *Server) leave(c *serverConn) {
-	if p := recover(); p != nil { // a defect of this package, not of a handler
-		s.logger().Error("a client connection panicked", "panic", p, "stack", string(debug.Stack()))
-		_ = c.Conn.Close()
-	}
+	s.watch.remove(c.id)
 	s.mu.Lock()
 	delete(s.conns, c)
+	delete(s.awake, c)
 	s.mu.Unlock()
 }
 
@@ -115,7 +138,7 @@ func (s *Server) logger() *slog.Logger {
 
 // Drain accepts nobody any more, closes connections that wait for another request, and makes every answer from now on its connection's last.
 func (s *Server) Drain() {
-	s.draining.Store(true)
+	again := s.draining.Swap(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
@@ -123,8 +146,20 @@ func (s *Server) Drain() {
 		delete(s.listeners, l)
 	}
 	for c := range s.conns {
-		c.dismiss(false)
+		s.dismiss(c, false)
 	}
+	if s.quit != nil && !again {
+		close(s.quit)
+	}
+}
+
+// dismiss closes a connection that waits for a request; one that never had one only if silent. s.mu is held.
+func (s *Server) dismiss(c *serverConn, silent bool) {
+	if c.state.Load() == rested {
+		s.drop(c)
+		return
+	}
+	c.dismiss(silent)
 }
 
 // neverSpoke is how long a connection without a request may still send its first one during Shutdown.
@@ -140,7 +175,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.mu.Lock()
 		left := len(s.conns)
 		for c := range s.conns {
-			c.dismiss(time.Since(c.since) > neverSpoke)
+			s.dismiss(c, time.Since(c.since) > neverSpoke)
 		}
 		s.mu.Unlock()
 		if left == 0 {

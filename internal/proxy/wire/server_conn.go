@@ -3,9 +3,11 @@ package wire
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -30,6 +32,10 @@ type serverConn struct {
 	id   uint64    // the watcher's; 0: it is not watched
 
 	state    atomic.Int32
+	parkedAt atomic.Uint32 // how many sweeps there had been; see Server.sweep
+	patience uint32        // sweeps it may wait before it rests; under Server.mu
+	restedAt time.Time     // when it last began to; under Server.mu
+	kept     bool          // a request has been served
 	in       *buffer
 	r, w     int       // what is read and not consumed: in.b[r:w]
 	deadline time.Time // of reads, as far as it is known; zero: none, or unknown
@@ -42,7 +48,7 @@ type serverConn struct {
 }
 
 func newServerConn(s *Server, c net.Conn) *serverConn {
-	sc := &serverConn{Conn: c, server: s, base: context.Background(), remote: c.RemoteAddr().String(), since: time.Now()}
+	sc := &serverConn{Conn: c, server: s, base: context.Background(), remote: c.RemoteAddr().String(), since: time.Now(), patience: 1}
 	if s.Context != nil {
 		sc.base = s.Context(sc.base, c)
 	}
@@ -84,26 +90,38 @@ func socketOf(c net.Conn) (_ *net.TCPConn, bare bool) {
 	}
 }
 
-// serve answers requests until the connection ends or is taken over.
-func (c *serverConn) serve() {
-	c.id = c.server.watch.add(c)
-	defer c.server.watch.remove(c.id)
-	c.setDeadline(c.since.Add(c.server.HeaderTimeout))
-	for first := true; ; first = false {
-		e, refusal, err := c.next(first)
+// serve answers requests until the connection ends, is taken over, or rests.
+func (c *serverConn) serve() (rests bool) {
+	if c.kept { // it has rested
+		c.server.watch.expect(c, false)
+		c.setDeadline(c.deadline)
+	} else {
+		c.id = c.server.watch.add(c)
+		c.setDeadline(c.since.Add(c.server.HeaderTimeout))
+	}
+	for {
+		e, refusal, err := c.next()
+		if c.state.Load() == nudged && errors.Is(err, os.ErrDeadlineExceeded) {
+			if c.server.rest(c) {
+				return true
+			}
+			c.setDeadline(c.deadline)
+			c.waits()
+			continue
+		}
 		if err != nil {
 			c.free()
 			_ = c.Conn.Close()
-			return
+			return false
 		}
 		if e == nil && refusal == nil {
-			return // Shutdown closed it
+			return false // Shutdown closed it
 		}
 		if refusal != nil {
 			e = c.refused()
 		}
 		if !c.exchange(e, refusal) {
-			return
+			return false
 		}
 		c.park()
 	}
@@ -111,9 +129,17 @@ func (c *serverConn) serve() {
 
 // park readies the connection for another request.
 func (c *serverConn) park() {
+	c.kept = true
 	if c.r == c.w {
 		c.free()
+		c.await()
 	}
+	c.parkedAt.Store(c.server.sweeps.Load())
+	c.waits()
+}
+
+// waits says that the connection does.
+func (c *serverConn) waits() {
 	c.state.Store(parked)
 	if c.server.draining.Load() {
 		c.dismiss(false)
@@ -129,7 +155,14 @@ func (c *serverConn) dismiss(silent bool) {
 
 // wake tells that a request has begun. It is false where Shutdown was faster.
 func (c *serverConn) wake() bool {
-	return c.state.CompareAndSwap(parked, active) || c.state.CompareAndSwap(fresh, active) || c.state.Load() == active
+	if c.state.CompareAndSwap(parked, active) || c.state.CompareAndSwap(fresh, active) {
+		return true
+	}
+	if c.state.CompareAndSwap(nudged, active) {
+		c.settled()
+		c.setDeadline(time.Now().Add(c.server.HeaderTimeout))
+	}
+	return c.state.Load() == active
 }
 
 // setDeadline sets the read deadline.
@@ -159,10 +192,7 @@ func (c *serverConn) anyTime() {
 }
 
 // next reads a request's head. It blocks without a buffer while nothing comes.
-func (c *serverConn) next(first bool) (*served, *exchange.Refusal, error) {
-	if !first && c.r == c.w {
-		c.await()
-	}
+func (c *serverConn) next() (*served, *exchange.Refusal, error) {
 	h := headScan{}
 	at := 0 // where the next line begins, behind c.r
 	partial := false
@@ -187,7 +217,7 @@ func (c *serverConn) next(first bool) (*served, *exchange.Refusal, error) {
 			if !c.wake() {
 				return nil, nil, nil
 			}
-			if !first || c.deadline.IsZero() {
+			if c.kept || c.deadline.IsZero() {
 				c.setDeadline(time.Now().Add(c.server.HeaderTimeout))
 			}
 		}

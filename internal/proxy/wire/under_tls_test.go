@@ -86,7 +86,7 @@ func (s *Server) resting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if c.tls == nil || c.state.Load() != parked {
+		if state := c.state.Load(); c.tls == nil || state != parked && state != nudged && state != rested {
 			return false
 		}
 	}

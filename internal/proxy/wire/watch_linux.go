@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher notices clients that leave while their request is served: one epoll for all connections, which costs a request nothing.
+// watcher notices clients that leave while their request is served, and those that speak again after a rest: one epoll for all connections, which costs a request
+// nothing.
 type watcher struct {
 	mu     sync.Mutex
 	epoll  int      // its descriptor
@@ -30,15 +31,37 @@ func (w *watcher) add(c *serverConn) uint64 {
 	}
 	w.last++
 	id := w.last
-	event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
-	epoll := w.epoll
-	var failed error
-	err := c.raw.Control(func(fd uintptr) { failed = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, int(fd), &event) })
-	if err != nil || failed != nil {
+	if !w.control(c, unix.EPOLL_CTL_ADD, id, 0) {
 		return 0
 	}
 	w.conns[id] = c
 	return id
+}
+
+// control changes what the epoll tells of a connection: that its client leaves, and other events. w.mu is held.
+func (w *watcher) control(c *serverConn, op int, id uint64, events uint32) bool {
+	event := unix.EpollEvent{Events: events | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
+	epoll := w.epoll
+	var failed error
+	err := c.raw.Control(func(fd uintptr) { failed = unix.EpollCtl(epoll, op, int(fd), &event) })
+	return err == nil && failed == nil
+}
+
+// canRest: the watcher can tell when something comes.
+const canRest = true
+
+// expect says whether the watcher is to rouse a connection when something comes, or is here already. It is false where that cannot be.
+func (w *watcher) expect(c *serverConn, wanted bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.id == 0 || w.file == nil {
+		return false
+	}
+	events := uint32(0)
+	if wanted {
+		events = unix.EPOLLIN
+	}
+	return w.control(c, unix.EPOLL_CTL_MOD, c.id, events)
 }
 
 // open makes the epoll. w.mu is held.
@@ -80,7 +103,7 @@ func (w *watcher) run(file *os.File) {
 			w.mu.Lock()
 			c := w.conns[id]
 			w.mu.Unlock()
-			if c != nil && w.left(c, e.Events) {
+			if c != nil && !c.server.rouse(c) && w.left(c, e.Events) {
 				c.left()
 			}
 		}

@@ -77,3 +77,8 @@ func (w *watcher) close() {
 
 // nothingUnread is asked of sockets of which the watcher has said that they are ending; this one waits until they have ended.
 func nothingUnread(syscall.RawConn) bool { return false }
+
+// canRest: nobody tells when something comes.
+const canRest = false
+
+func (w *watcher) expect(*serverConn, bool) bool { return false }
