@@ -80,8 +80,8 @@ func (l *link) shake(c *tls.Conn) bool {
 func (l *link) govern() {
 	up := l.up
 	_ = up.SetReadDeadline(noDeadline)
-	egress.Detach(l.granted)
-	_ = l.granted.Body.Close() // the requests inside are admitted one by one
+	l.tunnel.Detach()
+	_ = l.granted.Close() // the requests inside are admitted one by one
 	l.granted = nil
 	t := newTunnel(l.v, "http", exchange.ModePlain)
 	t.context = func(ctx context.Context) context.Context { return egress.Offer(ctx, t.authority, up) }

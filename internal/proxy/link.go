@@ -26,24 +26,31 @@ import (
 type link struct {
 	v      *visit
 	client net.Conn
-	leave  func() // gives back what the tenant's limits count
-	cancel context.CancelFunc
+	leave  func()        // gives back what the tenant's limits count
+	root   exchange.Root // the context of all that comes before a tunnel
 
 	up       net.Conn       // to the upstream
-	granted  *http.Response // its body closes up and gives back what the chain holds for it
+	tunnel   *egress.Tunnel // the same, as the chain's end made it
+	granted  io.Closer      // closes up and gives back what the chain holds for it; nil: there is nothing
 	use      use
-	pumps    [2]*pump // up, down
-	handed   bool     // the inner server has the client's connection
-	answered bool     // the client knows what became of its CONNECT
+	pumps    [2]*pump           // up, down
+	looked   bool               // at the client's first bytes
+	active   interface{ Dec() } // its place in the metrics
+	idle     *time.Timer        // cuts the tunnel where nothing moves
+	sides    atomic.Int32       // that have not ended
+	handed   bool               // the inner server has the client's connection
+	answered bool               // the client knows what became of its CONNECT
 
 	left  atomic.Bool // the client has ended its side
 	ended sync.Once   // one direction has
-	rest  *time.Timer // cuts what is left then
+	late  *time.Timer // cuts what is left then
 
-	mu     sync.Mutex
-	done   bool
-	why    exchange.Code // why it was cut; "": it was not
-	detail string
+	mu      sync.Mutex
+	done    bool
+	why     exchange.Code // why it was cut; "": it was not
+	detail  string
+	rests   [2]resting
+	running int // directions that have a goroutine
 }
 
 // use is what a tunnel turned out to be: whoever speaks first settles it.
@@ -64,20 +71,22 @@ func (u *use) settle(as uint32) bool {
 func (v *visit) connect(client net.Conn) {
 	s := v.server
 	v.Kind, v.Mode, v.URL = exchange.KindTunnel, exchange.ModeTunnel, v.raw.RequestURI
-	ctx, cancel := context.WithCancel(exchange.NewContext(context.Background(), &v.Exchange))
+	l := &link{v: v, client: client}
+	l.root.From(context.Background())
+	ctx := exchange.NewContext(&l.root, &v.Exchange)
 	v.seenBefore = ownVia(v.raw.Header, s.pseudonym)
 	header := v.raw.Header
 	v.unknown = v.identify(header)
 	stripHopByHop(header)
 	addVia(header, v.via[:1], v.raw.ProtoMajor, v.raw.ProtoMinor, s)
-	v.raw = (&http.Request{Method: http.MethodConnect, RequestURI: v.raw.RequestURI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	v.request = *(&http.Request{Method: http.MethodConnect, RequestURI: v.raw.RequestURI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: http.NoBody}).WithContext(ctx)
+	v.raw = &v.request
 	v.w.ResponseWriter = nil
-	l := &link{v: v, client: client, cancel: cancel}
 	if !s.tunnels.enter(l, s.limits.tunnels) {
 		l.refuse(exchange.Refuse(exchange.Overloaded, "this proxy has as many tunnels as it may have"))
 		v.record()
-		cancel()
+		l.root.Cancel(nil)
 		_ = client.Close()
 		return
 	}
@@ -87,7 +96,12 @@ func (v *visit) connect(client net.Conn) {
 // run is the way of a CONNECT.
 func (l *link) run() {
 	v := l.v
-	defer l.end()
+	relays := false
+	defer func() {
+		if p := recover(); !relays {
+			l.end(p)
+		}
+	}()
 	if err := l.admit(); err != nil {
 		l.refuse(err)
 		return
@@ -101,13 +115,15 @@ func (l *link) run() {
 		return
 	}
 	l.relay()
+	relays = true
+	l.side(0)
 }
 
-// end closes what is not in other hands and writes the record.
-func (l *link) end() {
+// end closes what is not in other hands and writes the record. panicked is what somebody panicked with.
+func (l *link) end(panicked any) {
 	v := l.v
-	if p := recover(); p != nil {
-		v.server.log.Error("a tunnel panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", v.ID)
+	if panicked != nil {
+		v.server.log.Error("a tunnel panicked", "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()), "id", v.ID)
 		v.Update(func(s *exchange.Story) { s.Outcome = exchange.Internal })
 		if !l.answered {
 			l.refuse(exchange.Refuse(exchange.Internal, internalDetail))
@@ -121,11 +137,11 @@ func (l *link) end() {
 		l.count(why, detail)
 		_ = l.client.Close()
 		if l.granted != nil {
-			_ = l.granted.Body.Close()
+			_ = l.granted.Close()
 		}
 		v.record()
 	}
-	l.cancel()
+	l.root.Cancel(nil)
 	v.server.tunnels.leave(l)
 	if l.leave != nil && !l.handed {
 		l.leave()
@@ -153,19 +169,21 @@ func (l *link) cut(why exchange.Code, detail string) {
 		return
 	}
 	l.why, l.detail = why, detail
-	l.cancel()
+	l.root.Cancel(nil)
 	past := time.Unix(1, 0)
 	_ = l.client.SetDeadline(past)
 	if l.up != nil {
 		_ = l.up.SetDeadline(past)
 	}
+	l.wake(0)
+	l.wake(1)
 }
 
 // upstream makes the connection known to cut.
-func (l *link) upstream(c net.Conn, granted *http.Response) bool {
+func (l *link) upstream(t *egress.Tunnel, granted io.Closer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.up, l.granted = c, granted
+	l.up, l.tunnel, l.granted = t.Conn, t, granted
 	return l.why == ""
 }
 
@@ -208,12 +226,12 @@ func (l *link) dial() error {
 	if resp == nil || resp.Body == nil {
 		return errNoAnswer
 	}
-	c, ok := egress.TunnelConn(resp)
-	if !ok {
+	t := egress.TunnelOf(resp)
+	if t == nil {
 		_ = resp.Body.Close()
 		return fmt.Errorf("the tunnel's chain answered %d without a connection", resp.StatusCode)
 	}
-	if !l.upstream(c, resp) {
+	if !l.upstream(t, resp.Body) {
 		return exchange.Refuse(exchange.Draining, "this proxy is shutting down")
 	}
 	l.established("upstream")
@@ -256,47 +274,73 @@ func (l *link) refuse(err error) {
 	linger(l.client)
 }
 
-// relay moves bytes both ways until both sides ended or one broke. The client's first bytes are looked at before they go anywhere.
+// relay begins to move bytes both ways, which ends when both sides have ended or one broke. The client's first bytes are looked at before they go anywhere.
 func (l *link) relay() {
 	v := l.v
+	l.root.Cancel(nil) // a tunnel has no context: what was tied to it on the way here is not needed any more, nor is what only the chain looked at
+	if v.requestHeader == nil {
+		v.raw.Header = nil
+	}
 	v.Update(func(s *exchange.Story) { s.Unapplied = v.policy.Unapplied })
 	active := v.server.metrics.tunnelActive.WithLabelValues(v.server.labels.For(&v.Exchange))
 	active.Inc()
-	defer active.Dec()
+	l.active = active
 	l.pumps = [2]*pump{newPump(l.up, l.client), newPump(l.client, l.up)}
-	idle := cutIdle(l, v.server.limits.tunnelIdle, &l.pumps[0].moved, &l.pumps[1].moved)
-	defer idle.Stop()
-
-	down := make(chan struct{})
-	go func() {
-		defer close(down)
-		l.side(l.downward)
-	}()
-	l.side(l.upward)
-	<-down
-	if l.rest != nil {
-		l.rest.Stop()
-	}
-	if l.use.Load() == governed {
-		l.govern()
-	}
+	l.idle = cutIdle(l, v.server.limits.tunnelIdle, &l.pumps[0].moved, &l.pumps[1].moved)
+	l.mayRest(0, true)
+	l.mayRest(1, true)
+	l.sides.Store(2)
+	l.running = 2
+	v.server.wakeful.add(l)
+	go l.side(1)
 }
 
-// side runs one direction. When it breaks the other is cut too.
-func (l *link) side(run func() exchange.Code) {
-	defer func() {
-		if p := recover(); p != nil {
-			l.v.server.log.Error("a tunnel panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", l.v.ID)
-			l.cut(exchange.Internal, "")
-		}
-	}()
-	if why := run(); why != "" {
+// side runs one direction until it ends or rests. When it breaks the other is cut too.
+func (l *link) side(i int) {
+	run := l.upward
+	if i == 1 {
+		run = l.downward
+	}
+	why, rests := l.guarded(run)
+	if rests {
+		return
+	}
+	if why != "" {
 		l.cut(why, sideDetail[why])
 	}
 	l.ended.Do(func() { // what is left of a tunnel that one side has closed may not rest as long
 		limits := l.v.server.limits
-		l.rest = cutIdle(l, min(limits.tunnelIdle, limits.halfOpen), &l.pumps[0].moved, &l.pumps[1].moved)
+		l.late = cutIdle(l, min(limits.tunnelIdle, limits.halfOpen), &l.pumps[0].moved, &l.pumps[1].moved)
 	})
+	l.mu.Lock()
+	l.rests[i].may = false
+	l.stopped()
+	l.mu.Unlock()
+	if l.sides.Add(-1) == 0 {
+		l.close()
+	}
+}
+
+// guarded runs a direction, and cuts the link where it panics.
+func (l *link) guarded(run func() (exchange.Code, bool)) (why exchange.Code, rests bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.v.server.log.Error("a tunnel panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", l.v.ID)
+			why = exchange.Internal
+		}
+	}()
+	return run()
+}
+
+// close ends a tunnel that has been relayed.
+func (l *link) close() {
+	defer func() { l.end(recover()) }()
+	l.active.Dec()
+	l.idle.Stop()
+	l.late.Stop()
+	if l.use.Load() == governed {
+		l.govern()
+	}
 }
 
 var sideDetail = map[exchange.Code]string{
@@ -306,24 +350,41 @@ var sideDetail = map[exchange.Code]string{
 }
 
 // downward relays what the upstream sends, unless the client's bytes settled before that this is no tunnel.
-func (l *link) downward() exchange.Code {
+func (l *link) downward() (_ exchange.Code, rests bool) {
 	p := l.pumps[1]
 	b, err := p.next()
+	if l.nudged(1, err) {
+		return l.pause(1, l.downward)
+	}
 	if !l.use.settle(relayed) {
 		if len(b) > 0 {
 			l.up = &prefixed{Conn: l.up, ahead: append([]byte(nil), b...)}
 			p.release()
 		}
-		return ""
+		return "", false
 	}
 	failed := sourceSide
 	if err == nil {
 		if err = p.pass(b); err != nil {
 			failed = sinkSide
-		} else {
-			failed, err = p.run()
+		} else if failed, err = p.run(); l.nudged(1, err) {
+			return l.pause(1, l.downward)
 		}
 	}
+	return l.down(failed, err), false
+}
+
+// pause rests, or goes on where that cannot be.
+func (l *link) pause(i int, run func() (exchange.Code, bool)) (exchange.Code, bool) {
+	if l.rest(i) {
+		return "", true
+	}
+	return run()
+}
+
+// down is what the end of the upstream's direction means.
+func (l *link) down(failed pumpSide, err error) exchange.Code {
+	p := l.pumps[1]
 	switch {
 	case err == nil || err == io.EOF:
 		_ = closeWrite(l.client)
@@ -343,44 +404,71 @@ func (l *link) downward() exchange.Code {
 const farewellBytes = 256
 
 // upward relays what the client sends, after a look at its first bytes.
-func (l *link) upward() exchange.Code {
+func (l *link) upward() (_ exchange.Code, rests bool) {
 	p := l.pumps[0]
-	head, what, why := l.look(p)
-	if why != "" {
-		return why
-	}
-	if what == plainHTTP && l.use.settle(governed) {
-		l.client = &prefixed{Conn: l.client, ahead: head}
-		_ = l.up.SetReadDeadline(time.Unix(1, 0)) // wakes downward
-		return ""
-	}
-	l.use.settle(relayed)
-	if len(head) > 0 {
-		n, err := l.up.Write(head)
-		p.moved.Add(int64(n))
-		if err != nil {
-			return exchange.UpstreamReset
+	if !l.looked {
+		b, err := p.next()
+		if l.nudged(0, err) {
+			return l.pause(0, l.upward)
 		}
+		l.mayRest(0, false)
+		head, what, why := l.look(p, b, err)
+		if why != "" {
+			return why, false
+		}
+		l.looked = true
+		if what == plainHTTP && l.use.settle(governed) {
+			l.client = &prefixed{Conn: l.client, ahead: head}
+			l.interrupt()
+			return "", false
+		}
+		l.use.settle(relayed)
+		if len(head) > 0 {
+			n, err := l.up.Write(head)
+			p.moved.Add(int64(n))
+			if err != nil {
+				return exchange.UpstreamReset, false
+			}
+		}
+		if what == undecided { // the client ended before it said enough
+			return l.half(), false
+		}
+		l.mayRest(0, true)
 	}
-	if what != undecided { // else the client ended before it said enough
-		if failed, err := p.run(); err != nil && failed == sinkSide {
-			return exchange.UpstreamReset
-		} else if err != nil && !(errors.Is(err, syscall.ECONNRESET) && l.pumps[1].moved.Load() > 0) {
-			return exchange.ClientGone
-		} // a client that closes with a goodbye still unread resets the connection; that is its usual end
-	}
+	failed, err := p.run()
+	switch {
+	case err == nil:
+	case failed == sinkSide:
+		return exchange.UpstreamReset, false
+	case l.nudged(0, err):
+		return l.pause(0, l.upward)
+	case !errors.Is(err, syscall.ECONNRESET) || l.pumps[1].moved.Load() == 0:
+		return exchange.ClientGone, false
+	} // a client that closes with a goodbye still unread resets the connection; that is its usual end
+	return l.half(), false
+}
+
+// half closes the upstream's side behind the client's end.
+func (l *link) half() exchange.Code {
 	l.left.Store(true)
 	_ = closeWrite(l.up)
 	return ""
 }
 
+// interrupt wakes downward.
+func (l *link) interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.up.SetReadDeadline(time.Unix(1, 0))
+	l.wake(1)
+}
+
 // hesitation is how long the beginning of what may be an HTTP request is held back before it counts as something else.
 const hesitation = time.Second
 
-// look collects the client's first bytes until they say what this is.
-func (l *link) look(p *pump) (head []byte, what protocol, why exchange.Code) {
-	for {
-		b, err := p.next()
+// look collects the client's first bytes, of which it is given what came first, until they say what this is.
+func (l *link) look(p *pump, b []byte, err error) (head []byte, what protocol, why exchange.Code) {
+	for ; ; b, err = p.next() {
 		head = append(head, b...)
 		p.release()
 		switch {

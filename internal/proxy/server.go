@@ -88,6 +88,8 @@ type Server struct {
 
 	connections atomic.Int64
 	tunnels     tunnels
+	wakeful     wakeful
+	lot         lot
 	draining    atomic.Bool
 	own         *Own
 	wg          sync.WaitGroup
@@ -201,6 +203,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		_ = inner.Close()
 	}
 	_ = s.feed.Close()
+	s.lot.close()
 	s.wg.Wait()
 	return err
 }

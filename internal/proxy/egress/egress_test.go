@@ -354,11 +354,15 @@ func TestTunnelAndOffer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, found := TunnelConn(resp)
-	if _, isTCP := c.(*net.TCPConn); !found || !isTCP {
-		t.Fatalf("%T, %v", c, found)
+	tunnel := TunnelOf(resp)
+	if tunnel == nil {
+		t.Fatal("there is no tunnel")
 	}
-	Detach(resp)
+	c := tunnel.Conn
+	if _, isTCP := c.(*net.TCPConn); !isTCP {
+		t.Fatalf("%T", c)
+	}
+	tunnel.Detach()
 	resp.Body.Close()
 	requests := end(t, setup{})
 	for range 3 {

@@ -12,8 +12,8 @@ import (
 	"httpowerd/internal/exchange"
 )
 
-// tunnelBody is the body of the answer to a CONNECT: the connection itself, and its part in the metrics.
-type tunnelBody struct {
+// Tunnel is the body of the answer to a CONNECT: the connection itself, and its part in the metrics.
+type Tunnel struct {
 	net.Conn
 	active   prometheus.Gauge
 	detached atomic.Bool
@@ -21,7 +21,7 @@ type tunnelBody struct {
 }
 
 // Close closes the connection, unless it was detached.
-func (b *tunnelBody) Close() error {
+func (b *Tunnel) Close() error {
 	if b.closed.Swap(true) {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (p *pool) tunnel(r *http.Request) (*http.Response, error) {
 	}
 	x.Connected(index, c.RemoteAddr().String(), false)
 	p.ended(x, index, http.StatusOK, nil)
-	body := &tunnelBody{Conn: c, active: p.metrics.host(p.label(x)).active}
+	body := &Tunnel{Conn: c, active: p.metrics.host(p.label(x)).active}
 	body.active.Inc()
 	return &http.Response{
 		StatusCode: http.StatusOK, Status: "200 OK", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -55,27 +55,15 @@ func (p *pool) tunnel(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// TunnelConn is the connection behind the answer to a CONNECT, whatever stages have wrapped its body in. Closing is the body's matter: it gives
+// TunnelOf finds the Tunnel in the answer to a CONNECT, whatever stages have wrapped its body in; nil: there is none. Closing is that body's matter: it gives
 // back what the chain holds.
-func TunnelConn(resp *http.Response) (net.Conn, bool) {
-	b := tunnelBodyOf(resp)
-	if b == nil {
-		return nil, false
-	}
-	return b.Conn, true
-}
-
-// Detach makes closing the body of the answer to a CONNECT leave the connection open for another use.
-func Detach(resp *http.Response) {
-	if b := tunnelBodyOf(resp); b != nil {
-		b.detached.Store(true)
-	}
-}
-
-func tunnelBodyOf(resp *http.Response) *tunnelBody {
+func TunnelOf(resp *http.Response) *Tunnel {
 	if resp.Request == nil {
 		return nil
 	}
-	b, _ := resp.Request.Context().Value(tunnelKey{}).(*tunnelBody)
+	b, _ := resp.Request.Context().Value(tunnelKey{}).(*Tunnel)
 	return b
 }
+
+// Detach makes closing leave the connection open for another use.
+func (b *Tunnel) Detach() { b.detached.Store(true) }
