@@ -19,6 +19,7 @@ type pump struct {
 	moved    atomic.Int64
 
 	in, out syscall.RawConn // of the sockets themselves; nil where TLS is between
+	writer  wire.RawWriter  // to out
 	buf     *[copyBuffer]byte
 	n       int
 	unsent  int // bytes that a failed write left
@@ -30,6 +31,9 @@ type pump struct {
 func newPump(dst, src net.Conn) *pump {
 	p := &pump{dst: dst, src: src, in: rawConn(src), out: rawConn(dst)}
 	p.ready = p.fill
+	if p.out != nil {
+		p.writer.Bind(p.out)
+	}
 	if p.in == nil {
 		p.patient = wire.NewPatient(src)
 	}
@@ -80,7 +84,13 @@ func (p *pump) release() {
 
 // pass writes what next returned.
 func (p *pump) pass(b []byte) error {
-	n, err := p.dst.Write(b)
+	var n int
+	var err error
+	if p.out != nil {
+		n, err = p.writer.Write(b)
+	} else {
+		n, err = p.dst.Write(b)
+	}
 	p.moved.Add(int64(n))
 	p.unsent = len(b) - n
 	p.release()

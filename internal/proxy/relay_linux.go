@@ -3,6 +3,8 @@ package proxy
 import (
 	"net"
 	"syscall"
+
+	"httpowerd/internal/proxy/wire"
 )
 
 func socketOf(c *net.TCPConn) syscall.RawConn {
@@ -13,12 +15,4 @@ func socketOf(c *net.TCPConn) syscall.RawConn {
 	return raw
 }
 
-func readSocket(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		if err == syscall.EINTR {
-			continue
-		}
-		return max(n, 0), err
-	}
-}
+func readSocket(fd uintptr, p []byte) (int, error) { return wire.ReadRaw(fd, p) }

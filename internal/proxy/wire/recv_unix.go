@@ -13,3 +13,12 @@ func recv(fd int, p []byte, flags int) (int, error) {
 		}
 	}
 }
+
+func send(fd int, p []byte) (int, error) {
+	for {
+		n, err := unix.Write(fd, p)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}

@@ -28,6 +28,7 @@ type serverConn struct {
 	raw  syscall.RawConn // of the socket below; nil: unknown
 	bare bool            // the connection adds nothing to the socket's bytes
 	io   rawIO
+	out  RawWriter // where bare
 	tls  *UnderTLS // below TLS, whose reads can be told not to wait; nil: there is none
 	id   uint64    // the watcher's; 0: it is not watched
 
@@ -57,7 +58,9 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 		if raw, err := socket.SyscallConn(); err == nil {
 			sc.raw, sc.bare = raw, bare
 			sc.io.bind(raw)
-			if !bare {
+			if bare {
+				sc.out.Bind(raw)
+			} else {
 				sc.tls = underTLS(c)
 			}
 		}

@@ -104,7 +104,7 @@ func (w *responseWriter) push() {
 	}
 	if w.err == nil {
 		w.sent = true
-		_, w.err = w.c.Conn.Write(w.out.b)
+		_, w.err = w.c.write(w.out.b)
 	}
 	w.out.b = w.out.b[:0]
 }
@@ -317,7 +317,7 @@ func (w *responseWriter) body(p []byte) (int, error) {
 	w.out.b = b
 	w.sent = true
 	if len(b) == 0 {
-		_, w.err = w.c.Conn.Write(p)
+		_, w.err = w.c.write(p)
 	} else {
 		parts := net.Buffers{b, p}
 		if w.chunked {
@@ -333,6 +333,13 @@ func (w *responseWriter) body(p []byte) (int, error) {
 }
 
 var crlf = []byte("\r\n")
+
+func (c *serverConn) write(p []byte) (int, error) {
+	if c.bare {
+		return c.out.Write(p)
+	}
+	return c.Conn.Write(p)
+}
 
 // writeAll writes several pieces, in one call where the connection is a plain socket.
 func (c *serverConn) writeAll(parts net.Buffers) (int64, error) {

@@ -23,4 +23,12 @@ func (*rawIO) arrive() (*buffer, int, error) { return nil, 0, errors.ErrUnsuppor
 func (*rawIO) try([]byte) (int, error)       { return 0, errors.ErrUnsupported }
 func (*rawIO) more([]byte) (int, error)      { return 0, errors.ErrUnsupported }
 
+// RawWriter is for plain sockets, of which there are none here.
+type RawWriter struct{}
+
+// Bind does nothing.
+func (*RawWriter) Bind(syscall.RawConn) {}
+
+func (*RawWriter) Write([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
 func peekEnd(syscall.RawConn) bool { return false }

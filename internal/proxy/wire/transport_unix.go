@@ -77,15 +77,6 @@ func (x *rawIO) run(fd uintptr) bool {
 	return x.err != unix.EAGAIN
 }
 
-func send(fd int, p []byte) (int, error) {
-	for {
-		n, err := unix.Write(fd, p)
-		if err != unix.EINTR {
-			return max(n, 0), err
-		}
-	}
-}
-
 func (x *rawIO) do(what rawCall, p []byte) (int, error) {
 	x.what, x.p, x.n, x.err = what, p, 0, nil
 	err := x.raw.Read(x.call)
