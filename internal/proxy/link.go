@@ -358,7 +358,9 @@ func (l *link) downward() (_ exchange.Code, rests bool) {
 	}
 	if !l.use.settle(relayed) {
 		if len(b) > 0 {
+			l.mu.Lock() // cut may look
 			l.up = &prefixed{Conn: l.up, ahead: append([]byte(nil), b...)}
+			l.mu.Unlock()
 			p.release()
 		}
 		return "", false
@@ -418,7 +420,9 @@ func (l *link) upward() (_ exchange.Code, rests bool) {
 		}
 		l.looked = true
 		if what == plainHTTP && l.use.settle(governed) {
+			l.mu.Lock()
 			l.client = &prefixed{Conn: l.client, ahead: head}
+			l.mu.Unlock()
 			l.interrupt()
 			return "", false
 		}
