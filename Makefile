@@ -9,7 +9,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e standard fuzz snippets vuln sbom bench bench-resilience bench-peers bench-growth bench-hostile soak kill observability pgo clean
+.PHONY: help run build test deps vet lint unit e2e standard standard-all fuzz snippets vuln sbom bench bench-resilience bench-peers bench-growth bench-hostile soak kill observability pgo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -42,8 +42,12 @@ unit: ## unit tests with the race detector, the snippets of the documentation, a
 e2e: build ## the built binary with real clients
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test/...
 
-standard: ## what can be run on either wire once more, where net/http speaks HTTP/1.1 (proxy.wire: standard)
-	HTTPOWERD_WIRE=standard $(GO) test ./internal/daemon ./internal/proxy ./internal/proxy/egress
+standard: ## the door and the upstream side once more, where net/http speaks HTTP/1.1 (proxy.wire: standard)
+	HTTPOWERD_WIRE=standard $(GO) test ./internal/proxy ./internal/proxy/egress
+
+standard-all: build ## all that depends on the wire once more on net/http's; by hand
+	HTTPOWERD_WIRE=standard CGO_ENABLED=1 $(GO) test -race ./internal/daemon ./internal/proxy ./internal/proxy/egress
+	HTTPOWERD_WIRE=standard HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test
 
 fuzz: ## each fuzz target for FUZZTIME (5s), two at once
 	@./test/fuzz.sh $(FUZZTIME)
