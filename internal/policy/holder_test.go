@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -449,4 +450,40 @@ func TestWatchFollowsNamedFilesAndIgnoresOthers(t *testing.T) {
 		t.Errorf("a reload without a change: %+v", r)
 	default:
 	}
+}
+
+// TestWatchRestsFromOthers: a file of somebody else that is written all the time wakes the watcher now and then, and a change behind it is seen.
+func TestWatchRestsFromOthers(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, filepath.Join(dir, "c.yaml"), denyA)
+	h := hold(t, path)
+	if err := h.Reload(t.Context(), "start"); err != nil {
+		t.Fatal(err)
+	}
+	h.next(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	events, done := make(chan fsnotify.Event), make(chan struct{})
+	w := &watcher{holder: h.Holder, folders: map[string]bool{}}
+	w.follow()
+	w.seen = w.fingerprint()
+	go func() { defer close(done); w.run(ctx, &fsnotify.Watcher{Events: events}) }()
+	taken := 0
+	for end := time.After(10 * rest); end != nil; {
+		select {
+		case events <- fsnotify.Event{Name: filepath.Join(dir, "audit.jsonl"), Op: fsnotify.Write}:
+			taken++
+		case <-end:
+			end = nil
+		}
+	}
+	if taken > 12 {
+		t.Errorf("%d events of another file were taken", taken)
+	}
+	write(t, path, allowA)
+	events <- fsnotify.Event{Name: path, Op: fsnotify.Write}
+	if a := accessOfA(t, h.loaded(t)); a != Allow {
+		t.Errorf("after a change: %s", a)
+	}
+	cancel()
+	<-done
 }

@@ -70,9 +70,9 @@ type span struct {
 	request http.Request // as the stages below get it
 	alarm   *alarm
 	alarms  *alarms
-	at      time.Time // when the head must be there
-	first   attempt   // room for it
-	begun   atomic.Bool
+	at      time.Time   // when the head must be there
+	first   attempt     // room for the first one, in the same allocation
+	begun   atomic.Bool // it is in use
 	phase   atomic.Int32
 	body    body
 }
