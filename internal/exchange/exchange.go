@@ -63,8 +63,11 @@ type Exchange struct {
 	mu     sync.Mutex
 	story  Story
 	joined *Exchange // whom this one's story was added to
-	next   Attempt   // what is known of the coming attempt before it begins
-	first  [2]Attempt
+	next   struct {  // what is known of the coming attempt before it begins
+		reason string
+		wait   time.Duration
+	}
+	first [1]Attempt // room for the first one
 
 	running int       // attempts that have begun and not ended
 	upTo    time.Time // Upstream is counted up to here, where an attempt has begun
@@ -153,7 +156,7 @@ func (x *Exchange) Read(f func(*Story)) { x.Update(f) }
 // NextAttempt says why and after which wait the next attempt is made.
 func (x *Exchange) NextAttempt(reason string, wait time.Duration) {
 	x.mu.Lock()
-	x.next.Reason, x.next.Wait = reason, wait
+	x.next.reason, x.next.wait = reason, wait
 	x.story.Backoff += wait
 	x.mu.Unlock()
 }
@@ -162,8 +165,8 @@ func (x *Exchange) NextAttempt(reason string, wait time.Duration) {
 func (x *Exchange) BeginAttempt(now time.Time) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	a := x.next
-	x.next = Attempt{}
+	a := Attempt{Reason: x.next.reason, Wait: x.next.wait}
+	x.next.reason, x.next.wait = "", 0
 	return x.begin(a, now)
 }
 

@@ -35,7 +35,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		s.metrics.connections.Inc()
 		wrapped := &conn{Conn: c, server: s}
 		if a.secure {
-			wrapped.Conn = &wire.UnderTLS{Conn: c}
+			wrapped.Conn = &wire.UnderTLS{Conn: wire.Raw(c)}
 		} else {
 			wrapped.guard = s.guard()
 		}

@@ -363,7 +363,8 @@ func (v *visit) prepareBody(r *http.Request) {
 		v.in.ReadCloser = newDigestBody(r.Body, v.digest)
 	}
 	r.Body = &v.in
-	if total := v.policy.Timeout.Total.D(); total > 0 {
+	if total := v.policy.Timeout.Total.D(); total > 0 && !exchange.Ready(v.raw.Body) {
+		v.in.bounded = true
 		v.bodyBy(v.Start.Add(total + afterTotal))
 	}
 }

@@ -27,7 +27,7 @@ func (l *link) intercept() {
 	switch what {
 	case tlsHello:
 		t := newTunnel(v, "https", exchange.ModeIntercept)
-		below := &wire.UnderTLS{Conn: &prefixed{Conn: l.client, ahead: head}}
+		below := &wire.UnderTLS{Conn: &prefixed{Conn: wire.Raw(l.client), ahead: head}}
 		inside := tls.Server(&conn{Conn: below, server: v.server, tunnel: t, onClose: l.leave},
 			ca.ServerConfig(v.Target.Host, true))
 		if l.shake(inside) {

@@ -20,6 +20,7 @@ import (
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/proxy/egress"
+	"httpowerd/internal/proxy/wire"
 )
 
 // link is one client connection taken over from the HTTP server, from CONNECT to its end or until the inner server has it.
@@ -251,7 +252,13 @@ func (l *link) established(by string) {
 	const head = "HTTP/1.1 200 Connection established\r\nHttpowerd-Request-Id: "
 	b := make([]byte, 0, len(head)+len(v.ID)+4)
 	b = append(append(append(b, head...), v.ID...), "\r\n\r\n"...)
-	_, _ = l.client.Write(b)
+	if socket := rawConn(l.client); socket != nil {
+		var w wire.RawWriter
+		w.Bind(socket)
+		_, _ = w.Write(b)
+	} else {
+		_, _ = l.client.Write(b)
+	}
 }
 
 // refuse answers a CONNECT that gets no tunnel.
@@ -389,7 +396,9 @@ func (l *link) down(failed pumpSide, err error) exchange.Code {
 	p := l.pumps[1]
 	switch {
 	case err == nil || err == io.EOF:
-		_ = closeWrite(l.client)
+		if !l.left.Load() { // else the whole is closed at once
+			_ = closeWrite(l.client)
+		}
 		return ""
 	case failed == sinkSide && p.moved.Load() > 0 && p.unsent <= farewellBytes:
 		return "" // the client left without waiting for the upstream's goodbye
@@ -428,9 +437,7 @@ func (l *link) upward() (_ exchange.Code, rests bool) {
 		}
 		l.use.settle(relayed)
 		if len(head) > 0 {
-			n, err := l.up.Write(head)
-			p.moved.Add(int64(n))
-			if err != nil {
+			if err := p.pass(head); err != nil {
 				return exchange.UpstreamReset, false
 			}
 		}

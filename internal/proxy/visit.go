@@ -101,11 +101,12 @@ func plausibleID(id string) bool {
 // requestBody counts what the client sent, and keeps its beginning where the policy wants that in the record.
 type requestBody struct {
 	io.ReadCloser
-	v     *visit
-	bytes int64 // read by the transport's goroutine, looked at when the exchange is over
-	err   error // what ended it
-	done  bool  // nobody wants more of it
-	mu    sync.Mutex
+	v       *visit
+	bounded bool  // there is a deadline for reading it
+	bytes   int64 // read by the transport's goroutine, looked at when the exchange is over
+	err     error // what ended it
+	done    bool  // nobody wants more of it
+	mu      sync.Mutex
 }
 
 // Close ends the reading. An HTTP/1 server's body would wait for the read that runs, however long its client takes; the server closes that itself.
@@ -130,7 +131,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		stripTrailers(b.v.raw.Trailer)
 	}
-	if err == io.EOF && b.v.raw.ProtoMajor == 1 {
+	if err == io.EOF && b.bounded && b.v.raw.ProtoMajor == 1 {
 		b.v.bodyBy(noDeadline) // the server reads on, to notice a client that leaves
 	}
 	b.mu.Lock()

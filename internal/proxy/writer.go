@@ -183,9 +183,11 @@ func (v *visit) rest() bool {
 	if v.out.resp != nil || v.raw.Header["Expect"] != nil || v.raw.ProtoMajor != 1 {
 		return false
 	}
-	v.bodyBy(time.Now().Add(v.server.limits.refusalTime))
+	if !exchange.Ready(v.raw.Body) {
+		v.bodyBy(time.Now().Add(v.server.limits.refusalTime))
+		defer v.bodyBy(noDeadline)
+	}
 	_, err := io.CopyN(io.Discard, v.raw.Body, restBytes)
-	v.bodyBy(noDeadline)
 	v.drained = err == io.EOF
 	return v.drained
 }

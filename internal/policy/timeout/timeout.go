@@ -35,7 +35,7 @@ type total struct {
 }
 
 func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
-	s := &span{at: time.Now().Add(t.config.Total.D()), caller: r.Context(), alarms: t.alarms}
+	s := &span{at: exchange.Now().Add(t.config.Total.D()), caller: r.Context(), alarms: t.alarms}
 	s.From(s.caller)
 	s.alarm = t.alarms.set(t.config.Total.D(), s)
 	s.request = *r.WithContext(s)

@@ -242,7 +242,7 @@ func (k *keeper) compress(ctx context.Context, path string) (err error) {
 		err = os.Chtimes(temp, info.ModTime(), info.ModTime())
 	}
 	if err == nil {
-		err = check(temp, info.Size())
+		err = check(ctx, temp, info.Size())
 	}
 	if err == nil {
 		err = os.Rename(temp, path+packed)
@@ -254,39 +254,47 @@ func (k *keeper) compress(ctx context.Context, path string) (err error) {
 	return os.Remove(path)
 }
 
-// pack compresses with at most half a core.
 func pack(ctx context.Context, out io.Writer, in io.Reader) error {
 	z := coding.Gzip(out)
-	pause := time.NewTimer(time.Hour)
-	defer pause.Stop()
-	for {
-		begin := time.Now()
-		_, err := io.CopyN(z, in, chunk)
-		if errors.Is(err, io.EOF) {
-			return z.Close()
-		}
-		if err != nil {
-			return err
-		}
-		pause.Reset(time.Since(begin))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if _, err := copyGently(ctx, z, in); err != nil {
+		return err
 	}
+	return z.Close()
 }
 
 // check reads a compressed file back before the other one is deleted.
-func check(path string, size int64) error {
+func check(ctx context.Context, path string, size int64) error {
 	r, err := openRecords(path)
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	n, err := io.Copy(io.Discard, r)
+	n, err := copyGently(ctx, io.Discard, r)
 	if err == nil && n != size {
 		err = fmt.Errorf("%s holds %d bytes instead of %d", path, n, size)
 	}
 	return err
+}
+
+// copyGently copies with at most half a core.
+func copyGently(ctx context.Context, out io.Writer, in io.Reader) (total int64, err error) {
+	pause := time.NewTimer(time.Hour)
+	defer pause.Stop()
+	for {
+		begin := time.Now()
+		n, err := io.CopyN(out, in, chunk)
+		total += n
+		if errors.Is(err, io.EOF) {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		pause.Reset(time.Since(begin))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return total, ctx.Err()
+		}
+	}
 }

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// company is how long a record waits for others to share a write with. It costs nobody: an exchange is through when its record is queued.
+	// company is how long a record waits for others to share a write with. It costs nobody: an exchange is through when its record is queued. After a pause of
+	// as long none is expected, and nothing waits: while the process is awake a write is cheaper than to wake up for it.
 	company = 5 * time.Millisecond
 	// syncEvery bounds what a power cut can take.
 	syncEvery = time.Second
@@ -57,6 +58,7 @@ type writer struct {
 	ends      []int  // where each of them ends
 	outage    outage
 	recovered []slog.Attr // what the trail has to be told of an outage that is over
+	last      time.Time   // when the last batch was through
 	company   *time.Timer
 	nextSync  *time.Timer
 	synced    time.Time
@@ -104,6 +106,7 @@ func (w *writer) run() {
 		} else {
 			alive = w.notes() && w.flush(b, true) // nothing comes after the last record
 		}
+		w.last = time.Now()
 	}
 	w.closeErr = errors.Join(w.lastCheck(alive), w.sink.Close())
 }
@@ -113,6 +116,9 @@ func (w *writer) await() {
 	for {
 		select {
 		case <-w.owner.queue.wake:
+			if time.Since(w.last) > company {
+				return
+			}
 			w.company.Reset(company)
 			select {
 			case <-w.company.C:

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"httpowerd/internal/exchange"
 )
@@ -54,7 +53,7 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 	if p.lanes != nil {
 		return p.send(ctx, r, x)
 	}
-	index := x.BeginAttemptIn(ctx, time.Now())
+	index := x.BeginAttemptIn(ctx, x.Now())
 	t, err := p.choose(p.dialContext(ctx, r), r, x)
 	if err != nil {
 		closeBody(r)
@@ -127,7 +126,7 @@ func (p *pool) admit(ctx context.Context, x *exchange.Exchange, r *http.Request)
 // ended closes an attempt in the story and the metrics.
 func (p *pool) ended(x *exchange.Exchange, index, status int, err error) {
 	code := codeOf(err)
-	took := x.EndAttempt(index, time.Now(), status, code)
+	took := x.EndAttempt(index, x.Now(), status, code)
 	label := p.label(x)
 	if label != x.Host { // the name was reached for the first time
 		x.Relabel(label)
@@ -239,7 +238,7 @@ func (a *attempt) getConn(string) {
 	default:
 		a.pool.ended(a.x, a.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
 		first := a.index
-		a.index = a.x.BeginAgain(exchange.ReasonReset, time.Now())
+		a.index = a.x.BeginAgain(exchange.ReasonReset, a.x.Now())
 		a.x.SwapSpans(first, a.index)
 		a.again = true
 	}

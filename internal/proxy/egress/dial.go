@@ -217,11 +217,14 @@ func (p *pool) candidates(addrs []netip.Addr) []netip.Addr {
 // a socket that is bound before it is connected has a local port for itself, of which there are some 28,000 for all upstreams together.
 func (p *pool) connectTo(ctx context.Context, addr netip.Addr, port uint16) (*net.TCPConn, error) {
 	var d net.Dialer
+	to := netip.AddrPortFrom(addr, port)
 	if p.bind.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.bind, 0))
 		d.Control = bindWithoutPort
+	} else {
+		d.Control = connectAhead(to)
 	}
-	c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(addr, port).String())
+	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		return nil, err
 	}

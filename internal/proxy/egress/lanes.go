@@ -91,7 +91,7 @@ func (p *pool) dialSecure(ctx context.Context, addr string, config *tls.Config) 
 	if err != nil {
 		return "", d, err
 	}
-	c := p.track(ctx, raw)
+	c := p.track(ctx, wire.Raw(raw))
 	secure, err := p.handshake(ctx, c, target.Host, config)
 	if err != nil {
 		if onlyHTTP2(err) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"time"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/proxy/wire"
@@ -28,7 +27,7 @@ type sending struct {
 // attempt of its own, unless a stage above does that.
 func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
 	s := &sending{pool: p, x: x, ctx: ctx}
-	s.index = x.BeginAttemptIn(ctx, time.Now())
+	s.index = x.BeginAttemptIn(ctx, x.Now())
 	t, addr, err := p.laneFor(p.dialContext(ctx, r), r, x)
 	if err != nil {
 		closeBody(r)
@@ -49,7 +48,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 	resp, err := t.Send(carrying(x, s.index, out), addr, s, &s.room)
 	if err != nil && s.again(err, r) {
 		p.ended(x, s.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
-		s.index = x.BeginAgain(exchange.ReasonReset, time.Now())
+		s.index = x.BeginAgain(exchange.ReasonReset, x.Now())
 		resp, err = t.Send(carrying(x, s.index, out), addr, s, &s.room)
 	}
 	if err != nil {

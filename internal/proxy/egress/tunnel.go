@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -38,7 +37,7 @@ type tunnelKey struct{}
 func (p *pool) tunnel(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	x := exchange.From(ctx)
-	index := x.BeginAttempt(time.Now())
+	index := x.BeginAttempt(x.Now())
 	c, err := p.dial(p.dialContext(ctx, r), x.Target)
 	if err != nil {
 		p.ended(x, index, 0, err)

@@ -95,3 +95,68 @@ func TestRawWriterGone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRaw: a connection that the scheduler is not told of reads, writes and fails as net's own does.
+func TestRaw(t *testing.T) {
+	type result struct {
+		n    int
+		text string
+		op   string
+		late bool
+	}
+	does := func(n int, err error) result {
+		r := result{n: n}
+		var op *net.OpError
+		if errors.As(err, &op) {
+			r.op, r.late, r.text = op.Op+" "+op.Net, op.Timeout(), op.Err.Error()
+			if op.Source == nil || op.Addr == nil {
+				t.Error("an error without addresses:", err)
+			}
+		} else if err != nil {
+			r.text = err.Error()
+		}
+		return r
+	}
+	run := func(wrap func(net.Conn) net.Conn) (all []result) {
+		_, socket, far := rawPair(t)
+		c := wrap(socket)
+		b := make([]byte, 16)
+		note := func(n int, err error) { all = append(all, does(n, err)) }
+		note(c.Write([]byte("hello")))
+		note(far.Read(b))
+		note(c.Read(nil))
+		_, _ = far.Write([]byte("answer"))
+		note(c.Read(b))
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		note(c.Read(b))
+		_ = c.SetDeadline(time.Unix(1, 0))
+		note(c.Write(b))
+		_ = c.SetDeadline(time.Time{})
+		_ = far.(*net.TCPConn).CloseWrite()
+		note(c.Read(b))
+		_ = far.(*net.TCPConn).SetLinger(0)
+		_ = far.Close()
+		time.Sleep(20 * time.Millisecond)
+		note(c.Read(b))
+		note(c.Write(b))
+		_ = c.Close()
+		note(c.Read(b))
+		note(c.Write(b))
+		return all
+	}
+	plain := run(func(c net.Conn) net.Conn { return c })
+	raw := run(Raw)
+	for i, want := range plain {
+		if raw[i] != want {
+			t.Errorf("call %d: %+v, and net's %+v", i, raw[i], want)
+		}
+	}
+	_, socket, _ := rawPair(t)
+	if found, bare := socketOf(Raw(socket)); found != socket || !bare {
+		t.Error("its socket is not found")
+	}
+	other, _ := net.Pipe()
+	if Raw(other) != other {
+		t.Error("what is no socket is wrapped")
+	}
+}

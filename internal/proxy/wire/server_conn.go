@@ -32,6 +32,8 @@ type serverConn struct {
 	tls  *UnderTLS // below TLS, whose reads can be told not to wait; nil: there is none
 	id   uint64    // the watcher's; 0: it is not watched
 
+	watched bool // it has been asked to be
+
 	state    atomic.Int32
 	parkedAt atomic.Uint32 // how many sweeps there had been; see Server.sweep
 	patience uint32        // sweeps it may wait before it rests; under Server.mu
@@ -99,7 +101,6 @@ func (c *serverConn) serve() (rests bool) {
 		c.server.watch.expect(c, false)
 		c.setDeadline(c.deadline)
 	} else {
-		c.id = c.server.watch.add(c)
 		c.setDeadline(c.since.Add(c.server.HeaderTimeout))
 	}
 	for {
@@ -181,7 +182,7 @@ func (c *serverConn) await() {
 		c.anyTime()
 		return
 	}
-	now := time.Now()
+	now := exchange.Now()
 	if c.unknown || c.deadline.IsZero() || c.deadline.Before(now.Add(idle-idle/8)) || c.deadline.After(now.Add(idle)) {
 		c.setDeadline(now.Add(idle))
 	}
@@ -377,6 +378,10 @@ func (c *serverConn) left() {
 func (c *serverConn) begin(e *served) {
 	e.root.From(c.base)
 	e.req = *e.req.WithContext(&e.root)
+	if !c.watched && e.req.Method != http.MethodConnect { // a tunnel's connection is taken over
+		c.watched = true
+		c.id = c.server.watch.add(c)
+	}
 	c.mu.Lock()
 	c.serves = &e.root
 	gone := c.gone && c.r == c.w

@@ -16,7 +16,7 @@ type served struct {
 	url    url.URL
 	w      responseWriter
 	body   requestBody
-	values [16]string
+	values [14]string // more would take the next size of memory
 }
 
 // request makes the request of a head that scan has judged and whose length is size. All its strings are cut from one copy.
@@ -92,9 +92,11 @@ func (c *serverConn) request(h *headScan, size int) *served {
 	}
 	e.body.expect = !h.old && EqualFold(header.Get("Expect"), "100-continue")
 	r.Body = &e.body
-	c.unknown = true // whoever reads the body may set a deadline for it
-	c.anyTime()
-	c.unknown = true
+	if !e.body.Ready() { // else nobody waits for it
+		c.unknown = true // whoever reads the body may set a deadline for it
+		c.anyTime()
+		c.unknown = true
+	}
 	return e
 }
 

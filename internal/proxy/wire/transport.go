@@ -169,7 +169,7 @@ func (t *Transport) leave(addr string, turn chan *upConn) {
 
 // put keeps a connection for the next request, or hands it to the one that waits longest.
 func (t *Transport) put(c *upConn) {
-	c.since = time.Now()
+	c.since = exchange.Now()
 	t.mu.Lock()
 	p := c.place
 	switch {

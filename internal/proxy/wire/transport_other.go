@@ -4,6 +4,7 @@ package wire
 
 import (
 	"errors"
+	"net"
 	"syscall"
 )
 
@@ -25,6 +26,9 @@ func (*rawIO) more([]byte) (int, error)      { return 0, errors.ErrUnsupported }
 
 // RawWriter is for plain sockets, of which there are none here.
 type RawWriter struct{}
+
+// Raw is c: there is no other way to its socket here.
+func Raw(c net.Conn) net.Conn { return c }
 
 // Bind does nothing.
 func (*RawWriter) Bind(syscall.RawConn) {}
