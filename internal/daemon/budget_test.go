@@ -14,7 +14,7 @@ import (
 )
 
 // allocationBudget is how many allocations a plain request may take with all default stages, beyond those of goproxy's own handling.
-const allocationBudget = 15
+const allocationBudget = 12
 
 // BenchmarkAllocationBudget fails where a request takes more. make unit runs it, without the race detector, which changes what is allocated.
 func BenchmarkAllocationBudget(b *testing.B) {

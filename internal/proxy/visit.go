@@ -1,16 +1,20 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
+	"unsafe"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
+	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/tenant"
+	"httpowerd/internal/proxy/egress"
 )
 
 // visit is the door's side of an exchange: the client's connection and writer, and what the record will need.
@@ -37,6 +41,8 @@ type visit struct {
 	informational sync.Mutex // held while a 1xx answer is written; see Inform
 	answered      bool
 
+	ownID idText // where the exchange's ID was made here
+
 	// Room for the values that are added to headers: Via of the request and of the answer, and the answer's Httpowerd-Request-Id.
 	via [2]string
 	id  [1]string
@@ -48,10 +54,12 @@ type visit struct {
 }
 
 func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
-	v := &visit{} // field by field: a literal is made on the stack first, and is large
+	v := allocate(r.Method) // field by field: a literal is made on the stack first, and is large
 	v.server, v.conn, v.raw, v.snapshot = s, connOf(r.Context()), r, s.policies.Load()
 	v.w.ResponseWriter, v.w.v = w, v
-	v.ID, v.OwnID = requestID(r.Header)
+	if v.ID = clientID(r.Header); v.ID == "" {
+		v.ID, v.OwnID = v.ownID.make(), true
+	}
 	v.Kind, v.Mode, v.Start = exchange.KindRequest, exchange.ModePlain, time.Now()
 	v.Client, v.Method, v.Host, v.Door = r.RemoteAddr, r.Method, otherHost, v
 	if t := v.conn.tunnel; t != nil {
@@ -61,26 +69,44 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	return v
 }
 
+// allocate makes a visit together with the memory that stages need for nearly every request.
+func allocate(method string) *visit {
+	if method == http.MethodConnect {
+		return &visit{}
+	}
+	m := &struct {
+		visit   visit
+		sending egress.Spare
+		report  breaker.Spare
+	}{}
+	m.visit.Lend(exchange.SpareSending, &m.sending)
+	m.visit.Lend(exchange.SpareReport, &m.report)
+	return &m.visit
+}
+
 // visitOf is the visit that an exchange belongs to.
 func visitOf(x *exchange.Exchange) *visit { return x.Door.(*visit) }
 
-// requestID is the client's own X-Request-Id where it is plausible, else a new one.
-func requestID(h http.Header) (id string, own bool) {
+// clientID is the client's own X-Request-Id where it is plausible, else "".
+func clientID(h http.Header) string {
 	if ids := h["X-Request-Id"]; len(ids) == 1 && plausibleID(ids[0]) {
-		return ids[0], false
+		return ids[0]
 	}
-	return newID(), true
+	return ""
 }
 
-func newID() string {
+func newID() string { return new(idText).make() }
+
+// idText is memory for an ID.
+type idText [32]byte
+
+// make fills it with an ID, once.
+func (t *idText) make() string {
 	var b [16]byte
-	for i, n := 0, rand.Uint64(); i < 8; i++ {
-		b[i] = byte(n >> (8 * i))
-	}
-	for i, n := 0, rand.Uint64(); i < 8; i++ {
-		b[8+i] = byte(n >> (8 * i))
-	}
-	return hex.EncodeToString(b[:])
+	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
+	hex.Encode(t[:], b[:])
+	return unsafe.String(&t[0], len(t))
 }
 
 func plausibleID(id string) bool {

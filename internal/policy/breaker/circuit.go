@@ -262,7 +262,7 @@ func (c *circuit) refuse(after time.Duration, detail string) *exchange.Refusal {
 }
 
 // admit opens a report, or refuses. Both are nil where the breaker is forced closed and learns nothing.
-func (c *circuit) admit() (*report, *exchange.Refusal) {
+func (c *circuit) admit(x *exchange.Exchange) (*report, *exchange.Refusal) {
 	switch c.forced.Load() {
 	case forcedClosed:
 		return nil, nil
@@ -293,7 +293,8 @@ func (c *circuit) admit() (*report, *exchange.Refusal) {
 		if err != nil {
 			return nil, c.refuse(rampAfter, "the upstream is being probed")
 		}
-		p := &report{circuit: c, done: done, probe: c.gate.Load() == gateHalfOpen}
+		p := newReport(x)
+		p.circuit, p.done, p.probe = c, done, c.gate.Load() == gateHalfOpen
 		if c.ramp.Load() != 0 {
 			c.flying.Add(1)
 			p.flying = true

@@ -237,7 +237,7 @@ func (a *admission) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchange.From(req.Context())
 	c := a.group.table.Get(state.KeyOf(x))
 	c.label(x.Label())
-	p, refusal := c.admit()
+	p, refusal := c.admit(x)
 	switch {
 	case refusal != nil && c.config.Mode == setting.Enforce:
 		x.Update(noteOpen)

@@ -23,21 +23,31 @@ type sending struct {
 	room          wire.Room
 }
 
+// Spare is memory for an exchange's first sending; see exchange.SpareSending.
+type Spare struct{ sending sending }
+
+func newSending(x *exchange.Exchange) *sending {
+	if spare, ok := x.Take(exchange.SpareSending).(*Spare); ok {
+		return &spare.sending
+	}
+	return new(sending)
+}
+
 // send sends the request once. Where a kept connection turned out dead after it had been written to, a safe request without a body is sent once more, as an
 // attempt of its own, unless a stage above does that.
 func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) (*http.Response, error) {
-	s := &sending{pool: p, x: x, ctx: ctx}
-	s.index = x.BeginAttemptIn(ctx, x.Now())
+	index := x.BeginAttemptIn(ctx, x.Now())
 	t, addr, err := p.laneFor(p.dialContext(ctx, r), r, x)
 	if err != nil {
 		closeBody(r)
-		p.ended(x, s.index, 0, err)
+		p.ended(x, index, 0, err)
 		return nil, err
 	}
 	if t == nil {
-		return p.standard(ctx, r, x, s.index, p.http2)
+		return p.standard(ctx, r, x, index, p.http2)
 	}
-	s.lane = t
+	s := newSending(x)
+	s.pool, s.x, s.ctx, s.index, s.lane = p, x, ctx, index, t
 	out := r
 	if t == p.lanes.absolute {
 		out = r.WithContext(ctx)
