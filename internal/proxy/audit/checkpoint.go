@@ -82,11 +82,11 @@ func (c *checkpoint) genuine() bool { return ed25519.Verify(c.key, c.text(), c.s
 func (c *checkpoint) append(b []byte) []byte {
 	b = appendTime(append(b, `{"time":`...), c.time)
 	b = append(b, `,"kind":"`+KindLifecycle+`","event":"`+checkpointEvent+`"`...)
-	b = strconv.AppendUint(appendKey(b, "of"), c.of.seq, 10)
-	b = append(append(append(appendKey(b, "of_hash"), '"'), c.of.hash[:]...), '"')
-	b = strconv.AppendUint(appendKey(b, "records"), c.records, 10)
-	b = appendBase64(appendKey(b, "key"), c.key)
-	return appendBase64(appendKey(b, "signature"), c.signature)
+	b = strconv.AppendUint(append(b, `,"of":`...), c.of.seq, 10)
+	b = append(append(append(append(b, `,"of_hash":`...), '"'), c.of.hash[:]...), '"')
+	b = strconv.AppendUint(append(b, `,"records":`...), c.records, 10)
+	b = appendBase64(append(b, `,"key":`...), c.key)
+	return appendBase64(append(b, `,"signature":`...), c.signature)
 }
 
 func appendBase64(b, data []byte) []byte {

@@ -24,6 +24,30 @@ func plainWord(w uint64) bool {
 	return (w|(w-ones*' ')&^w|(quote-ones)&^quote|(slash-ones)&^slash|(del-ones)&^del)&tops == 0
 }
 
+// word is the first eight bytes of s.
+func word[T ~string | ~[]byte](s T) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// allPlain tells whether all of s stands in a JSON string as it is.
+func allPlain[T ~string | ~[]byte](s T) bool {
+	if len(s) < 8 {
+		for i := range len(s) {
+			if !plain[s[i]] {
+				return false
+			}
+		}
+		return true
+	}
+	for i := 0; i+8 < len(s); i += 8 {
+		if !plainWord(word(s[i:])) {
+			return false
+		}
+	}
+	return plainWord(word(s[len(s)-8:]))
+}
+
 // longestEscape is how many bytes one byte of a text can become.
 const longestEscape = len(`\u0000`)
 
@@ -32,6 +56,10 @@ const hexDigits = "0123456789abcdef"
 // appendString appends s as a JSON string (RFC 8259 section 7) of at most limit bytes of s; what was cut shows as an ellipsis. Whatever could move
 // a terminal's cursor, end a line or turn the reading direction is escaped, and bytes that are not UTF-8 become U+FFFD.
 func appendString[T ~string | ~[]byte](b []byte, s T, limit int) []byte {
+	if len(s) <= limit && allPlain(s) {
+		b = append(append(b, '"'), s...)
+		return append(b, '"')
+	}
 	b = append(b, '"')
 	cut := len(s) > limit
 	if cut {
@@ -42,8 +70,7 @@ func appendString[T ~string | ~[]byte](b []byte, s T, limit int) []byte {
 	}
 	start := 0
 	for i := 0; i < len(s); {
-		for i+8 <= len(s) && plainWord(uint64(s[i])|uint64(s[i+1])<<8|uint64(s[i+2])<<16|uint64(s[i+3])<<24|
-			uint64(s[i+4])<<32|uint64(s[i+5])<<40|uint64(s[i+6])<<48|uint64(s[i+7])<<56) {
+		for i+8 <= len(s) && plainWord(word(s[i:])) {
 			i += 8
 		}
 		for i < len(s) && plain[s[i]] {
@@ -92,19 +119,16 @@ func appendUnit(b []byte, u rune) []byte {
 	return append(b, '\\', 'u', hexDigits[u>>12&15], hexDigits[u>>8&15], hexDigits[u>>4&15], hexDigits[u&15])
 }
 
-// appendKey appends `,"key":`; key is one of ours and needs no escaping.
-func appendKey(b []byte, key string) []byte {
-	b = append(b, ',', '"')
-	b = append(b, key...)
-	return append(b, '"', ':')
-}
-
+// appendInt appends a key (see appendField) and a number.
 func appendInt(b []byte, key string, v int64) []byte {
-	return strconv.AppendInt(appendKey(b, key), v, 10)
+	return strconv.AppendInt(append(b, key...), v, 10)
 }
 
 // appendMillis appends a duration in milliseconds, to the microsecond, without trailing zeros.
 func appendMillis(b []byte, d time.Duration) []byte {
+	if d == 0 {
+		return append(b, '0')
+	}
 	us := int64(d.Round(time.Microsecond) / time.Microsecond)
 	if us < 0 {
 		b, us = append(b, '-'), -us

@@ -55,8 +55,8 @@ func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte
 	b = r.clock.append(append(b, `{"time":`...), end)
 	b = r.appendWho(b, x)
 	x.Read(func(s *exchange.Story) { b = r.appendStory(b, s, end.Sub(x.Start)) })
-	b = r.appendHeader(b, "request_headers", e.RequestHeader)
-	b = r.appendHeader(b, "response_headers", e.ResponseHeader)
+	b = r.appendHeader(b, `,"request_headers":`, e.RequestHeader)
+	b = r.appendHeader(b, `,"response_headers":`, e.ResponseHeader)
 	b = r.appendBody(b, "request_body", e.request())
 	b = r.appendBody(b, "response_body", e.response())
 	return r.appendCounts(b)
@@ -65,56 +65,56 @@ func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte
 // appendWho appends what was asked by whom.
 func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
 	if x.OwnID {
-		b = appendField(b, "id", x.ID, maxID)
+		b = appendField(b, `,"id":`, x.ID, maxID)
 	} else {
-		b = r.appendClean(b, "id", x.ID, maxID)
+		b = r.appendClean(b, `,"id":`, x.ID, maxID)
 	}
-	b = appendField(b, "trace_id", x.TraceID, maxID)
-	b = appendField(b, "kind", string(x.Kind), maxMethod)
-	b = appendField(b, "tenant", x.Tenant, maxName)
-	b = appendField(b, "client", x.Client, maxName)
-	b = r.appendClean(b, "method", x.Method, maxMethod)
+	b = appendField(b, `,"trace_id":`, x.TraceID, maxID)
+	b = appendField(b, `,"kind":`, string(x.Kind), maxMethod)
+	b = appendField(b, `,"tenant":`, x.Tenant, maxName)
+	b = appendField(b, `,"client":`, x.Client, maxName)
+	b = r.appendClean(b, `,"method":`, x.Method, maxMethod)
 	if x.URL != "" {
 		r.text = r.redactor.AppendURL(r.text[:0], x.URL[:min(len(x.URL), maxURLRead)], &r.counts)
-		b = appendString(appendKey(b, "url"), r.text, maxURL)
+		b = appendString(append(b, `,"url":`...), r.text, maxURL)
 	}
 	if host := x.Target.Host; host == x.Policy { // a name that the configuration has, too
-		b = appendField(b, "host", host, maxName)
+		b = appendField(b, `,"host":`, host, maxName)
 	} else {
-		b = r.appendClean(b, "host", host, maxName)
+		b = r.appendClean(b, `,"host":`, host, maxName)
 	}
-	b = appendField(b, "policy", x.Policy, 2*maxName)
-	return appendField(b, "mode", string(x.Mode), maxMethod)
+	b = appendField(b, `,"policy":`, x.Policy, 2*maxName)
+	return appendField(b, `,"mode":`, string(x.Mode), maxMethod)
 }
 
 // appendStory appends what came of it.
 func (r *record) appendStory(b []byte, s *exchange.Story, took time.Duration) []byte {
 	if s.Status != 0 {
-		b = appendInt(b, "status", int64(s.Status))
+		b = appendInt(b, `,"status":`, int64(s.Status))
 	}
-	b = appendField(b, "status_by", s.StatusBy, maxMethod)
-	b = appendField(b, "outcome", string(s.Outcome), maxName)
-	b = r.appendText(b, "detail", s.Detail)
+	b = appendField(b, `,"status_by":`, s.StatusBy, maxMethod)
+	b = appendField(b, `,"outcome":`, string(s.Outcome), maxName)
+	b = r.appendText(b, `,"detail":`, s.Detail)
 	b = appendAttempts(b, s.Attempts)
-	b = appendMillis(appendKey(b, "duration_ms"), took)
-	b = appendMillis(appendKey(b, "overhead_ms"), s.Overhead)
-	b = appendMillis(appendKey(b, "limit_wait_ms"), s.LimitWait)
-	b = appendInt(b, "request_bytes", s.BytesIn)
-	b = appendInt(b, "response_bytes", s.BytesOut)
-	b = appendField(b, "breaker", s.Breaker, maxName)
-	b = appendField(b, "dedup", s.Dedup, maxName)
-	b = appendField(b, "not_retried", s.NotRetried, maxName)
+	b = appendMillis(append(b, `,"duration_ms":`...), took)
+	b = appendMillis(append(b, `,"overhead_ms":`...), s.Overhead)
+	b = appendMillis(append(b, `,"limit_wait_ms":`...), s.LimitWait)
+	b = appendInt(b, `,"request_bytes":`, s.BytesIn)
+	b = appendInt(b, `,"response_bytes":`, s.BytesOut)
+	b = appendField(b, `,"breaker":`, s.Breaker, maxName)
+	b = appendField(b, `,"dedup":`, s.Dedup, maxName)
+	b = appendField(b, `,"not_retried":`, s.NotRetried, maxName)
 	b = appendSanitized(b, s.Sanitized)
-	b = appendList(b, "observed", s.Observed)
-	return appendList(b, "unapplied", s.Unapplied)
+	b = appendList(b, `,"observed":`, s.Observed)
+	return appendList(b, `,"unapplied":`, s.Unapplied)
 }
 
-// appendField appends a text where there is one.
+// appendField appends a text where there is one. Its key comes as `,"key":`, like all of ours.
 func appendField(b []byte, key, s string, limit int) []byte {
 	if s == "" {
 		return b
 	}
-	return appendString(appendKey(b, key), s, limit)
+	return appendString(append(b, key...), s, limit)
 }
 
 // shortestSecret is what no secret and no card number is shorter than.
@@ -126,7 +126,7 @@ func (r *record) appendClean(b []byte, key, s string, limit int) []byte {
 		return appendField(b, key, s, limit)
 	}
 	r.text = r.redactor.AppendText(r.text[:0], s[:min(len(s), maxURLRead)], &r.counts)
-	return appendString(appendKey(b, key), r.text, limit)
+	return appendString(append(b, key...), r.text, limit)
 }
 
 // appendText appends a redacted text where there is one.
@@ -134,7 +134,7 @@ func (r *record) appendText(b []byte, key, s string) []byte {
 	if s == "" {
 		return b
 	}
-	return r.appendValue(appendKey(b, key), s)
+	return r.appendValue(append(b, key...), s)
 }
 
 func (r *record) appendValue(b []byte, s string) []byte {
@@ -146,7 +146,7 @@ func appendList(b []byte, key string, list []string) []byte {
 	if len(list) == 0 {
 		return b
 	}
-	b = append(appendKey(b, key), '[')
+	b = append(append(b, key...), '[')
 	for i, s := range list[:min(len(list), maxFields)] {
 		if i > 0 {
 			b = append(b, ',')
@@ -160,7 +160,7 @@ func appendAttempts(b []byte, attempts []exchange.Attempt) []byte {
 	if len(attempts) == 0 {
 		return b
 	}
-	b = append(appendKey(b, "attempts"), '[')
+	b = append(append(b, `,"attempts":`...), '[')
 	for i := range attempts[:min(len(attempts), maxAttempts)] {
 		a := &attempts[i]
 		if i > 0 {
@@ -168,13 +168,13 @@ func appendAttempts(b []byte, attempts []exchange.Attempt) []byte {
 		}
 		b = strconv.AppendInt(append(b, `{"n":`...), int64(a.N), 10)
 		if a.Status != 0 {
-			b = appendInt(b, "status", int64(a.Status))
+			b = appendInt(b, `,"status":`, int64(a.Status))
 		}
-		b = appendField(b, "error", string(a.Error), maxName)
-		b = appendMillis(appendKey(b, "wait_ms"), a.Wait)
-		b = appendMillis(appendKey(b, "duration_ms"), a.Duration)
-		b = appendField(b, "reason", a.Reason, maxName)
-		b = appendField(b, "address", a.Address, maxName)
+		b = appendField(b, `,"error":`, string(a.Error), maxName)
+		b = appendMillis(append(b, `,"wait_ms":`...), a.Wait)
+		b = appendMillis(append(b, `,"duration_ms":`...), a.Duration)
+		b = appendField(b, `,"reason":`, a.Reason, maxName)
+		b = appendField(b, `,"address":`, a.Address, maxName)
 		if a.Reused {
 			b = append(b, `,"reused":true`...)
 		}
@@ -189,7 +189,7 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 		return b
 	}
 	names := slices.Sorted(maps.Keys(h))
-	b = append(appendKey(b, key), '{')
+	b = append(append(b, key...), '{')
 	start := len(b)
 	fields := r.redactor.Fields(&r.counts)
 	defer fields.Done()
@@ -256,19 +256,19 @@ func (c body) decoded() body {
 
 func isWide(contentType string) bool { return strings.Contains(strings.ToLower(contentType), "utf-16") }
 
-func (r *record) appendBody(b []byte, key string, c body) []byte {
+func (r *record) appendBody(b []byte, name string, c body) []byte {
 	if c.data == nil {
 		return b
 	}
 	c = c.decoded()
 	clean := r.redactor.Body(c.contentType, c.data, c.truncated, &r.counts)
-	start := len(appendKey(b, key))
-	b = appendString(appendKey(b, key), clean, maxBody)
-	if len(b)-start > maxBodyLine {
+	b = append(append(append(b, `,"`...), name...), `":`...)
+	start := len(b)
+	if b = appendString(b, clean, maxBody); len(b)-start > maxBodyLine {
 		b = appendString(b[:start], clean, maxBodyLine/longestEscape)
 	}
 	if c.truncated {
-		b = append(appendKey(b, key+"_truncated"), "true"...)
+		b = append(append(append(b, `,"`...), name...), `_truncated":true`...)
 	}
 	return b
 }
@@ -277,7 +277,7 @@ func (r *record) appendCounts(b []byte) []byte {
 	if r.counts.Total() == 0 {
 		return b
 	}
-	b = append(appendKey(b, "redactions"), '{')
+	b = append(append(b, `,"redactions":`...), '{')
 	first := true
 	r.counts.Each(func(k redact.Kind, n int) {
 		if n == 0 {
@@ -296,7 +296,7 @@ func (r *record) appendCounts(b []byte) []byte {
 // appendEvent appends a record that is not an exchange.
 func (r *record) appendEvent(b []byte, now time.Time, kind string, attrs []slog.Attr) []byte {
 	b = appendTime(append(b, `{"time":`...), now)
-	b = appendField(b, "kind", kind, maxMethod)
+	b = appendField(b, `,"kind":`, kind, maxMethod)
 	for _, a := range attrs {
 		if a.Key == "" {
 			continue

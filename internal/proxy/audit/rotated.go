@@ -254,6 +254,7 @@ func (k *keeper) compress(ctx context.Context, path string) (err error) {
 	return os.Remove(path)
 }
 
+// pack compresses in.
 func pack(ctx context.Context, out io.Writer, in io.Reader) error {
 	z := coding.Gzip(out)
 	if _, err := copyGently(ctx, z, in); err != nil {

@@ -1,0 +1,25 @@
+package exchange
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestNow: both clocks go on as time does, and that of an exchange says what the wall clock says.
+func TestNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := Exchange{Start: time.Now()}
+		before := Now()
+		time.Sleep(3 * time.Second)
+		if d := Now().Sub(before); d != 3*time.Second {
+			t.Error("the clock went on by", d)
+		}
+		if now := x.Now(); now.Sub(x.Start) != 3*time.Second || !now.Equal(time.Now()) {
+			t.Error(now, "is not", time.Now())
+		}
+		if unset := new(Exchange).Now(); !unset.Equal(time.Now()) {
+			t.Error("an exchange without a start:", unset)
+		}
+	})
+}
