@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-	"unsafe"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
@@ -41,8 +40,6 @@ type visit struct {
 	informational sync.Mutex // held while a 1xx answer is written; see Inform
 	answered      bool
 
-	ownID idText // where the exchange's ID was made here
-
 	// Room for the values that are added to headers: Via of the request and of the answer, and the answer's Httpowerd-Request-Id.
 	via [2]string
 	id  [1]string
@@ -58,7 +55,7 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	v.server, v.conn, v.raw, v.snapshot = s, connOf(r.Context()), r, s.policies.Load()
 	v.w.ResponseWriter, v.w.v = w, v
 	if v.ID = clientID(r.Header); v.ID == "" {
-		v.ID, v.OwnID = v.ownID.make(), true
+		v.ID, v.OwnID = newID(), true
 	}
 	v.Kind, v.Mode, v.Start = exchange.KindRequest, exchange.ModePlain, time.Now()
 	v.Client, v.Method, v.Host, v.Door = r.RemoteAddr, r.Method, otherHost, v
@@ -95,18 +92,30 @@ func clientID(h http.Header) string {
 	return ""
 }
 
-func newID() string { return new(idText).make() }
+// idSize is how long an ID is, and idsAhead how many are made at once.
+const (
+	idSize   = 32
+	idsAhead = 32
+)
 
-// idText is memory for an ID.
-type idText [32]byte
+// idsLeft are IDs that were made ahead, end to end: one allocation for each would be one of the few that a request takes.
+type idsLeft struct{ text string }
 
-// make fills it with an ID, once.
-func (t *idText) make() string {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
-	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
-	hex.Encode(t[:], b[:])
-	return unsafe.String(&t[0], len(t))
+var ids = sync.Pool{New: func() any { return new(idsLeft) }}
+
+func newID() string {
+	left := ids.Get().(*idsLeft)
+	defer ids.Put(left)
+	if left.text == "" {
+		var b [idsAhead * idSize / 2]byte
+		for i := 0; i < len(b); i += 8 {
+			binary.LittleEndian.PutUint64(b[i:], rand.Uint64())
+		}
+		left.text = hex.EncodeToString(b[:])
+	}
+	id := left.text[:idSize]
+	left.text = left.text[idSize:]
+	return id
 }
 
 func plausibleID(id string) bool {

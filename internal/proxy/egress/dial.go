@@ -10,6 +10,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy/upstream"
+	"httpowerd/internal/proxy/wire"
 )
 
 const (
@@ -222,7 +223,7 @@ func (p *pool) connectTo(ctx context.Context, addr netip.Addr, port uint16) (*ne
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.bind, 0))
 		d.Control = bindWithoutPort
 	} else {
-		d.Control = connectAhead(to)
+		d.Control = wire.ConnectAhead(to)
 	}
 	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {

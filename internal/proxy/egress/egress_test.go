@@ -241,13 +241,16 @@ func TestInformationalAndTrailers(t *testing.T) {
 	}
 }
 
-func tlsOrigin(t *testing.T, http2 bool) (*httptest.Server, string) {
+func tlsOrigin(t *testing.T, http2 bool, prepare ...func(*httptest.Server)) (*httptest.Server, string) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, r.Proto+" "+r.RequestURI)
 	}))
 	s.EnableHTTP2 = http2
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for _, f := range prepare {
+		f(s)
+	}
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
@@ -286,15 +289,16 @@ func TestTLS(t *testing.T) {
 // TestHTTP2Alone: an upstream that refuses HTTP/1.1 is spoken to in HTTP/2 whatever the client speaks, and no request is lost for that. Where it begins to refuse, one
 // request finds out for all others.
 func TestHTTP2Alone(t *testing.T) {
-	s, ca := tlsOrigin(t, true)
 	var alone atomic.Bool
-	s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		config := s.TLS.Clone()
-		if alone.Load() && !slices.Contains(hello.SupportedProtos, "h2") {
-			config.NextProtos = []string{"h3"}
-		}
-		return config, nil
-	}
+	s, ca := tlsOrigin(t, true, func(s *httptest.Server) {
+		s.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			config := s.TLS.Clone()
+			if alone.Load() && !slices.Contains(hello.SupportedProtos, "h2") {
+				config.NextProtos = []string{"h3"}
+			}
+			return config, nil
+		}}
+	})
 	target := s.Listener.Addr().String()
 	send := func(rt http.RoundTripper, method, body string, protocol int) string {
 		r, _ := request(t, method, "https://"+target+"/", body)

@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -108,7 +109,8 @@ func (c *rawConn) named(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	if known, ok := err.(*net.OpError); ok { // of the deadline, or of a connection that is closed
+	var known *net.OpError
+	if errors.As(err, &known) { // of the deadline, or of a connection that is closed
 		err = known.Err
 	}
 	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}

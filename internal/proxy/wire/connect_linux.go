@@ -1,4 +1,4 @@
-package egress
+package wire
 
 import (
 	"encoding/binary"
@@ -10,17 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-type control = func(network, address string, c syscall.RawConn) error
-
-// bindWithoutPort leaves the choice of the local port to connect, which knows where to: the same port serves connections to other places (ip(7),
-// IP_BIND_ADDRESS_NO_PORT). A kernel that does not know it binds as ever.
-func bindWithoutPort(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
-}
-
-// connectAhead begins to connect a new socket, without the scheduler: to an upstream of the same machine it takes longer than the 20 µs after which the processor
-// is taken away from a call. The dialer's own connect then finds that it is under way, or done.
-func connectAhead(to netip.AddrPort) control {
+// ConnectAhead is a net.Dialer's Control that begins to connect its new socket, where that is not bound first. To a place on the same machine that takes longer than
+// the scheduler lets a call have. The dialer's own connect then finds that it is under way, or done.
+func ConnectAhead(to netip.AddrPort) func(network, address string, c syscall.RawConn) error {
 	return func(network, _ string, c syscall.RawConn) error {
 		addr := to.Addr().Unmap()
 		if addr.Zone() != "" || addr.Is4() != (network == "tcp4") {
