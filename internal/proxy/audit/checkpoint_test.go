@@ -103,8 +103,10 @@ func TestCheckpointsAcrossRuns(t *testing.T) {
 	})
 	r := verified(t, trailFiles(t, path)...)
 	want(t, "the end", r.Checked.Seq, r.Last.Seq)
-	want(t, "checkpoints in the trail", r.Checkpoints, 2)
-	want(t, "checkpoints in the file", r.Witnessed, 4)
+	if r.Checkpoints < 2 || r.Checkpoints > 4 { // one behind each rotation, and where the first records were through before it, one for those
+		t.Error("checkpoints in the trail:", r.Checkpoints)
+	}
+	want(t, "checkpoints in the file", r.Witnessed, r.Checkpoints+2)
 }
 
 // TestCheckpointFileFails: what cannot be had is an error where it was asked for, and told to the log where it is only the default.

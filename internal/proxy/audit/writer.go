@@ -82,7 +82,7 @@ type outage struct {
 
 func newWriter(l *Log, s sink, chained bool, log *slog.Logger) *writer {
 	w := &writer{owner: l, sink: s, chained: chained, log: log, chain: genesis(), reopenings: make(chan chan error),
-		abandon: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}),
+		abandon: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}), last: time.Now(),
 		company: time.NewTimer(time.Hour), nextSync: time.NewTimer(time.Hour), nextCheck: time.NewTimer(time.Hour)}
 	w.stuck = time.AfterFunc(time.Hour, w.hangs)
 	w.stuck.Stop()

@@ -435,11 +435,12 @@ func TestParentHTTP(t *testing.T) {
 
 // TestHTTP2Unsafe: an upstream that resets a stream sees a DELETE once.
 func TestHTTP2Unsafe(t *testing.T) {
-	s, ca := tlsOrigin(t, true)
 	var served atomic.Int32
-	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		served.Add(1)
-		panic(http.ErrAbortHandler)
+	s, ca := tlsOrigin(t, true, func(s *httptest.Server) {
+		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			served.Add(1)
+			panic(http.ErrAbortHandler)
+		})
 	})
 	r, x := request(t, "DELETE", "https://example.com:"+s.Listener.Addr().String()[len("127.0.0.1:"):]+"/", "")
 	rt := end(t, setup{up: func(c *upstream.Config) { c.CA = ca; c.Resolve = map[string]string{"example.com": "127.0.0.1"} }})
@@ -451,14 +452,23 @@ func TestHTTP2Unsafe(t *testing.T) {
 
 // TestSecureParent: what is sent through an https parent counts as sent.
 func TestSecureParent(t *testing.T) {
-	s, ca := tlsOrigin(t, false)
+	var broken atomic.Bool
+	s, ca := tlsOrigin(t, false, func(s *httptest.Server) {
+		well := s.Config.Handler
+		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if broken.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			well.ServeHTTP(w, r)
+		})
+	})
 	up := func(c *upstream.Config) { c.CA = ca; c.Proxy = "https://" + s.Listener.Addr().String() }
 	r, x := request(t, "GET", "http://other.example.com/p", "")
 	want(t, get(end(t, setup{up: up}), r), "200 HTTP/1.1 http://other.example.com/p")
 	if a := x.Story().Attempts; len(a) != 1 || a[0].Address == "" {
 		t.Errorf("attempts %+v", a)
 	}
-	s.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	broken.Store(true)
 	r, _ = request(t, "POST", "http://other.example.com/p", "x")
 	want(t, get(end(t, setup{up: up}), r), "failure upstream_reset sent")
 }
