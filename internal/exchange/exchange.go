@@ -68,7 +68,7 @@ type Exchange struct {
 		wait   time.Duration
 	}
 	first [1]Attempt // room for the first one
-	spare [pieces]any
+	spare [2]any     // see Lend
 
 	running int       // attempts that have begun and not ended
 	upTo    time.Time // Upstream is counted up to here, where an attempt has begun

@@ -1,23 +1,17 @@
 package exchange
 
-// Piece names memory that the door allocates together with its own, for what a stage needs once for nearly every exchange.
-type Piece uint8
+// Lend leaves memory that was allocated together with the door's own, for what stages need once for nearly every exchange. It comes before the chain runs.
+func (x *Exchange) Lend(memory ...any) { copy(x.spare[:], memory) }
 
-// The pieces, and who takes them.
-const (
-	SpareSending Piece = iota // the chain's end
-	SpareReport               // the breaker
-	pieces
-)
-
-// Lend leaves a piece for its stage, before the chain runs.
-func (x *Exchange) Lend(p Piece, memory any) { x.spare[p] = memory }
-
-// Take is the piece for who asks first; nil for all others, and where the door left none.
-func (x *Exchange) Take(p Piece) any {
+// Borrow is memory for a T: what the door lent for the first who asks, else new.
+func Borrow[T any](x *Exchange) *T {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	memory := x.spare[p]
-	x.spare[p] = nil
-	return memory
+	for i, lent := range x.spare {
+		if t, ok := lent.(*T); ok {
+			x.spare[i] = nil
+			return t
+		}
+	}
+	return new(T)
 }

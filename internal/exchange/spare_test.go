@@ -6,19 +6,19 @@ import (
 	"testing"
 )
 
-// TestTake: a piece is for one alone, and no other one's.
-func TestTake(t *testing.T) {
+// TestBorrow: a piece is for one alone, and no other one's.
+func TestBorrow(t *testing.T) {
 	var x Exchange
-	memory := new(int)
-	x.Lend(SpareSending, memory)
-	if got := x.Take(SpareReport); got != nil {
-		t.Error("a piece that nobody lent:", got)
+	memory, other := new(int), new(string)
+	x.Lend(memory, other)
+	if got := Borrow[bool](&x); got == nil {
+		t.Error("nothing where nothing was lent")
 	}
 	var got atomic.Int32
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if m, ok := x.Take(SpareSending).(*int); ok && m == memory {
+			if Borrow[int](&x) == memory {
 				got.Add(1)
 			}
 		})
@@ -27,8 +27,7 @@ func TestTake(t *testing.T) {
 	if got.Load() != 1 {
 		t.Error("it was taken", got.Load(), "times")
 	}
-	x.Lend(SpareSending, memory)
-	if d := x.Detach(); d.Take(SpareSending) != nil || x.Take(SpareSending) != memory {
+	if d := x.Detach(); Borrow[string](d) == other || Borrow[string](&x) != other {
 		t.Error("what is detached has the memory of the other one's door")
 	}
 }

@@ -252,13 +252,7 @@ func (l *link) established(by string) {
 	const head = "HTTP/1.1 200 Connection established\r\nHttpowerd-Request-Id: "
 	b := make([]byte, 0, len(head)+len(v.ID)+4)
 	b = append(append(append(b, head...), v.ID...), "\r\n\r\n"...)
-	if socket := rawConn(l.client); socket != nil {
-		var w wire.RawWriter
-		w.Bind(socket)
-		_, _ = w.Write(b)
-	} else {
-		_, _ = l.client.Write(b)
-	}
+	_, _ = wire.Raw(l.client).Write(b)
 }
 
 // refuse answers a CONNECT that gets no tunnel.

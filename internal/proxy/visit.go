@@ -76,8 +76,7 @@ func allocate(method string) *visit {
 		sending egress.Spare
 		report  breaker.Spare
 	}{}
-	m.visit.Lend(exchange.SpareSending, &m.sending)
-	m.visit.Lend(exchange.SpareReport, &m.report)
+	m.visit.Lend(&m.sending, &m.report)
 	return &m.visit
 }
 

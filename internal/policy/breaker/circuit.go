@@ -293,7 +293,7 @@ func (c *circuit) admit(x *exchange.Exchange) (*report, *exchange.Refusal) {
 		if err != nil {
 			return nil, c.refuse(rampAfter, "the upstream is being probed")
 		}
-		p := newReport(x)
+		p := &exchange.Borrow[Spare](x).report
 		p.circuit, p.done, p.probe = c, done, c.gate.Load() == gateHalfOpen
 		if c.ramp.Load() != 0 {
 			c.flying.Add(1)

@@ -28,15 +28,8 @@ type report struct {
 	head    int64 // when it came
 }
 
-// Spare is memory for an exchange's first report; see exchange.SpareReport.
+// Spare is memory for a report; see exchange.Borrow.
 type Spare struct{ report report }
-
-func newReport(x *exchange.Exchange) *report {
-	if spare, ok := x.Take(exchange.SpareReport).(*Spare); ok {
-		return &spare.report
-	}
-	return new(report)
-}
 
 // give is gobreaker's done, once.
 func (p *report) give(v *verdict) {

@@ -23,15 +23,8 @@ type sending struct {
 	room          wire.Room
 }
 
-// Spare is memory for an exchange's first sending; see exchange.SpareSending.
+// Spare is memory for a sending; see exchange.Borrow.
 type Spare struct{ sending sending }
-
-func newSending(x *exchange.Exchange) *sending {
-	if spare, ok := x.Take(exchange.SpareSending).(*Spare); ok {
-		return &spare.sending
-	}
-	return new(sending)
-}
 
 // send sends the request once. Where a kept connection turned out dead after it had been written to, a safe request without a body is sent once more, as an
 // attempt of its own, unless a stage above does that.
@@ -46,7 +39,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 	if t == nil {
 		return p.standard(ctx, r, x, index, p.http2)
 	}
-	s := newSending(x)
+	s := &exchange.Borrow[Spare](x).sending
 	s.pool, s.x, s.ctx, s.index, s.lane = p, x, ctx, index, t
 	out := r
 	if t == p.lanes.absolute {

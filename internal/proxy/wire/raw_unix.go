@@ -123,9 +123,4 @@ func (c *rawConn) NetConn() net.Conn { return c.Conn }
 func (c *rawConn) Transparent() bool { return true }
 
 // CloseWrite half-closes where the connection can.
-func (c *rawConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return c.Close()
-}
+func (c *rawConn) CloseWrite() error { return closeWrite(c.Conn) }

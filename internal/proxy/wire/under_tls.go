@@ -34,11 +34,13 @@ func (u *UnderTLS) Read(p []byte) (int, error) {
 func (u *UnderTLS) NetConn() net.Conn { return u.Conn }
 
 // CloseWrite half-closes where the connection can.
-func (u *UnderTLS) CloseWrite() error {
-	if half, ok := u.Conn.(interface{ CloseWrite() error }); ok {
+func (u *UnderTLS) CloseWrite() error { return closeWrite(u.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return u.Close()
+	return c.Close()
 }
 
 // try reads through the TLS that is top, or through both where there is one inside the other, what is there already. Its error is errNothingHere where that is no
