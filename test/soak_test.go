@@ -298,7 +298,8 @@ func (s *soak) ask(client *http.Client, base, word string) {
 // usage is what the daemon holds when nobody asks.
 type usage struct{ rss, goroutines, descriptors int }
 
-// usage waits until the daemon holds no more than what it keeps.
+// usage waits until the daemon holds no more than what it keeps: connections that end do, and it has given back what was garbage (governor.Rest), which it does
+// when nobody asks for anything, metrics included, for a second.
 func (s *soak) usage() usage {
 	s.t.Helper()
 	var last usage
@@ -306,8 +307,8 @@ func (s *soak) usage() usage {
 		page := s.d.ask("/metrics")
 		now := usage{residentSize(s.t, s.d.cmd.Process.Pid, "VmRSS:"), int(metric(page, "go_goroutines")), int(metric(page, "process_open_fds"))}
 		before := last
-		if last = now; now.goroutines != before.goroutines || now.descriptors != before.descriptors {
-			time.Sleep(500 * time.Millisecond)
+		if last = now; now.goroutines != before.goroutines || now.descriptors != before.descriptors || now.rss < before.rss-1<<20 {
+			time.Sleep(2 * time.Second)
 			return fmt.Errorf("%+v", now)
 		}
 		return nil
