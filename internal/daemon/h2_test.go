@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
@@ -32,6 +35,7 @@ const (
 	frameSettings     = 4
 	framePing         = 6
 	frameGoAway       = 7
+	frameWindowUpdate = 8
 	frameContinuation = 9
 	flagEndStream     = 1
 	flagEndHeaders    = 4
@@ -255,5 +259,94 @@ func TestHTTP2Apart(t *testing.T) {
 		if !strings.HasSuffix(r.text("url"), w.origin.addr+"/"+number) || r.text("outcome") != "ok" {
 			t.Errorf("the record mixes two exchanges: %v", r)
 		}
+	}
+}
+
+// recordCount counts the TLS records that come.
+type recordCount struct {
+	net.Conn
+	n, left int
+	head    []byte
+}
+
+func (r *recordCount) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	for b := p[:n]; len(b) > 0; {
+		if r.left == 0 {
+			take := min(5-len(r.head), len(b))
+			r.head, b = append(r.head, b[:take]...), b[take:]
+			if len(r.head) < 5 {
+				break
+			}
+			r.n++
+			r.left, r.head = int(r.head[3])<<8|int(r.head[4]), r.head[:0]
+		}
+		take := min(r.left, len(b))
+		r.left, b = r.left-take, b[take:]
+	}
+	return n, err
+}
+
+// TestHTTP2AnswerInOneRecord: net/http would write head and body apart.
+func TestHTTP2AnswerInOneRecord(t *testing.T) {
+	w := ways(t, "", okAnswer)[3]
+	below := w.box.dialProxy()
+	below.connect(w.origin.addr)
+	counted := &recordCount{Conn: below}
+	inside := tls.Client(counted, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	h := &h2Client{&rawClient{Conn: inside, t: t, r: bufio.NewReader(inside)}, t}
+	h.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(frameSettings, 0, 0, ""))
+	whole := 0
+	for i := range uint32(40) {
+		stream := 2*i + 1
+		before := counted.n
+		h.request(stream, true, ":method", "GET", ":scheme", "https", ":authority", w.origin.addr, ":path", "/")
+		if got := h.body(stream); got != "ok" {
+			t.Fatalf("%q", got)
+		}
+		if counted.n == before+1 {
+			whole++
+		}
+	}
+	if whole < 10 { // a busy machine needs longer than a head waits
+		t.Errorf("%d of 40 answers came in one record", whole)
+	}
+}
+
+// TestHTTP2HeadAlone: a head does not wait for a body that stays away, be it the upstream's or for want of the client's leave.
+func TestHTTP2HeadAlone(t *testing.T) {
+	for name, row := range map[string]struct {
+		answer, settings string
+		want             string // the content, once the client gives leave; "": none comes
+	}{
+		"no leave":      {okAnswer, "\x00\x04\x00\x00\x00\x00", "ok"},
+		"chunks":        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n<hang>", "", ""},
+		"informational": {"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n<hang>", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ways(t, "", row.answer)[3]
+			h := &h2Client{w.box.intercepted(w.origin.addr, "h2"), t}
+			h.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(frameSettings, 0, 0, row.settings))
+			h.request(1, true, ":method", "GET", ":scheme", "https", ":authority", w.origin.addr, ":path", "/")
+			for {
+				kind, flags, _, _, err := h.next()
+				if err != nil || kind == frameData {
+					t.Fatal(kind, err)
+				}
+				if kind == frameHeaders {
+					if flags&flagEndStream != 0 {
+						t.Fatal("it is the whole answer")
+					}
+					break
+				}
+			}
+			if row.want != "" {
+				h.send(frame(frameWindowUpdate, 0, 1, "\x00\x00\xff\xff"))
+				if got := h.body(1); got != row.want {
+					t.Errorf("%q", got)
+				}
+			}
+			h.Close()
+		})
 	}
 }

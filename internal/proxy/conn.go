@@ -24,6 +24,8 @@ type conn struct {
 
 	secure *tls.Conn // above it, where the client speaks HTTP/2 to an HTTPS listener; nil: it does not
 
+	answers *coalescer // above that, where the client speaks HTTP/2; nil: it does not
+
 	refusal *exchange.Refusal // why the head that the marker stands for was refused
 
 	mu       sync.Mutex

@@ -118,12 +118,17 @@ func keepScheme(s *http.Server) {
 	ended := newFeed()
 	_ = ended.Close()
 	_ = s.Serve(ended)
-	serve := s.TLSNextProto["h2"]
-	s.TLSNextProto["h2"] = func(server *http.Server, c *tls.Conn, h http.Handler) {
-		if above, ok := h.(interface{ BaseContext() context.Context }); ok {
-			h = asSent{server.Handler, above}
+	for _, protocol := range []string{"h2", unencryptedHTTP2} {
+		serve := s.TLSNextProto[protocol]
+		if serve == nil {
+			continue
 		}
-		serve(server, c, h)
+		s.TLSNextProto[protocol] = func(server *http.Server, c *tls.Conn, h http.Handler) {
+			if above, ok := h.(interface{ BaseContext() context.Context }); ok {
+				h = asSent{server.Handler, above}
+			}
+			serve(server, c, h)
+		}
 	}
 }
 

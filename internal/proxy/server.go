@@ -123,6 +123,7 @@ func New(o Options) *Server {
 	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 250, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
 		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second}
 	keepScheme(s.inner)
+	s.coalesce(s.inner)
 	if !o.Standard {
 		s.wireOuter, s.wireInner = s.wireServer(o.Limits), s.wireServer(o.Limits)
 	}

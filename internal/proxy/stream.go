@@ -15,6 +15,7 @@ import (
 // stream is the client's side of a CONNECT over HTTP/2 as a connection: a request's body that is read and an answer's body that is written. The handler waits
 // until it is closed. The side towards the client cannot be closed alone: HTTP/2 ends it when the handler returns, and with it the client's own.
 type stream struct {
+	below   *conn // the client's connection, which other streams use too
 	w       http.ResponseWriter
 	control *http.ResponseController
 	body    io.ReadCloser
@@ -37,7 +38,7 @@ func (a address) String() string { return string(a) }
 
 // connectStream takes a CONNECT over HTTP/2 over, and returns when its tunnel has ended.
 func (v *visit) connectStream(w http.ResponseWriter, r *http.Request) {
-	s := &stream{w: w, control: http.NewResponseController(w), body: r.Body, done: make(chan struct{}), read: make(chan struct{})}
+	s := &stream{below: v.conn, w: w, control: http.NewResponseController(w), body: r.Body, done: make(chan struct{}), read: make(chan struct{})}
 	s.in, s.fed = net.Pipe()
 	s.addrs = [2]address{address(v.conn.LocalAddr().String()), address(r.RemoteAddr)}
 	go s.feed()
@@ -116,6 +117,7 @@ func (s *stream) answer(status int, header http.Header, body []byte) {
 	}
 	s.writing.Lock()
 	s.w.WriteHeader(status)
+	s.below.hurry()
 	_ = s.control.Flush() // an error shows at the next write
 	s.writing.Unlock()
 	if len(body) > 0 {

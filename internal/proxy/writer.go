@@ -106,6 +106,9 @@ func (w *writer) limit() {
 // Flush sends what is buffered.
 func (w *writer) Flush() {
 	if !w.upgraded {
+		if w.bytes == 0 {
+			w.v.conn.hurry()
+		}
 		_ = http.NewResponseController(w.ResponseWriter).Flush() // an error shows at the next write
 	}
 }
@@ -328,6 +331,7 @@ func (v *visit) Inform(status int, header http.Header) {
 		h[name] = values
 	}
 	stripForeign(h)
+	v.conn.hurry()
 	v.w.ResponseWriter.WriteHeader(status)
 	clear(h)
 }

@@ -51,7 +51,7 @@ func (a *answer) release() {
 	alive := a.unwatch()
 	c.free()
 	if a.keep && whole && alone && alive {
-		c.reused = true
+		c.reused, c.proven = true, true
 		c.t.put(c)
 		return
 	}

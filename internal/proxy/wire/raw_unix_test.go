@@ -160,3 +160,41 @@ func TestRaw(t *testing.T) {
 		t.Error("what is no socket is wrapped")
 	}
 }
+
+// TestRawConnTrade: what waits is written by the next read, all of it and in order, however little the socket takes at a time.
+func TestRawConnTrade(t *testing.T) {
+	_, socket, far := rawPair(t)
+	c := Raw(socket).(*rawConn)
+	const size = 32 << 20
+	c.take(holds)
+	for i := range 32 {
+		if n, err := c.Write(bytes.Repeat([]byte{byte(i)}, size/32)); n != size/32 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	received := make(chan []byte)
+	go func() {
+		b := make([]byte, size)
+		_, _ = io.ReadFull(far, b)
+		_, _ = far.Write([]byte("answer"))
+		received <- b
+	}()
+	c.take(trades)
+	got := make([]byte, 10)
+	n, err := c.Read(got)
+	if string(got[:n]) != "answer" || err != nil || c.waits() || c.sent == 0 {
+		t.Errorf("%q %v", got[:n], err)
+	}
+	for i, b := range <-received {
+		if b != byte(i/(size/32)) {
+			t.Fatalf("byte %d is %d", i, b)
+		}
+	}
+	if n, err := c.Write([]byte("more")); n != 4 || err != nil {
+		t.Error(n, err)
+	}
+	_ = far.SetReadDeadline(time.Now().Add(patience))
+	if n, err := io.ReadFull(far, got[:4]); n != 4 || err != nil {
+		t.Error("later writes still wait:", err)
+	}
+}

@@ -20,6 +20,8 @@ type upConn struct {
 	since  time.Time       // kept since then
 	raw    syscall.RawConn // of the socket below; nil: unknown
 	io     rawIO           // what the callback of raw needs
+	under  *rawConn        // below TLS; nil: there is none
+	proven bool            // it has brought an answer
 
 	failed   error   // what the next fill returns
 	in       *buffer // nil while nothing is read
@@ -34,6 +36,9 @@ func newUpConn(t *Transport, p *place, addr string, d Dialled) *upConn {
 		c.raw, _ = d.Socket.SyscallConn()
 		c.bare = d.Bare && c.raw != nil && rawCalls
 		c.io.bind(c.raw)
+		if !c.bare {
+			c.under = rawBelow(d.Conn)
+		}
 	}
 	return c
 }
@@ -47,16 +52,68 @@ func (c *upConn) begin() {
 	c.r, c.w, c.failed = 0, 0, nil
 }
 
-// errDead is for a kept connection that its upstream has closed, or on which something came that nobody asked for.
+// errDead is for a kept connection that its upstream has closed.
 var errDead = errors.New("the kept connection is dead")
+
+// errUnasked is for one on which something came that nobody asked for. In crypto/tls only an error that is temporary does not end the connection.
+var errUnasked error = unasked{}
+
+type unasked struct{}
+
+func (unasked) Error() string   { return "something came on the kept connection that nobody asked for" }
+func (unasked) Timeout() bool   { return true }
+func (unasked) Temporary() bool { return true }
+
+// trades tells whether write looks by itself whether a kept connection lives. Below TLS that is for those that have been read from: others may have session tickets to give
+// before.
+func (c *upConn) trades(more bool) bool {
+	return c.reused && !more && (c.bare || c.under != nil && c.proven)
+}
 
 // write sends the head and what stands behind it. wrote is false only where nothing of it can have reached the upstream. Where no more follows, it may read
 // the first of the answer too.
 func (c *upConn) write(b []byte, more bool) (wrote bool, err error) {
-	if c.bare && c.reused && !more {
-		return c.io.exchange(c, b)
+	switch {
+	case !c.trades(more):
+		n, err := c.Write(b)
+		return n > 0, err
+	case !c.bare:
+		return c.tradeUnderTLS(b)
 	}
-	n, err := c.Write(b)
+	n, sent, err := c.io.exchange(b, c.in.b)
+	switch {
+	case sent < 0 || err != nil && sent < len(b):
+		return sent > 0, err
+	case sent < len(b):
+		m, err := c.Write(b[sent:])
+		return sent+m > 0, err
+	}
+	c.w, c.failed = n, err
+	return true, nil
+}
+
+// tradeUnderTLS is write for a kept connection below whose TLS there is a socket of ours: it encrypts, and lets the read that follows write.
+func (c *upConn) tradeUnderTLS(b []byte) (wrote bool, err error) {
+	u := c.under
+	u.take(holds)
+	if _, err := c.Write(b); err != nil {
+		u.take(passes)
+		return false, err
+	}
+	u.take(trades)
+	n, err := c.read(c.in.b)
+	if !u.waits() {
+		if err != nil && u.sent == 0 {
+			return false, err
+		}
+		c.w, c.failed = n, err
+		return true, nil
+	}
+	u.take(holds)
+	if !errors.Is(err, errUnasked) || !c.lives() {
+		return false, errDead
+	}
+	n, err = u.release()
 	return n > 0, err
 }
 

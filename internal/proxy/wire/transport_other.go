@@ -4,7 +4,6 @@ package wire
 
 import (
 	"errors"
-	"net"
 	"syscall"
 )
 
@@ -18,7 +17,7 @@ func (*rawIO) peek() waiting        { return silent }
 
 func (*rawIO) read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-func (*rawIO) exchange(*upConn, []byte) (bool, error) { return false, errors.ErrUnsupported }
+func (*rawIO) exchange(_, _ []byte) (n, sent int, err error) { return 0, -1, errors.ErrUnsupported }
 
 func (*rawIO) arrive() (*buffer, int, error) { return nil, 0, errors.ErrUnsupported }
 func (*rawIO) try([]byte) (int, error)       { return 0, errors.ErrUnsupported }
@@ -26,9 +25,6 @@ func (*rawIO) more([]byte) (int, error)      { return 0, errors.ErrUnsupported }
 
 // RawWriter is for plain sockets, of which there are none here.
 type RawWriter struct{}
-
-// Raw is c: there is no other way to its socket here.
-func Raw(c net.Conn) net.Conn { return c }
 
 // Bind does nothing.
 func (*RawWriter) Bind(syscall.RawConn) {}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,17 @@ func TestKeptConnections(t *testing.T) {
 
 // TestDeadConnection: one that its upstream has closed, or that has something unasked on it, costs no request, a write neither.
 func TestDeadConnection(t *testing.T) {
-	for name, parting := range map[string]string{"closed": "", "unasked": "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
+	const timedOut = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+	for name, row := range map[string]struct {
+		parting string
+		change  []func(*Transport)
+	}{
+		"closed":             {},
+		"unasked":            {timedOut, nil},
+		"closed below TLS":   {"", []func(*Transport){underSecretive}},
+		"unasked within TLS": {timedOut, []func(*Transport){underSecretive}},
+	} {
+		parting := row.parting
 		t.Run(name, func(t *testing.T) {
 			parted := make(chan struct{}, 1)
 			var heads atomic.Int32
@@ -54,12 +65,13 @@ func TestDeadConnection(t *testing.T) {
 					_, _ = io.Copy(io.Discard, r)
 				}
 			})
-			tr := transport(t)
+			tr := transport(t, row.change...)
 			for range 3 {
 				r, err := http.NewRequest(http.MethodPost, "http://"+addr+"/", strings.NewReader("once"))
 				if err != nil {
 					t.Fatal(err)
 				}
+				r.Body = here{r.Body}
 				if body, err := fetch(t, tr, r, &seen{}); body != "ok" || err != nil {
 					t.Fatal(body, err)
 				}
@@ -293,6 +305,94 @@ func TestAnswers(t *testing.T) {
 			defer tr.mu.Unlock()
 			if kept := tr.places[addr] != nil && len(tr.places[addr].idle) == 1; kept != c.kept {
 				t.Errorf("kept: %v", kept)
+			}
+		})
+	}
+}
+
+// here is a body that need not be waited for, which goes with the head in one write.
+type here struct{ io.ReadCloser }
+
+func (here) Ready() bool { return true }
+
+// secretive stands for TLS over a socket: of what comes it keeps for itself what is for it.
+type secretive struct{ net.Conn }
+
+func (s secretive) Read(p []byte) (int, error) {
+	for {
+		n, err := s.Conn.Read(p)
+		if n > 0 && p[0] == '!' {
+			n = copy(p, p[1:n])
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+func (s secretive) NetConn() net.Conn { return s.Conn }
+
+// underSecretive makes a transport's connections such ones.
+func underSecretive(tr *Transport) {
+	dial := tr.Dial
+	tr.Dial = func(ctx context.Context, addr string) (Dialled, error) {
+		d, err := dial(ctx, addr)
+		if err != nil {
+			return d, err
+		}
+		return Dialled{Conn: secretive{Raw(d.Conn)}, Socket: d.Socket}, nil
+	}
+}
+
+// TestUnderTLS: a request over a kept connection waits for what TLS has to hear first, and is sent once and whole.
+func TestUnderTLS(t *testing.T) {
+	long := strings.Repeat("b", smallBody)
+	for name, unasked := range map[string]string{"silent": "", "ticket": "!", "ticket, then the end": "!end"} {
+		t.Run(name, func(t *testing.T) {
+			var conns atomic.Int32
+			var mu sync.Mutex
+			var bodies []string
+			addr := upstream(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
+				conns.Add(1)
+				for {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					body, _ := io.ReadAll(req.Body)
+					mu.Lock()
+					bodies = append(bodies, string(body))
+					mu.Unlock()
+					_, _ = io.WriteString(c, ok)
+					if unasked == "" {
+						continue
+					}
+					time.Sleep(20 * time.Millisecond) // apart from the answer
+					_, _ = io.WriteString(c, unasked[:1])
+					if len(unasked) > 1 {
+						return
+					}
+				}
+			})
+			tr := transport(t, underSecretive)
+			for i := range 4 {
+				r, err := http.NewRequest(http.MethodPost, "http://"+addr+"/", strings.NewReader(long[i:]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Body = here{r.Body}
+				if body, err := fetch(t, tr, r, &seen{}); body != "ok" || err != nil {
+					t.Fatal(i, body, err)
+				}
+				time.Sleep(60 * time.Millisecond)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if want := []string{long, long[1:], long[2:], long[3:]}; !slices.Equal(bodies, want) {
+				t.Errorf("the upstream received %d requests", len(bodies))
+			}
+			if n := conns.Load(); (n == 1) != (len(unasked) < 2) {
+				t.Errorf("%d connections", n)
 			}
 		})
 	}

@@ -51,8 +51,11 @@ func (x *rawIO) run(fd uintptr) bool {
 		return true
 	case callExchange:
 		var b [1]byte
-		if _, err := recv(int(fd), b[:], unix.MSG_PEEK); err != unix.EAGAIN {
+		if n, err := recv(int(fd), b[:], unix.MSG_PEEK); err != unix.EAGAIN {
 			x.n, x.err = 0, errDead
+			if n > 0 {
+				x.err = errUnasked
+			}
 			return true
 		}
 		if x.n, x.err = send(int(fd), x.p); x.err != nil || x.n < len(x.p) {
@@ -121,21 +124,21 @@ func named(call string, err error) error {
 	return err
 }
 
-// exchange looks whether the kept connection is silent, writes, and reads the first of the answer. What the socket does not take at once goes the usual way.
-func (x *rawIO) exchange(c *upConn, b []byte) (wrote bool, err error) {
-	x.in = c.in.b
-	n, err := x.do(callExchange, b)
+// exchange looks whether the kept connection is silent, writes out, and reads the first of the answer into in. sent is how much the socket took; less than all: the rest
+// has to go the usual way, and nothing was read; negative: the connection is not silent, the error says in which way.
+func (x *rawIO) exchange(out, in []byte) (n, sent int, err error) {
+	x.in = in
+	n, err = x.do(callExchange, out)
 	switch {
 	case x.what == callAnswer:
-		c.w, c.failed = received(n, err)
-		return true, nil
-	case err == errDead:
-		return false, err
+		n, err = received(n, err)
+		return n, len(out), err
+	case err == errDead || err == errUnasked:
+		return 0, -1, err
 	case err != nil && err != unix.EAGAIN:
-		return n > 0, named("write", err)
+		return 0, n, named("write", err)
 	}
-	m, err := c.Write(b[n:])
-	return n+m > 0, err
+	return 0, n, nil
 }
 
 // arrive waits for bytes, and takes a buffer when they come.
