@@ -11,7 +11,8 @@ import (
 )
 
 // newDoor is goproxy as the outer handler: it dispatches CONNECT to tunnel and gives every other request to roundTrip, which never fails. Its own dialer,
-// transport, certificates and logger are not used: they trust the environment, skip limits or print secrets.
+// transport, certificates and logger are not used: they trust the environment, skip limits or print secrets. Nor is its removal of fields, which comes behind the
+// handlers of requests: cleanRequest has removed those and more.
 func newDoor(s *Server) http.Handler {
 	p := &goproxy.ProxyHttpServer{
 		Logger:                 quiet{s.log},
@@ -20,19 +21,15 @@ func newDoor(s *Server) http.Handler {
 		NonproxyHandler:        http.HandlerFunc(s.originForm),
 		Tr:                     &http.Transport{DialContext: nil},
 	}
-	p.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
-		ctx.RoundTripper = roundTripper
-		return r, nil
+	p.OnRequest().DoFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+		r.RequestURI = ""
+		return r, visitOf(exchange.From(r.Context())).roundTrip(r)
 	})
 	p.OnRequest().HandleConnectFunc(func(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 		return takeConnect, host
 	})
 	return p
 }
-
-var roundTripper = goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
-	return visitOf(exchange.From(r.Context())).roundTrip(r), nil
-})
 
 var takeConnect = &goproxy.ConnectAction{
 	Action: goproxy.ConnectHijack,
