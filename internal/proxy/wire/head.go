@@ -31,6 +31,9 @@ func (h *headScan) upgrades() bool {
 	return h.get && !h.old && h.upgrade && h.protocols == 1 && h.websocket && !h.chunked && h.length == 0
 }
 
+// mayLeave tells whether the handler may take the connection over.
+func (h *headScan) mayLeave() bool { return h.connect || h.protocols > 0 }
+
 // RefuseHead is a refusal of a head that cannot be read in exactly one way.
 func RefuseHead(detail string) *exchange.Refusal {
 	return &exchange.Refusal{Code: exchange.BadRequest, Detail: detail, Close: true}

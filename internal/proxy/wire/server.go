@@ -14,7 +14,8 @@ import (
 	"httpowerd/internal/exchange"
 )
 
-// Server serves HTTP/1.1 clients, each in one goroutine. Its handler may use all that http.ResponseController offers. A request that could be read in two
+// Server serves HTTP/1.1 clients, each in one goroutine. Its handler may use all that http.ResponseController offers; it may take over the connection of a request
+// that asks for that, by CONNECT or Upgrade. A request that could be read in two
 // ways is not shown to the handler. The fields may not be changed once it serves.
 type Server struct {
 	Handler http.Handler
@@ -159,7 +160,9 @@ func (s *Server) dismiss(c *serverConn, silent bool) {
 		s.drop(c)
 		return
 	}
-	c.dismiss(silent)
+	if c.dismiss(silent) {
+		_ = c.Conn.Close()
+	}
 }
 
 // neverSpoke is how long a connection without a request may still send its first one during Shutdown.
@@ -197,8 +200,8 @@ func (s *Server) Close() error {
 	s.Drain()
 	s.mu.Lock()
 	for c := range s.conns {
-		_ = c.Conn.Close()
 		c.left()
+		go func() { _ = c.Conn.Close() }() // which waits for turn
 	}
 	s.mu.Unlock()
 	s.watch.close()

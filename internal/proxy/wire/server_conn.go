@@ -34,6 +34,10 @@ type serverConn struct {
 
 	watched bool // it has been asked to be
 
+	spent  *served // the exchange behind which turn must not go on
+	fate   fate    // of the connection behind spent
+	failed error   // what TLS said while turn looked
+
 	state    atomic.Int32
 	parkedAt atomic.Uint32 // how many sweeps there had been; see Server.sweep
 	patience uint32        // sweeps it may wait before it rests; under Server.mu
@@ -47,7 +51,7 @@ type serverConn struct {
 	mu     sync.Mutex
 	serves *exchange.Root // the context of the request that is served
 	gone   bool           // the client has closed its side
-	ending atomic.Bool    // it has, behind bytes that were not read yet
+	ending atomic.Bool    // it has, perhaps behind bytes that were not read yet
 }
 
 func newServerConn(s *Server, c net.Conn) *serverConn {
@@ -60,6 +64,9 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 		if raw, err := socket.SyscallConn(); err == nil {
 			sc.raw, sc.bare = raw, bare
 			sc.io.bind(raw)
+			if canRest {
+				sc.io.turn = sc.turn
+			}
 			if bare {
 				sc.out.Bind(raw)
 			} else {
@@ -110,8 +117,15 @@ func (c *serverConn) serve() (rests bool) {
 				return true
 			}
 			c.setDeadline(c.deadline)
-			c.waits()
+			if !c.waits() {
+				_ = c.Conn.Close()
+				return false
+			}
 			continue
+		}
+		if err == errSpent {
+			c.conclude(c.spent, c.fate)
+			return false
 		}
 		if err != nil {
 			c.free()
@@ -124,37 +138,37 @@ func (c *serverConn) serve() (rests bool) {
 		if refusal != nil {
 			e = c.refused()
 		}
-		if !c.exchange(e, refusal) {
+		if f := c.exchange(e, refusal); f != goesOn {
+			c.conclude(e, f)
 			return false
 		}
-		c.park()
+		if !c.park() {
+			_ = c.Conn.Close()
+			return false
+		}
 	}
 }
 
-// park readies the connection for another request.
-func (c *serverConn) park() {
+// park readies the connection for another request; false: as with waits.
+func (c *serverConn) park() bool {
 	c.kept = true
 	if c.r == c.w {
 		c.free()
 		c.await()
 	}
 	c.parkedAt.Store(c.server.sweeps.Load())
-	c.waits()
+	return c.waits()
 }
 
-// waits says that the connection does.
-func (c *serverConn) waits() {
+// waits says that the connection does; false: it is for the caller to close it instead.
+func (c *serverConn) waits() bool {
 	c.state.Store(parked)
-	if c.server.draining.Load() {
-		c.dismiss(false)
-	}
+	return !c.server.draining.Load() || !c.dismiss(false)
 }
 
-// dismiss closes the connection where it waits for a request; one that never had one only if silent.
-func (c *serverConn) dismiss(silent bool) {
-	if c.state.CompareAndSwap(parked, finished) || silent && c.state.CompareAndSwap(fresh, finished) {
-		_ = c.Conn.Close()
-	}
+// dismiss tells whether the connection may be closed, as it waits for a request; one that never had one may be only if silent.
+func (c *serverConn) dismiss(silent bool) bool {
+	return c.state.CompareAndSwap(parked, finished) || silent && c.state.CompareAndSwap(fresh, finished)
 }
 
 // wake tells that a request has begun. It is false where Shutdown was faster.
@@ -298,11 +312,10 @@ func (c *serverConn) fill() error {
 // firstBytes waits for a request and takes a buffer when it comes.
 func (c *serverConn) firstBytes() error {
 	in, n, err := c.io.arrive()
-	if err != nil {
-		return err
+	if in != nil {
+		c.in, c.r, c.w = in, 0, n
 	}
-	c.in, c.r, c.w = in, 0, n
-	return nil
+	return c.turned(err)
 }
 
 // firstRecord is firstBytes for TLS, which may hold a part of the request, or of a record, already.
@@ -317,9 +330,9 @@ func (c *serverConn) firstRecord() error {
 		}
 		putBuffer(in)
 		if err == errNothingHere {
-			err = c.tls.arrive(&c.io)
+			err = c.turned(c.tls.arrive(&c.io))
 		}
-		if err != nil {
+		if err != nil || c.in != nil {
 			return err
 		}
 	}
@@ -409,42 +422,61 @@ func (c *serverConn) end() {
 	}
 }
 
-// exchange runs the handler. It tells whether another request may follow.
-func (c *serverConn) exchange(e *served, refusal *exchange.Refusal) (more bool) {
+// fate is what becomes of a connection behind an exchange.
+type fate uint8
+
+const (
+	goesOn  fate = iota // another request may follow
+	taken               // it is somebody else's
+	ends                // it is to be closed
+	lingers             // the same, when its client has had time to see the answer
+	breaks              // the same, and its client is not to take the answer for whole
+)
+
+// exchange runs the handler.
+func (c *serverConn) exchange(e *served, refusal *exchange.Refusal) fate {
 	c.begin(e)
 	defer c.end()
 	w := &e.w
-	if c.handle(e, refusal) {
-		if !w.hijacked {
-			if w.abort() {
-				c.reset()
-			}
-			e.body.stop()
-			c.free()
-			_ = c.Conn.Close()
+	switch panicked := c.handle(e, refusal); {
+	case w.hijacked:
+		return taken
+	case panicked:
+		if w.abort() {
+			return breaks
 		}
-		return false
-	}
-	if w.hijacked {
-		return false
+		return ends
 	}
 	err := w.finish()
 	c.end() // whoever still works for this request should know that nobody waits
 	switch {
 	case err != nil:
+		return ends
 	case refusal == nil && !w.last && e.body.rest():
 		if w.boundedWrites.Load() {
 			_ = c.SetWriteDeadline(time.Time{})
 		}
 		c.unknown = c.unknown || w.boundedReads.Load()
-		return true
-	default:
+		return goesOn
+	}
+	return lingers
+}
+
+// conclude ends a connection.
+func (c *serverConn) conclude(e *served, f fate) {
+	switch f {
+	case taken:
+		return
+	case breaks:
+		c.reset()
+	case lingers:
 		c.linger(e)
 	}
-	e.body.stop()
+	if e != nil {
+		e.body.stop()
+	}
 	c.free()
 	_ = c.Conn.Close()
-	return false
 }
 
 // handle calls the handler, and tells whether it panicked.

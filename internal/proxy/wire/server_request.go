@@ -77,6 +77,7 @@ func (c *serverConn) request(h *headScan, size int) *served {
 	r.Close = r.Close || h.old
 	e.w.c, e.w.e, e.w.old, e.w.head = c, e, h.old, r.Method == http.MethodHead
 	e.w.last = r.Close
+	e.w.mayLeave = h.mayLeave()
 	e.body.c, e.body.e = c, e
 	switch {
 	case h.chunked:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,6 +25,7 @@ type responseWriter struct {
 	head     bool // the request's method was HEAD
 	refusing bool // the request was none
 	last     bool // the connection ends with this answer
+	mayLeave bool // the request asks for what Hijack is for
 
 	mu       sync.Mutex // a 1xx answer may come from another goroutine
 	header   http.Header
@@ -420,6 +422,9 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	defer w.mu.Unlock()
 	if w.hijacked {
 		return nil, nil, http.ErrHijacked
+	}
+	if !w.mayLeave {
+		return nil, nil, fmt.Errorf("%w: neither CONNECT nor Upgrade", http.ErrNotSupported)
 	}
 	w.push()
 	w.hijacked = true

@@ -10,7 +10,9 @@ import (
 // rawCalls: sockets cannot be asked without waiting here. A kept connection that turns out dead is told by Error.Stale.
 const rawCalls = false
 
-type rawIO struct{}
+type rawIO struct {
+	turn func(*buffer, int) afterTurn
+}
 
 func (*rawIO) bind(syscall.RawConn) {}
 func (*rawIO) peek() waiting        { return silent }

@@ -25,6 +25,7 @@ type rawIO struct {
 	got  *buffer
 	n    int
 	err  error
+	turn func(b *buffer, n int) afterTurn // of callArrive: takes the buffer; nil: got does
 }
 
 type rawCall uint8
@@ -67,17 +68,35 @@ func (x *rawIO) run(fd uintptr) bool {
 		x.n, x.err = recv(int(fd), x.p, 0)
 		return true
 	case callArrive:
-		b := getBuffer()
-		b.b = b.b[:cap(b.b)]
-		if x.n, x.err = recv(int(fd), b.b, 0); x.err == nil && x.n > 0 {
-			x.got = b
-			return true
-		}
-		putBuffer(b)
-		return x.err != unix.EAGAIN
+		return x.arrived(int(fd))
 	}
 	x.n, x.err = recv(int(fd), x.p, 0)
 	return x.err != unix.EAGAIN
+}
+
+// arrived reads what has come, if so.
+func (x *rawIO) arrived(fd int) bool {
+	for {
+		b := getBuffer()
+		b.b = b.b[:cap(b.b)]
+		n, err := recv(fd, b.b, 0)
+		if err != nil || n == 0 {
+			putBuffer(b)
+			x.n, x.err = 0, err
+			return err != unix.EAGAIN
+		}
+		if x.turn == nil {
+			x.got, x.n, x.err = b, n, nil
+			return true
+		}
+		switch x.turn(b, n) {
+		case turnWaits:
+			return false
+		case turnStops:
+			x.n, x.err = n, nil
+			return true
+		}
+	}
 }
 
 func (x *rawIO) do(what rawCall, p []byte) (int, error) {
@@ -141,7 +160,7 @@ func (x *rawIO) exchange(out, in []byte) (n, sent int, err error) {
 	return 0, n, nil
 }
 
-// arrive waits for bytes, and takes a buffer when they come.
+// arrive waits for bytes, and takes a buffer when they come. Where there is a turn it is that which takes it; the wait ends when a turn says so.
 func (x *rawIO) arrive() (*buffer, int, error) {
 	n, err := received(x.do(callArrive, nil))
 	b := x.got

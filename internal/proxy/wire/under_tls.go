@@ -55,11 +55,10 @@ func (u *UnderTLS) try(top net.Conn, p []byte) (int, error) {
 // arrive waits for bytes on the socket.
 func (u *UnderTLS) arrive(socket *rawIO) error {
 	b, n, err := socket.arrive()
-	if err != nil {
-		return err
+	if b != nil {
+		u.ahead, u.r, u.w = b, 0, n
 	}
-	u.ahead, u.r, u.w = b, 0, n
-	return nil
+	return err
 }
 
 // underTLS finds the lowest UnderTLS of a connection; nil: there is none, or something between it and the socket has bytes of its own.

@@ -34,23 +34,27 @@ func (w *watcher) expect(c *serverConn, wanted bool) bool {
 func (c *serverConn) SocketEvent(_ uint64, events uint32) {
 	if !c.server.rouse(c) && c.hasLeft(events) {
 		c.left()
+		c.giveUp()
+	}
+}
+
+// giveUp ends the wait of a connection whose client has left: the poller may have said so before the wait began.
+func (c *serverConn) giveUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Load() == parked {
+		_ = c.SetReadDeadline(longAgo)
 	}
 }
 
 // hasLeft tells whether an event means that nobody is there any more. A client that has closed its side behind a request that is not read yet still waits for the
 // answer to the one before; what TLS leaves unread there is its goodbye. No other event will come: whoever reads the rest must look (drained).
 func (c *serverConn) hasLeft(events uint32) bool {
-	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
-		return true
-	}
-	if events&unix.EPOLLRDHUP == 0 {
+	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 {
 		return false
 	}
-	if !c.bare {
-		return true
-	}
 	c.ending.Store(true) // before the look: who reads the rest in between sees it
-	return nothingUnread(c.raw)
+	return events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 || !c.bare || nothingUnread(c.raw)
 }
 
 // nothingUnread tells whether a socket holds nothing more to read.
