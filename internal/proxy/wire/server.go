@@ -201,6 +201,7 @@ func (s *Server) Close() error {
 	s.mu.Lock()
 	for c := range s.conns {
 		c.left()
+		_ = c.SetDeadline(longAgo)
 		go func() { _ = c.Conn.Close() }() // which waits for turn
 	}
 	s.mu.Unlock()

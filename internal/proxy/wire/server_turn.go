@@ -15,10 +15,7 @@ func (c *serverConn) turn(b *buffer, n int) afterTurn {
 	} else {
 		c.in, c.r, c.w = b, 0, n
 	}
-	for {
-		if c.tls != nil && !c.decrypt() {
-			break
-		}
+	for c.tls == nil || c.decrypt() {
 		for c.in != nil {
 			if !c.simple() {
 				return turnStops
