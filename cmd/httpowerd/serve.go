@@ -36,14 +36,14 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	if err := withoutCore(); err != nil {
 		fmt.Fprintln(io.err, "httpowerd: core files cannot be turned off:", err)
 	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // before anybody can see that the daemon is there
+	defer signal.Stop(signals)
 	d, err := daemon.Start(daemon.Options{Source: flags.source(), Version: version(), Log: io.err})
 	if err != nil {
 		return err
 	}
 	adoptLog(d)
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
 	notify := newNotifier()
 	notify.ready()
 	for {
