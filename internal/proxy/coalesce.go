@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
@@ -137,9 +136,7 @@ const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 // around a connection that has UnencryptedNetConn, and behind the preface.
 const unencryptedHTTP2 = "unencrypted_http2"
 
-type handedOver struct {
-	net.Conn
-}
+type handedOver struct{ net.Conn }
 
 // UnencryptedNetConn is for net/http.
 func (h handedOver) UnencryptedNetConn() net.Conn { return h.Conn }
@@ -153,7 +150,7 @@ func (s *Server) coalesce(server *http.Server) {
 	server.TLSNextProto["h2"] = func(server *http.Server, c *tls.Conn, h http.Handler) {
 		var preface [len(http2Preface)]byte
 		_ = c.SetReadDeadline(time.Now().Add(s.limits.headerTimeout))
-		if _, err := io.ReadFull(c, preface[:]); err != nil || !bytes.Equal(preface[:], []byte(http2Preface)) {
+		if _, err := io.ReadFull(c, preface[:]); err != nil || string(preface[:]) != http2Preface {
 			s.log.Debug("a client that chose HTTP/2 does not speak it", "client", c.RemoteAddr().String(), "error", err)
 			_ = c.Close()
 			return

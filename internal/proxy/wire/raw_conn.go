@@ -113,15 +113,12 @@ func (c *rawConn) waits() bool {
 	return c.held != nil
 }
 
-// release writes what waits, and all from now on.
+// release writes what waits, and all from now on. Something has to wait.
 func (c *rawConn) release() (int, error) {
 	c.mu.Lock()
 	out := c.held
 	c.stance, c.held = passes, nil
 	c.mu.Unlock()
-	if out == nil {
-		return 0, nil
-	}
 	n, err := c.out.Write(out.b)
 	putBuffer(out)
 	return n, c.named("write", err)

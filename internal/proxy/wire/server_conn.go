@@ -36,7 +36,7 @@ type serverConn struct {
 
 	spent  *served // the exchange behind which turn must not go on
 	fate   fate    // of the connection behind spent
-	failed error   // what TLS said while turn looked
+	failed error   // what TLS said in the place of bytes
 
 	state    atomic.Int32
 	parkedAt atomic.Uint32 // how many sweeps there had been; see Server.sweep
@@ -320,22 +320,15 @@ func (c *serverConn) firstBytes() error {
 
 // firstRecord is firstBytes for TLS, which may hold a part of the request, or of a record, already.
 func (c *serverConn) firstRecord() error {
-	for {
-		in := getBuffer()
-		in.b = in.b[:cap(in.b)]
-		n, err := c.tls.try(c.Conn, in.b)
-		if n > 0 {
-			c.in, c.r, c.w = in, 0, n
-			return nil
+	for !c.decrypt() {
+		if c.failed != nil {
+			return c.failed
 		}
-		putBuffer(in)
-		if err == errNothingHere {
-			err = c.turned(c.tls.arrive(&c.io))
-		}
-		if err != nil || c.in != nil {
+		if err := c.turned(c.tls.arrive(&c.io)); err != nil || c.in != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func (c *serverConn) readConn(p []byte) (int, error) {
@@ -472,9 +465,7 @@ func (c *serverConn) conclude(e *served, f fate) {
 	case lingers:
 		c.linger(e)
 	}
-	if e != nil {
-		e.body.stop()
-	}
+	e.body.stop()
 	c.free()
 	_ = c.Conn.Close()
 }
