@@ -127,6 +127,85 @@ func TestTunnelHalfClose(t *testing.T) {
 	}
 }
 
+// TestTunnelGoodbye: an upstream that resets a tunnel behind its client's close_notify, or has left before it comes, ended in order; one that resets it
+// behind a request did not.
+func TestTunnelGoodbye(t *testing.T) {
+	cert, _ := selfSigned(t)
+	hidden := "\x17\x03\x03\x00\x13" + strings.Repeat("\x00", 19) // a close_notify of TLS 1.3, as nobody here can tell it from others
+	for name, row := range map[string]struct {
+		version  uint16
+		upstream func(t *testing.T, c *net.TCPConn, inside *tls.Conn) // after its answer
+		client   func(t *testing.T, c net.Conn, inside *tls.Conn)     // after it has that
+		outcome  string
+	}{
+		"reset behind TLS 1.3's goodbye": {tls.VersionTLS13, resetAfter(io.EOF), sayGoodbye, "ok"},
+		"reset behind TLS 1.2's goodbye": {tls.VersionTLS12, resetAfter(io.EOF), sayGoodbye, "ok"},
+		"reset behind a request": {tls.VersionTLS13, resetAfter(nil), func(t *testing.T, _ net.Conn, inside *tls.Conn) {
+			_, _ = io.WriteString(inside, "more")
+			_, _ = inside.Read(make([]byte, 1))
+		}, "upstream_reset"},
+		"goodbyes to one that left":          {tls.VersionTLS13, leaveInside, sendUntilBroken(hidden, 2), "ok"},
+		"requests to one that left":          {tls.VersionTLS13, leaveInside, sendUntilBroken(strings.Repeat("\x17\x03\x03\x00\x1e"+strings.Repeat("\x00", 30), 2), 500), "upstream_reset"},
+		"a request behind a goodbye, broken": {tls.VersionTLS13, leaveInside, sendUntilBroken(hidden+"\x17\x03\x03\x00\x14"+strings.Repeat("\x00", 20), 500), "upstream_reset"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := tcpOrigin(t, func(c *net.TCPConn) {
+				inside := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: row.version})
+				if _, err := io.ReadFull(inside, make([]byte, 7)); err != nil {
+					t.Error(err)
+				}
+				_, _ = io.WriteString(inside, "answer")
+				row.upstream(t, c, inside)
+			})
+			b := start(t, "")
+			c := b.dialProxy()
+			c.connect(addr)
+			inside := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+			_, _ = io.WriteString(inside, "request")
+			if _, err := io.ReadFull(inside, make([]byte, 6)); err != nil {
+				t.Fatal(err)
+			}
+			row.client(t, c, inside)
+			_ = c.Close()
+			b.records(1)[0].want(t, map[string]any{"kind": "tunnel", "outcome": row.outcome})
+		})
+	}
+}
+
+// resetAfter reads once, and resets the connection.
+func resetAfter(want error) func(*testing.T, *net.TCPConn, *tls.Conn) {
+	return func(t *testing.T, c *net.TCPConn, inside *tls.Conn) {
+		if _, err := inside.Read(make([]byte, 4)); err != want {
+			t.Errorf("the upstream read %v; want %v", err, want)
+		}
+		_ = c.SetLinger(0)
+	}
+}
+
+// leaveInside says goodbye and closes.
+func leaveInside(_ *testing.T, _ *net.TCPConn, inside *tls.Conn) { _ = inside.Close() }
+
+// sayGoodbye leaves the connection open until the other side has closed it.
+func sayGoodbye(_ *testing.T, _ net.Conn, inside *tls.Conn) {
+	_ = inside.CloseWrite()
+	_, _ = inside.Read(make([]byte, 1))
+}
+
+// sendUntilBroken reads to the end, then sends what, so many times at most.
+func sendUntilBroken(what string, times int) func(*testing.T, net.Conn, *tls.Conn) {
+	return func(t *testing.T, c net.Conn, inside *tls.Conn) {
+		if _, err := inside.Read(make([]byte, 1)); err != io.EOF {
+			t.Error(err)
+		}
+		for range times {
+			if _, err := io.WriteString(c, what); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond) // the upstream's host says only then that nobody is there
+		}
+	}
+}
+
 // TestTunnelBulk: what is spliced arrives whole, both ways at once.
 func TestTunnelBulk(t *testing.T) {
 	addr := tcpOrigin(t, echo)

@@ -398,8 +398,8 @@ func (l *link) down(failed pumpSide, err error) exchange.Code {
 		return "" // the client left without waiting for the upstream's goodbye
 	case failed == sinkSide:
 		return exchange.ClientGone
-	case errors.Is(err, syscall.ECONNRESET) && l.left.Load() && p.moved.Load() > 0:
-		_ = closeWrite(l.client) // an upstream that still had something to say when its client ended resets the connection; that is its usual end
+	case errors.Is(err, syscall.ECONNRESET) && (l.left.Load() || l.pumps[0].bye.Load()) && p.moved.Load() > 0:
+		_ = closeWrite(l.client) // an upstream that closes with its client's goodbye unread resets the connection; that is its usual end
 		return ""
 	}
 	return exchange.UpstreamReset
@@ -443,6 +443,7 @@ func (l *link) upward() (_ exchange.Code, rests bool) {
 	failed, err := p.run()
 	switch {
 	case err == nil:
+	case failed == sinkSide && p.bye.Load(): // the upstream left without waiting for the client's goodbye
 	case failed == sinkSide:
 		return exchange.UpstreamReset, false
 	case l.nudged(0, err):

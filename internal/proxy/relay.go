@@ -22,7 +22,8 @@ type pump struct {
 	writer  wire.RawWriter  // to out
 	buf     *[copyBuffer]byte
 	n       int
-	unsent  int // bytes that a failed write left
+	unsent  int         // bytes that a failed write left
+	bye     atomic.Bool // what was passed last is TLS's goodbye
 	err     error
 	ready   func(fd uintptr) bool // p.fill, bound once
 	patient *wire.Patient         // reads src without a buffer where TLS is between; nil: src is read as it is
@@ -84,6 +85,9 @@ func (p *pump) release() {
 
 // pass writes what next returned.
 func (p *pump) pass(b []byte) error {
+	if bye := len(b) <= farewellBytes && closesTLS(b); bye != p.bye.Load() {
+		p.bye.Store(bye) // before it is written: what it leads to may be seen at once
+	}
 	var n int
 	var err error
 	if p.out != nil {

@@ -61,9 +61,12 @@ func sniffHTTP(b []byte) protocol {
 	return opaque
 }
 
-// Numbers of TLS (RFC 8446 sections 4, 5.1, RFC 6066 section 3 and RFC 9849 section 5).
+// Numbers of TLS (RFC 8446 sections 4, 5.1, 5.2, RFC 6066 section 3 and RFC 9849 section 5).
 const (
+	recordHeader        = 5
+	recordAlert         = 21
 	recordHandshake     = 22
+	recordData          = 23
 	messageClientHello  = 1
 	extensionServerName = 0
 	extensionEncrypted  = 0xfe0d
@@ -173,4 +176,19 @@ func parseHello(body []byte) (h hello, ok bool) {
 		}
 	}
 	return h, f.ok && extensions.ok
+}
+
+// closesTLS reports whether b are whole TLS records and the last of them is an alert, as a close_notify is. TLS 1.3 hides which records are alerts,
+// but not that they are short: two bytes, one for what it is, and the cipher's tag of 16.
+func closesTLS(b []byte) bool {
+	const hiddenAlert = 2 + 1 + 16
+	for len(b) > recordHeader && b[1] == 3 {
+		kind, length := b[0], int(binary.BigEndian.Uint16(b[3:]))
+		b = b[recordHeader:]
+		if length == len(b) {
+			return kind == recordAlert || kind == recordData && length == hiddenAlert
+		}
+		b = b[min(length, len(b)):]
+	}
+	return false
 }

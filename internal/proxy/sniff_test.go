@@ -131,3 +131,31 @@ func BenchmarkSniffTLS(b *testing.B) {
 		sniff(hello)
 	}
 }
+
+func TestClosesTLS(t *testing.T) {
+	record := func(kind, length byte) string {
+		return string([]byte{kind, 3, 3, 0, length}) + strings.Repeat("\x00", int(length))
+	}
+	for name, c := range map[string]struct {
+		in   string
+		want bool
+	}{
+		"in clear":             {record(recordAlert, 2), true},
+		"TLS 1.2":              {record(recordAlert, 26), true},
+		"TLS 1.3":              {record(recordData, 19), true},
+		"behind data":          {record(recordData, 60) + record(recordData, 19), true},
+		"before data":          {record(recordData, 19) + record(recordData, 60), false},
+		"data":                 {record(recordData, 60), false},
+		"short data":           {record(recordData, 20), false},
+		"a handshake":          {record(recordHandshake, 19), false},
+		"cut short":            {record(recordData, 19)[:20], false},
+		"with something after": {record(recordData, 19) + "x", false},
+		"half a header after":  {record(recordData, 19) + "\x17\x03\x03\x00\x13", false},
+		"nothing":              {"", false},
+		"not TLS":              {"quit\r\n", false},
+	} {
+		if got := closesTLS([]byte(c.in)); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
