@@ -2,7 +2,7 @@
 
 GO       ?= go
 BIN      ?= bin/httpowerd
-FUZZTIME ?= 10s
+FUZZTIME ?= 5s
 STAGES   := ^Benchmark(TotalAndAttempt|Success|Closed|Stage|Nothing|AtOnce|NotHedgeable|Leader)$$
 STAGE_PACKAGES := $(addprefix ./internal/policy/,timeout retry breaker ratelimit concurrency hedge dedup)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
