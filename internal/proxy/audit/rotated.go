@@ -28,7 +28,7 @@ const (
 const (
 	packed  = ".gz"
 	packing = ".gz.tmp"
-	chunk   = 256 << 10
+	chunk   = 128 << 10 // of work without a rest: a fraction of a millisecond
 )
 
 // naming knows the names of a file's rotated predecessors: audit.jsonl becomes audit-20060102T150405.000000000Z.jsonl, and later .jsonl.gz.
@@ -158,31 +158,31 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// work deletes what is too much and compresses what is left, the oldest first.
+// work deletes what is too much and compresses what is left, the oldest first. Compressing takes its time, in which there may be too much again.
 func (k *keeper) work(ctx context.Context) error {
-	all, err := k.names.list()
-	if err != nil {
-		return err
-	}
-	for len(all) > 0 {
-		why := k.excess(len(all), all[0], time.Now())
-		if why == "" {
-			break
-		}
-		if err := k.remove(ctx, all[0], why); err != nil {
+	for {
+		all, err := k.names.list()
+		if err != nil {
 			return err
 		}
-		all = all[1:]
-	}
-	for _, r := range all {
-		if r.packed || k.names.ext == packed {
-			continue
+		for len(all) > 0 {
+			why := k.excess(len(all), all[0], time.Now())
+			if why == "" {
+				break
+			}
+			if err := k.remove(ctx, all[0], why); err != nil {
+				return err
+			}
+			all = all[1:]
 		}
-		if err := k.compress(ctx, filepath.Join(k.names.dir, r.name)); err != nil {
+		plain := slices.IndexFunc(all, func(r rotated) bool { return !r.packed })
+		if plain < 0 || k.names.ext == packed {
+			return nil
+		}
+		if err := k.compress(ctx, filepath.Join(k.names.dir, all[plain].name)); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // excess is the bound that the oldest of n files passes, or "".
@@ -277,23 +277,31 @@ func check(ctx context.Context, path string, size int64) error {
 	return err
 }
 
-// copyGently copies with at most half a core.
+// copyGently copies with at most half of a core, and a few hundredths of one while the process is busy.
 func copyGently(ctx context.Context, out io.Writer, in io.Reader) (total int64, err error) {
-	pause := time.NewTimer(time.Hour)
-	defer pause.Stop()
+	buf := make([]byte, chunk)
+	rest := time.NewTimer(time.Hour)
+	defer rest.Stop()
+	l := load{used: processCPU}
 	for {
 		begin := time.Now()
-		n, err := io.CopyN(out, in, chunk)
-		total += n
-		if errors.Is(err, io.EOF) {
-			return total, nil
+		n, err := io.ReadFull(in, buf)
+		if n > 0 {
+			m, failed := out.Write(buf[:n])
+			total += int64(m)
+			if failed != nil {
+				return total, failed
+			}
 		}
-		if err != nil {
+		switch {
+		case err == io.EOF, err == io.ErrUnexpectedEOF:
+			return total, nil
+		case err != nil:
 			return total, err
 		}
-		pause.Reset(time.Since(begin))
+		rest.Reset(l.rest(time.Since(begin)))
 		select {
-		case <-pause.C:
+		case <-rest.C:
 		case <-ctx.Done():
 			return total, ctx.Err()
 		}

@@ -173,6 +173,54 @@ func TestCompression(t *testing.T) {
 	}
 }
 
+// atEachRest calls a function whenever work in the background rests.
+type atEachRest struct {
+	context.Context
+	f func()
+}
+
+func (c atEachRest) Done() <-chan struct{} {
+	c.f()
+	return c.Context.Done()
+}
+
+// TestRotatedMeanwhile: files that are rotated while one is compressed count at once, not when all are.
+func TestRotatedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	n, left := newNaming(path), 6
+	rotate := func() {
+		name, err := n.next(time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(n.dir, name), strings.Repeat("some lines\n", 2*chunk/11))
+	}
+	for range 3 {
+		rotate()
+	}
+	var deleted, most int
+	k := &keeper{names: n, max: 3, log: (&buffer{}).logger(), event: func(context.Context, string, ...slog.Attr) bool { return true }, gone: func() { deleted++ }}
+	err := k.work(atEachRest{t.Context(), func() {
+		if all, _ := n.list(); left > 0 && len(all) < 5 {
+			rotate()
+			left--
+		}
+		all, _ := n.list()
+		most = max(most, len(all))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := n.list()
+	want(t, "files", len(files), 3)
+	want(t, "deleted", deleted, 6)
+	want(t, "rotated meanwhile", left, 0)
+	want(t, "the most at a time", most, 5)
+	for _, f := range files {
+		want(t, f.name+" is compressed", f.packed, true)
+	}
+}
+
 // TestClockGoesBack: a rotated file's name is behind all others, whatever the clock says.
 func TestClockGoesBack(t *testing.T) {
 	n := newNaming(filepath.Join(t.TempDir(), "audit.jsonl"))

@@ -3,7 +3,6 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
 	"io/fs"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"httpowerd/internal/coding"
 )
 
 // Rotated is a file of a trail that nothing is written to any more.
@@ -53,5 +54,5 @@ func Unpacked(r io.Reader) (io.Reader, error) {
 	if magic, _ := b.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		return b, nil
 	}
-	return gzip.NewReader(b)
+	return coding.Gunzip(b)
 }

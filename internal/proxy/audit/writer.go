@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// company is how long a record waits for others to share a write with. It costs nobody: an exchange is through when its record is queued. After a pause of
-	// as long none is expected, and nothing waits: while the process is awake a write is cheaper than to wake up for it.
+	// company is how long a record waits for others to share a write with. It costs nobody: an exchange is through when its record is queued. After a pause in
+	// which no more than four would come nothing waits: while the process is awake some writes are cheaper than to wake up for one.
 	company = 5 * time.Millisecond
+	pause   = company / 4
 	// syncEvery bounds what a power cut can take.
 	syncEvery = time.Second
 
@@ -116,7 +117,7 @@ func (w *writer) await() {
 	for {
 		select {
 		case <-w.owner.queue.wake:
-			if time.Since(w.last) > company {
+			if time.Since(w.last) > pause {
 				return
 			}
 			w.company.Reset(company)
