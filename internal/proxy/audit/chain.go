@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 	"strconv"
 )
 
@@ -37,13 +38,25 @@ func genesis() (l link) {
 	return l
 }
 
+// digest is a SHA-256 that many records use in turn, with the memory for its result.
+type digest struct {
+	hash.Hash
+	sum [sha256.Size]byte
+}
+
 // seal appends the end of a chained record to line, which holds the record without its closing brace from start on, and returns the link after it.
 func (l link) seal(line []byte, start int) ([]byte, link) {
+	return l.sealBy(&digest{Hash: sha256.New()}, line, start)
+}
+
+// sealBy is seal without an allocation.
+func (l link) sealBy(d *digest, line []byte, start int) ([]byte, link) {
 	next := link{seq: l.seq + 1}
 	line = strconv.AppendUint(append(line, seqKey...), next.seq, 10)
 	line = append(append(append(line, prevKey...), l.hash[:]...), '"')
-	sum := sha256.Sum256(line[start:])
-	hex.Encode(next.hash[:], sum[:])
+	d.Reset()
+	d.Write(line[start:])
+	hex.Encode(next.hash[:], d.Sum(d.sum[:0]))
 	line = append(append(line, hashKey...), next.hash[:]...)
 	return append(line, '"', '}'), next
 }

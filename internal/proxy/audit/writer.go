@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,7 @@ type writer struct {
 
 	// Only run's goroutine uses what follows, and finish after it.
 	chain     link
+	digest    digest // of the chain
 	record    record
 	sealed    []byte // the lines of a batch
 	ends      []int  // where each of them ends
@@ -82,7 +84,7 @@ type outage struct {
 }
 
 func newWriter(l *Log, s sink, chained bool, log *slog.Logger) *writer {
-	w := &writer{owner: l, sink: s, chained: chained, log: log, chain: genesis(), reopenings: make(chan chan error),
+	w := &writer{owner: l, sink: s, chained: chained, log: log, chain: genesis(), digest: digest{Hash: sha256.New()}, reopenings: make(chan chan error),
 		abandon: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}), last: time.Now(),
 		company: time.NewTimer(time.Hour), nextSync: time.NewTimer(time.Hour), nextCheck: time.NewTimer(time.Hour)}
 	w.stuck = time.AfterFunc(time.Hour, w.hangs)
@@ -224,7 +226,7 @@ func (w *writer) seal(b batch) {
 			e.late = late{} // or all of its request would stay with the batch
 		}
 		if w.chained {
-			w.sealed, w.chain = w.chain.seal(w.sealed, start)
+			w.sealed, w.chain = w.chain.sealBy(&w.digest, w.sealed, start)
 		} else {
 			w.sealed = append(w.sealed, '}')
 		}
