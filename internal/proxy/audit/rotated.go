@@ -285,7 +285,7 @@ func copyGently(ctx context.Context, out io.Writer, in io.Reader) (total int64, 
 	l := load{used: processCPU}
 	for {
 		begin := time.Now()
-		n, err := io.ReadFull(in, buf)
+		n, err := in.Read(buf)
 		if n > 0 {
 			m, failed := out.Write(buf[:n])
 			total += int64(m)
@@ -293,10 +293,10 @@ func copyGently(ctx context.Context, out io.Writer, in io.Reader) (total int64, 
 				return total, failed
 			}
 		}
-		switch {
-		case err == io.EOF, err == io.ErrUnexpectedEOF:
+		if err == io.EOF {
 			return total, nil
-		case err != nil:
+		}
+		if err != nil {
 			return total, err
 		}
 		rest.Reset(l.rest(time.Since(begin)))

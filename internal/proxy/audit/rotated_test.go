@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"io"
@@ -170,6 +171,34 @@ func TestCompression(t *testing.T) {
 	want(t, "content", string(content), strings.Repeat("some lines\n", 100_000))
 	if info, _ := f.Stat(); info.Mode().Perm() != 0o600 || info.Size() > 20_000 {
 		t.Errorf("mode %v, %d bytes", info.Mode(), info.Size())
+	}
+}
+
+// TestCompressedIsRead: no file is deleted for one that is cut short, were it in its checksum only.
+func TestCompressedIsRead(t *testing.T) {
+	content := strings.Repeat("some lines\n", 3*chunk/11)
+	var b bytes.Buffer
+	if err := pack(t.Context(), &b, strings.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	whole := b.String()
+	changed := []byte(whole)
+	changed[len(changed)-6] ^= 1 // of the CRC
+	for name, row := range map[string]struct {
+		file string
+		good bool
+	}{
+		"whole":      {whole, true},
+		"no length":  {whole[:len(whole)-4], false},
+		"no CRC":     {whole[:len(whole)-8], false},
+		"another":    {string(changed), false},
+		"half":       {whole[:len(whole)/2], false},
+		"less of it": {"", false},
+	} {
+		path := put(t, filepath.Join(t.TempDir(), "audit.jsonl.gz"), row.file)
+		if err := check(t.Context(), path, int64(len(content))); (err == nil) != row.good {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func (c *serverConn) request(h *headScan, size int) *served {
 	}
 	e.parseTarget(h.connect)
 	n := h.lines - 1
-	header := make(http.Header, n+2) // Via, and what a stage may add
+	header := make(http.Header, n) // Host is not among them, Via will be
 	values := e.values[:0]
 	if n > len(e.values) {
 		values = make([]string, 0, n)
