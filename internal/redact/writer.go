@@ -64,8 +64,8 @@ func (w *Writer) Close() error {
 // step writes what stands before limit, and a secret that begins there to its end.
 func (w *Writer) step(limit int) {
 	last := limit == len(w.buf)
-	for !last && limit > w.from && !utf8.RuneStart(w.buf[limit]) {
-		limit--
+	if !last {
+		limit = characterStart(w.buf, limit)
 	}
 	text := string(w.buf)
 	w.skip(text, last)
@@ -104,6 +104,17 @@ func (w *Writer) step(limit int) {
 	if len(out) > 0 {
 		_, w.err = io.WriteString(w.w, strings.ToValidUTF8(string(out), "\uFFFD"))
 	}
+}
+
+// characterStart is where the character begins that b[at] is within, or at itself where no character is as long: a text of nothing but continuation bytes has
+// to move on too.
+func characterStart(b []byte, at int) int {
+	for back := 0; back < utf8.UTFMax && back <= at; back++ {
+		if utf8.RuneStart(b[at-back]) {
+			return at - back
+		}
+	}
+	return at
 }
 
 // unfinished remembers that the secret may go on behind the window.
