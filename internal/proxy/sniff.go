@@ -77,7 +77,7 @@ const (
 func sniffHello(b []byte) (protocol, hello) {
 	var message []byte
 	for len(b) > 0 {
-		if len(b) < 5 {
+		if len(b) < recordHeader {
 			return undecided, hello{}
 		}
 		if b[0] != recordHandshake || b[1] != 3 {
@@ -87,7 +87,7 @@ func sniffHello(b []byte) (protocol, hello) {
 		if length == 0 || length > 1<<14 {
 			return opaque, hello{}
 		}
-		part := b[5:]
+		part := b[recordHeader:]
 		if len(part) > length {
 			part = part[:length]
 		}
@@ -109,7 +109,7 @@ func sniffHello(b []byte) (protocol, hello) {
 				return tlsHello, h
 			}
 		}
-		b = b[5+len(part):]
+		b = b[recordHeader+len(part):]
 	}
 	return undecided, hello{}
 }

@@ -64,10 +64,10 @@ func (w *Writer) Close() error {
 // step writes what stands before limit, and a secret that begins there to its end.
 func (w *Writer) step(limit int) {
 	last := limit == len(w.buf)
-	if !last {
-		limit = characterStart(w.buf, limit)
-	}
 	text := string(w.buf)
+	if !last {
+		limit = len(trimRune(text[:limit]))
+	}
 	w.skip(text, last)
 	limit = max(limit, w.from)
 	m := borrow()
@@ -104,17 +104,6 @@ func (w *Writer) step(limit int) {
 	if len(out) > 0 {
 		_, w.err = io.WriteString(w.w, strings.ToValidUTF8(string(out), "\uFFFD"))
 	}
-}
-
-// characterStart is where the character begins that b[at] is within, or at itself where no character is as long: a text of nothing but continuation bytes has
-// to move on too.
-func characterStart(b []byte, at int) int {
-	for back := 0; back < utf8.UTFMax && back <= at; back++ {
-		if utf8.RuneStart(b[at-back]) {
-			return at - back
-		}
-	}
-	return at
 }
 
 // unfinished remembers that the secret may go on behind the window.

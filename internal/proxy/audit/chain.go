@@ -44,12 +44,7 @@ type digest struct {
 	sum [sha256.Size]byte
 }
 
-// seal appends the end of a chained record to line, which holds the record without its closing brace from start on, and returns the link after it.
-func (l link) seal(line []byte, start int) ([]byte, link) {
-	return l.sealBy(&digest{Hash: sha256.New()}, line, start)
-}
-
-// sealBy is seal without an allocation.
+// sealBy appends the end of a chained record to line, which holds the record without its closing brace from start on, and returns the link after it.
 func (l link) sealBy(d *digest, line []byte, start int) ([]byte, link) {
 	next := link{seq: l.seq + 1}
 	line = strconv.AppendUint(append(line, seqKey...), next.seq, 10)

@@ -7,6 +7,11 @@ import (
 	"testing"
 )
 
+// seal is sealBy for a record alone.
+func (l link) seal(line []byte, start int) ([]byte, link) {
+	return l.sealBy(&digest{Hash: sha256.New()}, line, start)
+}
+
 func TestSeal(t *testing.T) {
 	line, next := genesis().seal([]byte(`before{"a":1`), len("before"))
 	hashed := `{"a":1,"seq":1,"prev":"` + strings.Repeat("0", 64) + `"`

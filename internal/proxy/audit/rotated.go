@@ -285,13 +285,11 @@ func copyGently(ctx context.Context, out io.Writer, in io.Reader) (total int64, 
 	l := load{used: processCPU}
 	for {
 		begin := time.Now()
-		n, err := in.Read(buf)
-		if n > 0 {
-			m, failed := out.Write(buf[:n])
-			total += int64(m)
-			if failed != nil {
-				return total, failed
-			}
+		n, err := readFull(in, buf)
+		m, failed := out.Write(buf[:n])
+		total += int64(m)
+		if failed != nil {
+			return total, failed
 		}
 		if err == io.EOF {
 			return total, nil
@@ -306,4 +304,14 @@ func copyGently(ctx context.Context, out io.Writer, in io.Reader) (total int64, 
 			return total, ctx.Err()
 		}
 	}
+}
+
+// readFull fills buf as far as it can. Unlike io.ReadFull it keeps the reader's own error: io.EOF is the end, io.ErrUnexpectedEOF says that something is missing.
+func readFull(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }

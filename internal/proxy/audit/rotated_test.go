@@ -188,12 +188,12 @@ func TestCompressedIsRead(t *testing.T) {
 		file string
 		good bool
 	}{
-		"whole":      {whole, true},
-		"no length":  {whole[:len(whole)-4], false},
-		"no CRC":     {whole[:len(whole)-8], false},
-		"another":    {string(changed), false},
-		"half":       {whole[:len(whole)/2], false},
-		"less of it": {"", false},
+		"whole":     {whole, true},
+		"no length": {whole[:len(whole)-4], false},
+		"no CRC":    {whole[:len(whole)-8], false},
+		"another":   {string(changed), false},
+		"half":      {whole[:len(whole)/2], false},
+		"nothing":   {"", false},
 	} {
 		path := put(t, filepath.Join(t.TempDir(), "audit.jsonl.gz"), row.file)
 		if err := check(t.Context(), path, int64(len(content))); (err == nil) != row.good {
