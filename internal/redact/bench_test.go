@@ -52,13 +52,13 @@ func BenchmarkRequest(b *testing.B) {
 	for b.Loop() {
 		var c Counts
 		dst = r.AppendURL(dst[:0], typicalURL, &c)
-		f := r.Fields(&c)
+		p := r.Begin(&c)
 		for name, values := range h {
 			for _, v := range values {
-				f.Value(name, v)
+				p.Field(name, v)
 			}
 		}
-		f.Done()
+		p.Done()
 		if c.Total() != 1 {
 			b.Fatal(c.Total())
 		}

@@ -38,23 +38,35 @@ func (r *Redactor) Header(h http.Header, c *Counts) http.Header {
 	return clean
 }
 
-// Fields redacts the values of header fields one by one. Done ends it.
-type Fields struct {
+// Pass redacts the parts of a record one by one, with memory that they share. Done ends it.
+type Pass struct {
 	r *Redactor
 	m *memory
 	c *Counts
 }
 
-// Fields begins with the fields of a header.
-func (r *Redactor) Fields(c *Counts) Fields { return Fields{r, borrow(), c} }
+// Begin begins a Pass.
+func (r *Redactor) Begin(c *Counts) Pass { return Pass{r, borrow(), c} }
 
 // Done gives the memory back.
-func (f Fields) Done() { f.m.release() }
+func (p Pass) Done() { p.m.release() }
 
-// Value is one value of the field of that name without secrets, and value itself where it has none.
-func (f Fields) Value(name, value string) string {
-	text, _ := f.r.field(f.m, name, f.r.classifyHeader(name), value, f.c)
+// Field is one value of the header field of that name without secrets, and value itself where it has none.
+func (p Pass) Field(name, value string) string {
+	text, _ := p.r.field(p.m, name, p.r.classifyHeader(name), value, p.c)
 	return text
+}
+
+// AppendURL is Redactor.AppendURL.
+func (p Pass) AppendURL(dst []byte, url string) []byte {
+	dst, _ = p.r.appendURL(dst, valid(url), options{m: p.m}, p.c)
+	return dst
+}
+
+// AppendText is Redactor.AppendText.
+func (p Pass) AppendText(dst []byte, s string) []byte {
+	dst, _ = p.r.appendText(dst, valid(s), options{m: p.m}, p.c)
+	return dst
 }
 
 // field is the value of a header field without secrets.

@@ -16,7 +16,7 @@ func (sc *scanner) pair(i int) int {
 		}
 	}
 	start, end := nameBefore(s, i)
-	if start == end {
+	if start == end || start == sc.host && start > 0 && portAt(s, i+1) {
 		return i + 1
 	}
 	c := sc.classify(start, end)
@@ -389,6 +389,7 @@ func (sc *scanner) userinfo(i int) int {
 	s := sc.s
 	i = min(i, len(s))
 	most := min(len(s), i+1024)
+	sc.host = i
 	if !sc.cut && strings.IndexByte(s[i:most], '@') < 0 {
 		return i
 	}
@@ -413,6 +414,12 @@ scan:
 		return i
 	}
 	return sc.add(i, at, labelUserinfo, hide)
+}
+
+// portAt tells whether a port and nothing more of a host stands at i.
+func portAt(s string, i int) bool {
+	end := wordEnd(s[:min(len(s), i+6)], i, charDigit)
+	return end > i && end-i <= 5 && (end == len(s) || s[end] == '/')
 }
 
 func isPort(s string) bool { return len(s) <= 5 && countDigits(s) == len(s) }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -60,6 +61,10 @@ func TestURL(t *testing.T) {
 		"http://user@[2001:db8::1]:8080/x":              "http://[redacted]@[2001:db8::1]:8080/x",
 		"http://[2001:db8::1]:8080/users/a@example.com": "http://[2001:db8::1]:8080/users/a@example.com",
 		"http://[2001:db8::1]/users/a@example.com":      "http://[2001:db8::1]/users/a@example.com",
+		"http://token:8080/x":                           "http://token:8080/x",
+		"https://token:44321":                           "https://token:44321",
+		"http://token:443216":                           "http://token:[redacted]",
+		"http://x/token:8080":                           "http://x/token:[redacted]",
 		"user:pa55@api.example.com:443":                 "[redacted]@api.example.com:443",
 		"api.example.com:443":                           "api.example.com:443",
 		`http:\\user:pa55@api.example.com\x`:            `http:\\[redacted]@api.example.com\x`,
@@ -106,6 +111,36 @@ func TestURL(t *testing.T) {
 		}
 		if again := string(Default().AppendURL(nil, got[2:], nil)); again != got[2:] && !strings.Contains(in, "%25") {
 			t.Errorf("%s: a second pass makes %s", got, again)
+		}
+	}
+}
+
+// TestUUIDHoldsNothing: what is not searched for being a UUID is what a search finds nothing in.
+func TestUUIDHoldsNothing(t *testing.T) {
+	r, random := Default(), rand.New(rand.NewPCG(1, 2))
+	for _, digits := range []string{"0123456789", "0123456789abcdefABCDEF", "0", "41", "0fb"} {
+		for range 20_000 {
+			id := []byte("00000000-0000-0000-0000-000000000000")
+			for i := range id {
+				if id[i] != '-' {
+					id[i] = digits[random.IntN(len(digits))]
+				}
+			}
+			s := string(id)
+			if !r.holdsNothing(s, options{}) {
+				t.Fatalf("%s is searched", s)
+			}
+			m := borrow()
+			sc := m.scanner(r, options{})
+			if hits := sc.scan(s); len(hits) > 0 {
+				t.Fatalf("%s: %+v", s, hits)
+			}
+			m.giveScanner(sc)
+			m.release()
+			id[random.IntN(len(id))] = "g=:% "[random.IntN(5)]
+			if r.holdsNothing(string(id), options{}) {
+				t.Fatalf("%s is not searched", id)
+			}
 		}
 	}
 }

@@ -39,6 +39,7 @@ type scanner struct {
 	formed  bool // the text is a form's value: what is encoded in it may be a form's, too
 	decoded int  // what stands before was decoded already
 	noToken int  // what stands before is part of no web token
+	host    int  // where the host of the last URL begins; 0: none
 	last    run  // the last value without quotes that was read
 	hits    []hit
 }
@@ -57,7 +58,7 @@ func (sc *scanner) scan(s string) []hit {
 
 // builtin is scan by the built-in lists alone. Nothing begins before i.
 func (sc *scanner) builtin(s string, i int) []hit {
-	sc.s, sc.decoded, sc.noToken, sc.last, sc.hits = s, 0, 0, run{}, sc.hits[:0]
+	sc.s, sc.decoded, sc.noToken, sc.host, sc.last, sc.hits = s, 0, 0, 0, run{}, sc.hits[:0]
 	if len(s) < 3 {
 		return nil
 	}
@@ -236,12 +237,29 @@ func (r *Redactor) appendText(dst []byte, s string, o options, c *Counts) ([]byt
 	return dst, found
 }
 
-// holdsNothing tells of short words, of which texts are full, that nothing can be in them: no token and no card number is shorter than 12 bytes.
+// holdsNothing tells of short words and UUIDs, of which texts are full, that nothing can be in them: no token and no card number is shorter than 12 bytes.
 func (r *Redactor) holdsNothing(s string, o options) bool {
-	if len(s) >= 12 || o.cut || r.extra() {
+	switch {
+	case o.cut || r.extra():
+		return false
+	case len(s) < 12:
+		return wordEnd(s, 0, charAlnum|charDash|charDot) == len(s)
+	}
+	return isUUID(s)
+}
+
+// isUUID tells whether s is a UUID in its usual form (RFC 9562 section 4).
+func isUUID(s string) bool {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return false
 	}
-	return wordEnd(s, 0, charAlnum|charDash|charDot) == len(s)
+	all := charHex
+	for _, part := range [...]string{s[:8], s[9:13], s[14:18], s[19:23], s[24:]} {
+		for i := range len(part) {
+			all &= charClass[part[i]]
+		}
+	}
+	return all != 0
 }
 
 // percent looks at a percent-encoded character. Where it is one that separates words, what it stands in may hide a secret from the detectors: the

@@ -9,13 +9,17 @@ import (
 
 // AppendText appends free text without its secrets. The result is valid UTF-8.
 func (r *Redactor) AppendText(dst []byte, s string, c *Counts) []byte {
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\uFFFD")
+	p := r.Begin(c)
+	defer p.Done()
+	return p.AppendText(dst, s)
+}
+
+// valid is s with what is not UTF-8 replaced.
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
 	}
-	m := borrow()
-	dst, _ = r.appendText(dst, s, options{m: m}, c)
-	m.release()
-	return dst
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // Text is s without its secrets; s itself where there are none.
@@ -27,10 +31,7 @@ func (r *Redactor) Text(s string) string {
 }
 
 func (r *Redactor) text(m *memory, s string, c *Counts) (string, bool) {
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\uFFFD")
-	}
-	return r.validText(m, s, c)
+	return r.validText(m, valid(s), c)
 }
 
 // validText is text for what is UTF-8.

@@ -3,19 +3,14 @@ package redact
 import (
 	"bytes"
 	"strings"
-	"unicode/utf8"
 )
 
 // AppendURL appends a URL, or the target of a request, without its secrets: the user, the values of sensitive parameters (their names stay), tokens
 // and card numbers in the path, and all of this again in URLs that are the value of a parameter. The result is for reading, not for fetching.
 func (r *Redactor) AppendURL(dst []byte, url string, c *Counts) []byte {
-	if !utf8.ValidString(url) {
-		url = strings.ToValidUTF8(url, "\uFFFD")
-	}
-	m := borrow()
-	dst, _ = r.appendURL(dst, url, options{m: m}, c)
-	m.release()
-	return dst
+	p := r.Begin(c)
+	defer p.Done()
+	return p.AppendURL(dst, url)
 }
 
 func (r *Redactor) appendURL(dst []byte, url string, o options, c *Counts) ([]byte, bool) {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"time"
 	"unicode"
@@ -30,22 +31,31 @@ func word[T ~string | ~[]byte](s T) uint64 {
 	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
+// half is the first four bytes of s.
+func half[T ~string | ~[]byte](s T) uint64 {
+	_ = s[3]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24
+}
+
 // allPlain tells whether all of s stands in a JSON string as it is.
 func allPlain[T ~string | ~[]byte](s T) bool {
-	if len(s) < 8 {
-		for i := range len(s) {
-			if !plain[s[i]] {
+	switch n := len(s); {
+	case n >= 8:
+		for i := 0; i+8 < n; i += 8 {
+			if !plainWord(word(s[i:])) {
 				return false
 			}
 		}
-		return true
+		return plainWord(word(s[n-8:]))
+	case n >= 4: // the two halves of a word share bytes
+		return plainWord(half(s) | half(s[n-4:])<<32)
 	}
-	for i := 0; i+8 < len(s); i += 8 {
-		if !plainWord(word(s[i:])) {
+	for i := range len(s) {
+		if !plain[s[i]] {
 			return false
 		}
 	}
-	return plainWord(word(s[len(s)-8:]))
+	return true
 }
 
 // longestEscape is how many bytes one byte of a text can become.
@@ -57,8 +67,11 @@ const hexDigits = "0123456789abcdef"
 // a terminal's cursor, end a line or turn the reading direction is escaped, and bytes that are not UTF-8 become U+FFFD.
 func appendString[T ~string | ~[]byte](b []byte, s T, limit int) []byte {
 	if len(s) <= limit && allPlain(s) {
-		b = append(append(b, '"'), s...)
-		return append(b, '"')
+		start := len(b) + 1
+		b = slices.Grow(b, len(s)+2)[:start+len(s)+1]
+		b[start-1], b[len(b)-1] = '"', '"'
+		copy(b[start:], s)
+		return b
 	}
 	b = append(b, '"')
 	cut := len(s) > limit
@@ -121,8 +134,29 @@ func appendUnit(b []byte, u rune) []byte {
 
 // appendInt appends a key (see appendField) and a number.
 func appendInt(b []byte, key string, v int64) []byte {
-	return strconv.AppendInt(append(b, key...), v, 10)
+	return appendNumber(append(b, key...), v)
 }
+
+// appendNumber appends v. Most of a record's numbers are short.
+func appendNumber(b []byte, v int64) []byte {
+	switch {
+	case uint64(v) < 10:
+		return append(b, byte('0'+v))
+	case uint64(v) < 100:
+		return append(b, digits[v][1:]...)
+	case uint64(v) < 1000:
+		return append(b, digits[v][:]...)
+	}
+	return strconv.AppendInt(b, v, 10)
+}
+
+// digits are the numbers of three digits.
+var digits = func() (t [1000][3]byte) {
+	for v := range t {
+		t[v] = [3]byte{byte('0' + v/100), byte('0' + v/10%10), byte('0' + v%10)}
+	}
+	return t
+}()
 
 // appendMillis appends a duration in milliseconds, to the microsecond, without trailing zeros.
 func appendMillis(b []byte, d time.Duration) []byte {
@@ -133,19 +167,19 @@ func appendMillis(b []byte, d time.Duration) []byte {
 	if us < 0 {
 		b, us = append(b, '-'), -us
 	}
-	b = strconv.AppendInt(b, us/1000, 10)
+	b = appendNumber(b, us/1000)
 	frac := us % 1000
 	if frac == 0 {
 		return b
 	}
-	b = append(b, '.', byte('0'+frac/100))
-	if frac %= 100; frac != 0 {
-		b = append(b, byte('0'+frac/10))
-		if frac %= 10; frac != 0 {
-			b = append(b, byte('0'+frac))
-		}
+	f := &digits[frac]
+	switch {
+	case f[2] != '0':
+		return append(b, '.', f[0], f[1], f[2])
+	case f[1] != '0':
+		return append(b, '.', f[0], f[1])
 	}
-	return b
+	return append(b, '.', f[0])
 }
 
 // clock writes times, and remembers the second that it wrote last: many records share it.
@@ -164,7 +198,9 @@ func (c *clock) append(b []byte, t time.Time) []byte {
 		c.second = second
 		copy(c.text[:], whole)
 	}
-	b = appendDigits(append(b, c.text[:]...), t.Nanosecond(), 9)
+	ns := t.Nanosecond()
+	b = append(append(b, c.text[:]...), digits[ns/1e6][:]...)
+	b = append(append(b, digits[ns/1e3%1e3][:]...), digits[ns%1e3][:]...)
 	return append(b, 'Z', '"')
 }
 

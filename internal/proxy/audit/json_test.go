@@ -1,7 +1,10 @@
 package audit
 
 import (
+	"encoding/json"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -36,6 +39,44 @@ func TestPlainWord(t *testing.T) {
 				check(b)
 			}
 			b[at] = had
+		}
+	}
+}
+
+// TestAppendString: a text is escaped as encoding/json would read it, wherever in it a character stands.
+func TestAppendString(t *testing.T) {
+	for n := range 20 {
+		for at := range n {
+			for c := range 256 {
+				b := []byte(strings.Repeat("x", n))
+				b[at] = byte(c)
+				line := appendString([]byte("> "), b, 100)
+				var got string
+				if err := json.Unmarshal(line[2:], &got); err != nil {
+					t.Fatalf("%q: %s: %v", b, line, err)
+				}
+				if want := strings.ToValidUTF8(string(b), "\uFFFD"); got != want {
+					t.Fatalf("%q: %q", b, got)
+				}
+				if again := appendString([]byte("> "), string(b), 100); string(again) != string(line) {
+					t.Fatalf("%s; as a string %s", line, again)
+				}
+			}
+		}
+	}
+}
+
+// TestShortNumbers: they are written from a table, as strconv writes them.
+func TestShortNumbers(t *testing.T) {
+	for v := int64(-1100); v < 1100; v++ {
+		if got := string(appendNumber(nil, v)); got != strconv.FormatInt(v, 10) {
+			t.Errorf("%d: %s", v, got)
+		}
+		for _, us := range []int64{v, 1000 * v, 1000*v + 100*(v%10), 7_000_000 + v} {
+			want := strconv.FormatFloat(float64(us)/1000, 'f', -1, 64)
+			if got := string(appendMillis(nil, time.Duration(us)*time.Microsecond)); got != want {
+				t.Errorf("%d us: %s; want %s", us, got, want)
+			}
 		}
 	}
 }

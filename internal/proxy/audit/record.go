@@ -38,6 +38,7 @@ const maxURLRead = 256 << 10
 // record encodes one record. It ends without the closing brace, which the writer adds together with the chain.
 type record struct {
 	redactor *redact.Redactor
+	pass     redact.Pass // the redactor's, of this record
 	counts   redact.Counts
 	text     []byte // redacted text before it is escaped
 	clock    clock
@@ -52,13 +53,19 @@ func (r *record) appendExchange(b []byte, x *exchange.Exchange, e *Extra) []byte
 	if e.Sent != nil {
 		r.redactor = r.redactor.Knowing(e.Sent, x.URL[:min(len(x.URL), maxURLRead)])
 	}
+	r.pass = r.redactor.Begin(&r.counts)
+	defer r.pass.Done()
 	b = r.clock.append(append(b, `{"time":`...), end)
 	b = r.appendWho(b, x)
 	x.Read(func(s *exchange.Story) { b = r.appendStory(b, s, end.Sub(x.Start)) })
 	b = r.appendHeader(b, `,"request_headers":`, e.RequestHeader)
 	b = r.appendHeader(b, `,"response_headers":`, e.ResponseHeader)
-	b = r.appendBody(b, "request_body", e.request())
-	b = r.appendBody(b, "response_body", e.response())
+	if e.RequestBody != nil {
+		b = r.appendBody(b, "request_body", e.request())
+	}
+	if e.ResponseBody != nil {
+		b = r.appendBody(b, "response_body", e.response())
+	}
 	return r.appendCounts(b)
 }
 
@@ -75,7 +82,7 @@ func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
 	b = appendField(b, `,"client":`, x.Client, maxName)
 	b = r.appendClean(b, `,"method":`, x.Method, maxMethod)
 	if x.URL != "" {
-		r.text = r.redactor.AppendURL(r.text[:0], x.URL[:min(len(x.URL), maxURLRead)], &r.counts)
+		r.text = r.pass.AppendURL(r.text[:0], x.URL[:min(len(x.URL), maxURLRead)])
 		b = appendString(append(b, `,"url":`...), r.text, maxURL)
 	}
 	if host := x.Target.Host; host == x.Policy { // a name that the configuration has, too
@@ -125,7 +132,7 @@ func (r *record) appendClean(b []byte, key, s string, limit int) []byte {
 	if len(s) < shortestSecret {
 		return appendField(b, key, s, limit)
 	}
-	r.text = r.redactor.AppendText(r.text[:0], s[:min(len(s), maxURLRead)], &r.counts)
+	r.text = r.pass.AppendText(r.text[:0], s[:min(len(s), maxURLRead)])
 	return appendString(append(b, key...), r.text, limit)
 }
 
@@ -138,7 +145,7 @@ func (r *record) appendText(b []byte, key, s string) []byte {
 }
 
 func (r *record) appendValue(b []byte, s string) []byte {
-	r.text = r.redactor.AppendText(r.text[:0], s[:min(len(s), maxURLRead)], &r.counts)
+	r.text = r.pass.AppendText(r.text[:0], s[:min(len(s), maxURLRead)])
 	return appendString(b, r.text, maxText)
 }
 
@@ -166,7 +173,7 @@ func appendAttempts(b []byte, attempts []exchange.Attempt) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = strconv.AppendInt(append(b, `{"n":`...), int64(a.N), 10)
+		b = appendInt(b, `{"n":`, int64(a.N))
 		if a.Status != 0 {
 			b = appendInt(b, `,"status":`, int64(a.Status))
 		}
@@ -191,8 +198,6 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 	names := slices.Sorted(maps.Keys(h))
 	b = append(append(b, key...), '{')
 	start := len(b)
-	fields := r.redactor.Fields(&r.counts)
-	defer fields.Done()
 	for i, name := range names[:min(len(names), maxFields)] {
 		if len(b)-start > maxHeaderLine {
 			break
@@ -209,7 +214,7 @@ func (r *record) appendHeader(b []byte, key string, h http.Header) []byte {
 			if j > 0 {
 				b = append(b, ',')
 			}
-			b = appendString(b, fields.Value(name, v), maxText)
+			b = appendString(b, r.pass.Field(name, v), maxText)
 		}
 		b = append(b, ']')
 	}
@@ -257,9 +262,6 @@ func (c body) decoded() body {
 func isWide(contentType string) bool { return strings.Contains(strings.ToLower(contentType), "utf-16") }
 
 func (r *record) appendBody(b []byte, name string, c body) []byte {
-	if c.data == nil {
-		return b
-	}
 	c = c.decoded()
 	clean := r.redactor.Body(c.contentType, c.data, c.truncated, &r.counts)
 	b = append(append(append(b, `,"`...), name...), `":`...)
@@ -288,13 +290,15 @@ func (r *record) appendCounts(b []byte) []byte {
 		}
 		first = false
 		b = append(appendString(b, string(k), maxMethod), ':')
-		b = strconv.AppendInt(b, int64(n), 10)
+		b = appendNumber(b, int64(n))
 	})
 	return append(b, '}')
 }
 
 // appendEvent appends a record that is not an exchange.
 func (r *record) appendEvent(b []byte, now time.Time, kind string, attrs []slog.Attr) []byte {
+	r.pass = r.redactor.Begin(&r.counts)
+	defer r.pass.Done()
 	b = appendTime(append(b, `{"time":`...), now)
 	b = appendField(b, `,"kind":`, kind, maxMethod)
 	for _, a := range attrs {
