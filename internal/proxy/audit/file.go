@@ -32,10 +32,11 @@ type file struct {
 	keep  *keeper
 	lazy  bool // Sync leaves it to the system
 
-	f       *os.File
-	written int64     // the file's size
-	first   time.Time // of its first record; zero: it has none
-	torn    int       // bytes of a line that is not complete
+	f        *os.File
+	written  int64     // the file's size
+	reserved int64     // room is set aside up to here; the largest number: it cannot be
+	first    time.Time // of its first record; zero: it has none
+	torn     int       // bytes of a line that is not complete
 
 	rotations int // how often the trail went on in another file
 
@@ -85,6 +86,7 @@ func (s *file) Write(lines []byte) (n int, err error) {
 		} else {
 			part = s.fit(part)
 		}
+		s.reserve(len(part))
 		m, err := s.f.Write(part)
 		s.grew(part[:m])
 		n += m
@@ -181,10 +183,11 @@ func (s *file) rotate(now time.Time) (name string, err error) {
 
 // use goes on in f, which is empty.
 func (s *file) use(f *os.File) {
+	s.giveBack()
 	if err := release(s.f); err != nil {
 		s.log.Error("the audit file before was not closed properly", "path", s.path, "error", err)
 	}
-	s.f, s.written, s.first, s.torn, s.retry, s.moved = f, 0, time.Time{}, 0, time.Time{}, time.Time{}
+	s.f, s.written, s.reserved, s.first, s.torn, s.retry, s.moved = f, 0, 0, time.Time{}, 0, time.Time{}, time.Time{}
 	s.rotations++
 }
 
@@ -196,7 +199,10 @@ func (s *file) Sync() error {
 		}
 	}
 	if info, err := s.f.Stat(); err == nil {
-		s.written = info.Size() // somebody may have cut it
+		if info.Size() < s.written { // somebody cut it
+			s.reserved = 0
+		}
+		s.written = info.Size()
 	}
 	switch {
 	case same(s.f, s.path):
@@ -256,6 +262,7 @@ func (s *file) Close() error {
 		s.keep.close()
 	}
 	s.cut()
+	s.giveBack()
 	return errors.Join(s.f.Sync(), release(s.f))
 }
 
