@@ -25,6 +25,7 @@ func redactCommand(io stdio) *cobra.Command {
 		Short: "Show what would be hidden in a text, and why",
 		Long: "Show what records would show of a text: the text without its secrets on standard output, and on standard error a line for each\n" +
 			"value that was hidden, with its place and the reason, never the value. Without FILE, or with -, standard input is read.\n\n" +
+			"With --stream a text of any length goes to standard output without its secrets while it comes, as in: app 2>&1 | httpowerd redact --stream\n\n" +
 			"With --config and --url the rules of the policy that holds for this URL are added to the built-in ones.",
 		RunE: func(_ *cobra.Command, files []string) error { return o.run(io, files) },
 	}
@@ -35,14 +36,18 @@ func redactCommand(io stdio) *cobra.Command {
 	f.StringVar(&o.contentType, "type", "", "the content `TYPE`, such as application/json; without it the content decides")
 	f.BoolVar(&o.asJSON, "json", false, "write the findings alone, one JSON object a line, to standard output")
 	f.BoolVar(&o.check, "check", false, "write no text, and exit with 1 where something would be hidden")
+	f.BoolVar(&o.stream, "stream", false, "pass plain text on line by line while it comes, whatever its length, and tell no reasons")
 	f.BoolVar(&o.fingerprint, "fingerprint", false, "read one value from standard input and print the fingerprint that stands for it in records")
+	for _, other := range []string{"type", "json", "check", "fingerprint"} {
+		cmd.MarkFlagsMutuallyExclusive("stream", other)
+	}
 	return cmd
 }
 
 type redactOptions struct {
-	flags                      sourceFlags
-	url, tenant, contentType   string
-	asJSON, check, fingerprint bool
+	flags                              sourceFlags
+	url, tenant, contentType           string
+	asJSON, check, stream, fingerprint bool
 }
 
 func (o *redactOptions) run(io stdio, files []string) error {
@@ -70,6 +75,12 @@ func (o *redactOptions) run(io stdio, files []string) error {
 	}
 	total := 0
 	for _, name := range files {
+		if o.stream {
+			if err := pass(io, r, name); err != nil {
+				return err
+			}
+			continue
+		}
 		data, err := readText(io, name)
 		if err != nil {
 			return err
@@ -119,16 +130,49 @@ func (o *redactOptions) show(io stdio, r *redact.Redactor, name string, data []b
 	return counts.Total(), err
 }
 
-func readText(std stdio, name string) ([]byte, error) {
-	in := std.in
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
+// pass writes a text without its secrets while it comes. A read that does not fill its buffer is a pause, before which whole lines go on.
+func pass(std stdio, r *redact.Redactor, name string) error {
+	in, err := open(std, name)
+	if err != nil {
+		return err
 	}
+	defer in.Close()
+	w := redact.NewWriter(std.out, r, nil)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := in.Read(buf)
+		if _, failed := w.Write(buf[:n]); failed != nil {
+			return failed
+		}
+		if err != nil {
+			failed := w.Close()
+			if !errors.Is(err, io.EOF) {
+				failed = errors.Join(err, failed)
+			}
+			return failed
+		}
+		if n < len(buf) {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// open is a file, or standard input for -.
+func open(std stdio, name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(std.in), nil
+	}
+	return os.Open(name)
+}
+
+func readText(std stdio, name string) ([]byte, error) {
+	in, err := open(std, name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
 	data, err := io.ReadAll(io.LimitReader(in, maxRedacted+1))
 	if err == nil && len(data) > maxRedacted {
 		err = fmt.Errorf("%s is longer than %d MiB", name, maxRedacted>>20)

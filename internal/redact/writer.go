@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -14,7 +15,7 @@ const (
 	lookBehind = 512
 )
 
-// Writer removes secrets from a text that comes in pieces. The output does not depend on how the text is cut into pieces. It holds back at most 16 KiB;
+// Writer removes secrets from a text that comes in pieces. The output does not depend on how the text is cut into pieces, but for what Flush gives up. It holds back at most 16 KiB;
 // secrets that are longer are hidden to their end all the same. It is not safe for concurrent use.
 type Writer struct {
 	w       io.Writer
@@ -40,16 +41,26 @@ func (w *Writer) Write(p []byte) (int, error) {
 		w.buf = append(w.buf, p[:k]...)
 		n, p = n+k, p[k:]
 		if len(w.buf) == windowSize {
-			w.step(windowSize - lookAhead)
+			w.step(windowSize, windowSize-lookAhead, false)
 		}
 	}
 	return n, w.err
 }
 
+// Flush writes the lines that have come whole, for texts that are read while they are made. What only the next line would give away is seen there if it
+// is a private key.
+func (w *Writer) Flush() error {
+	if at := bytes.LastIndexByte(w.buf[w.from:], '\n'); at >= 0 && w.err == nil {
+		end := w.from + at + 1
+		w.step(end, end, false)
+	}
+	return w.err
+}
+
 // Close writes what was held back. It does not close the writer below.
 func (w *Writer) Close() error {
 	if w.err == nil {
-		w.step(len(w.buf))
+		w.step(len(w.buf), len(w.buf), true)
 	}
 	if w.err == nil {
 		w.err = io.ErrClosedPipe
@@ -61,14 +72,13 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
-// step writes what stands before limit, and a secret that begins there to its end.
-func (w *Writer) step(limit int) {
-	last := limit == len(w.buf)
-	text := string(w.buf)
-	if !last {
+// step looks at what stands before end, and writes what stands before limit, and a secret that begins there to its end. With last nothing comes after it.
+func (w *Writer) step(end, limit int, last bool) {
+	text, rest := string(w.buf[:end]), string(w.buf[end:])
+	if limit < end {
 		limit = len(trimRune(text[:limit]))
 	}
-	w.skip(text, last)
+	w.skip(text, limit == end)
 	limit = max(limit, w.from)
 	m := borrow()
 	defer m.release()
@@ -99,7 +109,7 @@ func (w *Writer) step(limit int) {
 	for keep > 0 && keep < done && !utf8.RuneStart(text[keep]) {
 		keep++
 	}
-	w.buf = append(w.buf[:0], text[keep:]...)
+	w.buf = append(append(w.buf[:0], text[keep:]...), rest...)
 	w.from = done - keep
 	if len(out) > 0 {
 		_, w.err = io.WriteString(w.w, strings.ToValidUTF8(string(out), "\uFFFD"))
@@ -115,13 +125,13 @@ func (w *Writer) unfinished(secret string) {
 	w.swallow = base64Any | charDot
 }
 
-// skip passes over the rest of a secret whose beginning was hidden.
-func (w *Writer) skip(text string, last bool) {
+// skip passes over the rest of a secret whose beginning was hidden. With whole no mark stands across the end of text.
+func (w *Writer) skip(text string, whole bool) {
 	if w.key {
 		const finish = "-----END "
 		at := strings.Index(text[w.from:], finish)
 		switch {
-		case at < 0 && last:
+		case at < 0 && whole:
 			w.from = len(text)
 			return
 		case at < 0:

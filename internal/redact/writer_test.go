@@ -110,6 +110,45 @@ func TestLongSecrets(t *testing.T) {
 	}
 }
 
+// TestFlush: lines go on as soon as they are whole, and what is secret in them does not, a key of many lines included.
+func TestFlush(t *testing.T) {
+	m := newMaker(9)
+	inside := m.from(alnumSet, 64)
+	lines := []string{"begin password=" + inside[:20], "-----BEGIN PRIVATE KEY-----", inside, inside, "-----END PRIVATE KEY-----", "card 4111 1111 1111 1111", "middle",
+		"Authorization: Bearer " + inside, `{"token":"` + inside + `"}`, "-----BEGIN RSA PRIVATE KEY-----", inside}
+	text := strings.Join(lines, "\n")
+	for size := 1; size < 100; size++ {
+		var out bytes.Buffer
+		w := NewWriter(&out, Default(), nil)
+		for rest := text; rest != ""; {
+			n := min(size, len(rest))
+			if _, err := w.Write([]byte(rest[:n])); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if rest = rest[n:]; strings.Contains(text[:len(text)-len(rest)], "middle\n") && !strings.Contains(out.String(), "middle\n") {
+				t.Fatalf("pieces of %d: a line waits for the next: %s", size, out.String())
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got := out.String()
+		for i := range len(inside) - 12 {
+			if strings.Contains(got, inside[i:i+12]) {
+				t.Fatalf("pieces of %d: a secret shows: %s", size, got)
+			}
+		}
+		for _, want := range []string{"begin password=<", "card 411111******1111\n", "middle\n", "Authorization: Bearer <"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("pieces of %d: %q is missing in: %s", size, want, got)
+			}
+		}
+	}
+}
+
 func TestWriterFails(t *testing.T) {
 	broken := errors.New("broken")
 	w := NewWriter(failing{broken}, Default(), nil)

@@ -166,6 +166,7 @@ func (s *file) rotate(now time.Time) (name string, err error) {
 	if name, err = s.names.next(now); err != nil {
 		return undo(err)
 	}
+	s.giveBack() // while it has its name: whoever reads on behind the rotation knows the file by its time
 	rotated := filepath.Join(s.names.dir, name)
 	if err := os.Rename(s.path, rotated); err != nil {
 		return undo(err)
@@ -183,7 +184,6 @@ func (s *file) rotate(now time.Time) (name string, err error) {
 
 // use goes on in f, which is empty.
 func (s *file) use(f *os.File) {
-	s.giveBack()
 	if err := release(s.f); err != nil {
 		s.log.Error("the audit file before was not closed properly", "path", s.path, "error", err)
 	}
@@ -234,6 +234,7 @@ func (s *file) Reopen() (moved bool, err error) {
 	}
 	moved = s.torn > 0
 	s.cut()
+	s.giveBack()
 	if err := s.f.Sync(); err != nil {
 		s.log.Error("the audit file that was moved away was not synced", "path", s.path, "error", err)
 	}

@@ -71,13 +71,27 @@ func TestReserve(t *testing.T) {
 	if n := beyond(path); n > reserveAhead/2-reserveFrom+block {
 		t.Errorf("%d bytes are set aside where the file may not be so large", n)
 	}
+	s.size = reserveFrom
+	put(reserveFrom)
+	before, err := Predecessors(path)
+	if err != nil || len(before) != 1 {
+		t.Fatal(before, err)
+	}
+	if n := beyond(before[0].Path); n > block {
+		t.Errorf("the rotated file keeps %d bytes", n)
+	}
+	s.size = 0
+	put(reserveFrom)
+	if n := beyond(path); n < reserveAhead-block {
+		t.Errorf("the new file has %d bytes set aside", n)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if n := beyond(path); n > block {
 		t.Errorf("the closed file keeps %d bytes", n)
 	}
-	if data, err := os.ReadFile(path); err != nil || len(data) != reserveFrom || data[reserveFrom-1] != '\n' {
+	if data, err := os.ReadFile(path); err != nil || len(data) != 2*reserveFrom || data[reserveFrom-1] != '\n' {
 		t.Error(len(data), err)
 	}
 }

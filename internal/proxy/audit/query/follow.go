@@ -120,7 +120,12 @@ func after(all []audit.Rotated, since time.Time, read os.FileInfo) []audit.Rotat
 		all = all[1:]
 	}
 	for i, b := range all {
-		info, err := os.Stat(b.Path)
+		f, err := audit.OpenRotated(b.Path) // packed since it was listed, perhaps
+		if err != nil {
+			continue
+		}
+		info, err := f.Stat()
+		f.Close()
 		if err == nil && (os.SameFile(info, read) || info.ModTime().Equal(read.ModTime())) {
 			return all[i+1:]
 		}
