@@ -16,7 +16,7 @@ func (sc *scanner) pair(i int) int {
 		}
 	}
 	start, end := nameBefore(s, i)
-	if start == end || start == sc.host && start > 0 && portAt(s, i+1) {
+	if start == end || s[i] == ':' && start == sc.host && start > 0 && portAt(s, i+1) {
 		return i + 1
 	}
 	c := sc.classify(start, end)

@@ -64,6 +64,7 @@ func TestURL(t *testing.T) {
 		"http://token:8080/x":                           "http://token:8080/x",
 		"https://token:44321":                           "https://token:44321",
 		"http://token:443216":                           "http://token:[redacted]",
+		"http://token=44321":                            "http://token=[redacted]",
 		"http://x/token:8080":                           "http://x/token:[redacted]",
 		"user:pa55@api.example.com:443":                 "[redacted]@api.example.com:443",
 		"api.example.com:443":                           "api.example.com:443",
