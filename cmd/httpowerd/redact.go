@@ -76,7 +76,7 @@ func (o *redactOptions) run(io stdio, files []string) error {
 	total := 0
 	for _, name := range files {
 		if o.stream {
-			if err := pass(io, r, name); err != nil {
+			if err := stream(io, r, name); err != nil {
 				return err
 			}
 			continue
@@ -130,8 +130,8 @@ func (o *redactOptions) show(io stdio, r *redact.Redactor, name string, data []b
 	return counts.Total(), err
 }
 
-// pass writes a text without its secrets while it comes. A read that does not fill its buffer is a pause, before which whole lines go on.
-func pass(std stdio, r *redact.Redactor, name string) error {
+// stream writes a text without its secrets while it comes. A read that does not fill its buffer is a pause, before which whole lines go on.
+func stream(std stdio, r *redact.Redactor, name string) error {
 	in, err := open(std, name)
 	if err != nil {
 		return err

@@ -14,8 +14,8 @@ func (r *Redactor) AppendText(dst []byte, s string, c *Counts) []byte {
 	return p.AppendText(dst, s)
 }
 
-// valid is s with what is not UTF-8 replaced.
-func valid(s string) string {
+// toValid is s with what is not UTF-8 replaced.
+func toValid(s string) string {
 	if utf8.ValidString(s) {
 		return s
 	}
@@ -31,7 +31,7 @@ func (r *Redactor) Text(s string) string {
 }
 
 func (r *Redactor) text(m *memory, s string, c *Counts) (string, bool) {
-	return r.validText(m, valid(s), c)
+	return r.validText(m, toValid(s), c)
 }
 
 // validText is text for what is UTF-8.

@@ -15,8 +15,8 @@ const (
 	lookBehind = 512
 )
 
-// Writer removes secrets from a text that comes in pieces. The output does not depend on how the text is cut into pieces, but for what Flush gives up. It holds back at most 16 KiB;
-// secrets that are longer are hidden to their end all the same. It is not safe for concurrent use.
+// Writer removes secrets from a text that comes in pieces. The output does not depend on how the text is cut into pieces, but for what Flush gives up. It
+// holds back at most 16 KiB; secrets that are longer are hidden to their end all the same. It is not safe for concurrent use.
 type Writer struct {
 	w       io.Writer
 	r       *Redactor
@@ -47,8 +47,8 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, w.err
 }
 
-// Flush writes the lines that have come whole, for texts that are read while they are made. What only the next line would give away is seen there if it
-// is a private key.
+// Flush writes the lines that have come whole, for texts that are read while they are made. What only a later line would show to be secret, such as the
+// first half of a card number, is out by then; a private key is not.
 func (w *Writer) Flush() error {
 	if at := bytes.LastIndexByte(w.buf[w.from:], '\n'); at >= 0 && w.err == nil {
 		end := w.from + at + 1
@@ -72,7 +72,8 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
-// step looks at what stands before end, and writes what stands before limit, and a secret that begins there to its end. With last nothing comes after it.
+// step writes what stands before limit, and a secret that begins there to its end. What follows up to end is looked at, and waits. With last nothing
+// comes after it.
 func (w *Writer) step(end, limit int, last bool) {
 	text, rest := string(w.buf[:end]), string(w.buf[end:])
 	if limit < end {

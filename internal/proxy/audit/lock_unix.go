@@ -24,6 +24,11 @@ func lock(f *os.File) error {
 func unlock(f *os.File) { _ = flock(f, syscall.LOCK_UN) }
 
 func flock(f *os.File, how int) error {
+	return control(f, func(fd int) error { return syscall.Flock(fd, how) })
+}
+
+// control makes a system call on a file, again where a signal interrupts it.
+func control(f *os.File, call func(fd int) error) error {
 	c, err := f.SyscallConn()
 	if err != nil {
 		return err
@@ -31,7 +36,7 @@ func flock(f *os.File, how int) error {
 	var failed error
 	err = c.Control(func(fd uintptr) {
 		for {
-			if failed = syscall.Flock(int(fd), how); !errors.Is(failed, syscall.EINTR) {
+			if failed = call(int(fd)); !errors.Is(failed, syscall.EINTR) {
 				return
 			}
 		}

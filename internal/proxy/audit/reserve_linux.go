@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"errors"
 	"os"
 	"syscall"
 )
@@ -11,17 +10,5 @@ const keepSize = 1
 
 // allocate finds blocks for n bytes of the file from the given one on, beyond its end too.
 func allocate(f *os.File, from, n int64) error {
-	c, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = c.Control(func(fd uintptr) {
-		for {
-			if failed = syscall.Fallocate(int(fd), keepSize, from, n); !errors.Is(failed, syscall.EINTR) {
-				return
-			}
-		}
-	})
-	return errors.Join(err, failed)
+	return control(f, func(fd int) error { return syscall.Fallocate(fd, keepSize, from, n) })
 }
