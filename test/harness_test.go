@@ -173,15 +173,15 @@ func (d *daemon) environment() []string {
 
 // record is one audit record.
 type record struct {
-	Kind, Method, URL, Host, Mode, Outcome string
-	Status                                 int
-	StatusBy                               string  `json:"status_by"`
-	ResponseBytes                          float64 `json:"response_bytes"`
-	Breaker, Dedup                         string
-	NotRetried                             string  `json:"not_retried"`
-	LimitWait                              float64 `json:"limit_wait_ms"`
-	Attempts                               []attempt
-	line                                   string
+	ID, Kind, Method, URL, Host, Mode, Outcome string
+	Status                                     int
+	StatusBy                                   string  `json:"status_by"`
+	ResponseBytes                              float64 `json:"response_bytes"`
+	Breaker, Dedup                             string
+	NotRetried                                 string  `json:"not_retried"`
+	LimitWait                                  float64 `json:"limit_wait_ms"`
+	Attempts                                   []attempt
+	line                                       string
 }
 
 // attempt is one of a record.
