@@ -30,6 +30,7 @@ type Literals struct {
 	mu      sync.Mutex
 	secrets []literal // the oldest first
 	set     atomic.Pointer[literalSet]
+	version atomic.Uint64 // of the set: it is counted up behind each change
 }
 
 // literal is a value with all its spellings.
@@ -102,7 +103,7 @@ func (l *Literals) Add(s Secret) bool {
 		set.bloom, set.needles = old.bloom, maps.Clone(old.needles)
 	}
 	set.add(added.needles)
-	l.set.Store(set)
+	l.replace(set)
 	return true
 }
 
@@ -162,9 +163,14 @@ func (l *Literals) Len() int {
 	return len(l.secrets)
 }
 
+func (l *Literals) replace(set *literalSet) {
+	l.set.Store(set)
+	l.version.Add(1)
+}
+
 func (l *Literals) rebuild() {
 	if len(l.secrets) == 0 {
-		l.set.Store(nil)
+		l.replace(nil)
 		return
 	}
 	set := &literalSet{needles: map[uint32]*needles{}}
@@ -173,7 +179,7 @@ func (l *Literals) rebuild() {
 		all = append(all, s.needles...)
 	}
 	set.add(all)
-	l.set.Store(set)
+	l.replace(set)
 }
 
 // add adds spellings. Lists are never changed: other sets may have them too.

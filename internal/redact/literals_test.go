@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"net/url"
 	"reflect"
 	"strings"
@@ -111,5 +112,37 @@ func TestLiteralsTogether(t *testing.T) {
 	all.Wait()
 	if l.Len() != 0 {
 		t.Error("some are left")
+	}
+}
+
+// TestKnowledge: it is the same as long as the same is hidden, and another one after each change.
+func TestKnowledge(t *testing.T) {
+	l := &Literals{}
+	r := Shared{Literals: l}.On(Default())
+	seen := map[Knowledge]string{}
+	now := func(step string) {
+		t.Helper()
+		k, ok := r.Knowledge()
+		again, _ := r.Knowledge()
+		if before, old := seen[k]; !ok || old || k != again {
+			t.Errorf("%s: known %v from %s, the same when asked again %v", step, ok, before, k == again)
+		}
+		seen[k] = step
+	}
+	now("nothing")
+	l.Add(NewSecret("first-secret-1"))
+	now("added")
+	l.AddAll(NewSecret("second-secret-2"), NewSecret("third-secret-3"))
+	now("more")
+	l.Remove(NewSecret("first-secret-1"))
+	now("removed")
+	l.Remove(NewSecret("second-secret-2"))
+	l.Remove(NewSecret("third-secret-3"))
+	now("empty again")
+	if k, _ := Default().Knowledge(); seen[k] != "" {
+		t.Error("two redactors share what they know")
+	}
+	if _, ok := r.Knowing(http.Header{"Authorization": {"Bearer " + "first-secret-1"}}, "").Knowledge(); ok {
+		t.Error("what one exchange knows holds for others")
 	}
 }

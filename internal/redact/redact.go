@@ -86,6 +86,22 @@ func (r *Redactor) extra() bool {
 	return r.seen != nil || r.literals.some() || len(r.patterns) > 0 || r.personal.any()
 }
 
+// Knowledge is what a Redactor hides: a text in which nothing was found holds nothing as long as it is the same. It is comparable.
+type Knowledge struct {
+	r       *Redactor
+	version uint64
+}
+
+// Knowledge is what r hides now, also by its Literals. ok is false for a Redactor of a single exchange (Knowing). It is asked for before the text is
+// searched: what is learned meanwhile makes it another one.
+func (r *Redactor) Knowledge() (k Knowledge, ok bool) {
+	if r.literals != nil {
+		k.version = r.literals.version.Load()
+	}
+	k.r = r
+	return k, r.seen == nil
+}
+
 var builtin = sync.OnceValue(func() *Redactor { return &Redactor{names: new(nameCache)} })
 
 // Default is the Redactor that has nothing but the built-in lists.

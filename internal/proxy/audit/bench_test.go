@@ -81,3 +81,15 @@ func BenchmarkTrail(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkEncodeRepeated is BenchmarkEncode for a question that is remembered.
+func BenchmarkEncodeRepeated(b *testing.B) {
+	r := record{redactor: redact.Default(), repeats: newRepeats()}
+	x := typical()
+	var line []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		line = r.appendExchange(line[:0], x, &Extra{})
+	}
+	b.SetBytes(int64(len(line)))
+}

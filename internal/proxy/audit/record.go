@@ -42,6 +42,7 @@ type record struct {
 	counts   redact.Counts
 	text     []byte // redacted text before it is escaped
 	clock    clock
+	repeats  *repeats // nil: none
 }
 
 // appendExchange appends the record of x.
@@ -80,18 +81,43 @@ func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
 	b = appendField(b, `,"kind":`, string(x.Kind), maxMethod)
 	b = appendField(b, `,"tenant":`, x.Tenant, maxName)
 	b = appendField(b, `,"client":`, x.Client, maxName)
-	b = r.appendClean(b, `,"method":`, x.Method, maxMethod)
-	if x.URL != "" {
-		r.text = r.pass.AppendURL(r.text[:0], x.URL[:min(len(x.URL), maxURLRead)])
+	return r.appendQuestion(b, asked(x))
+}
+
+// appendQuestion appends what was asked for, from memory where the same was asked before.
+func (r *record) appendQuestion(b []byte, q *question) []byte {
+	if r.repeats == nil || len(q.url) > longestRepeat {
+		return r.appendAsked(b, q)
+	}
+	k, ok := r.redactor.Knowledge()
+	if !ok {
+		return r.appendAsked(b, q)
+	}
+	text, row := r.repeats.find(q, k)
+	if text != nil {
+		return append(b, text...)
+	}
+	start, hidden := len(b), r.counts.Total()
+	b = r.appendAsked(b, q)
+	if row != nil && r.counts.Total() == hidden {
+		row.keep(q, k, b[start:])
+	}
+	return b
+}
+
+func (r *record) appendAsked(b []byte, q *question) []byte {
+	b = r.appendClean(b, `,"method":`, q.method, maxMethod)
+	if q.url != "" {
+		r.text = r.pass.AppendURL(r.text[:0], q.url[:min(len(q.url), maxURLRead)])
 		b = appendString(append(b, `,"url":`...), r.text, maxURL)
 	}
-	if host := x.Target.Host; host == x.Policy { // a name that the configuration has, too
-		b = appendField(b, `,"host":`, host, maxName)
+	if q.host == q.policy { // a name that the configuration has, too
+		b = appendField(b, `,"host":`, q.host, maxName)
 	} else {
-		b = r.appendClean(b, `,"host":`, host, maxName)
+		b = r.appendClean(b, `,"host":`, q.host, maxName)
 	}
-	b = appendField(b, `,"policy":`, x.Policy, 2*maxName)
-	return appendField(b, `,"mode":`, string(x.Mode), maxMethod)
+	b = appendField(b, `,"policy":`, q.policy, 2*maxName)
+	return appendField(b, `,"mode":`, string(q.mode), maxMethod)
 }
 
 // appendStory appends what came of it.

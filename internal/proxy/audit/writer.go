@@ -246,6 +246,9 @@ func (w *writer) encode(l *late) {
 			w.sealed = (&record{redactor: w.owner.builtin}).appendEvent(w.sealed[:start], l.end, KindLifecycle, attrs)
 		}
 	}()
+	if w.record.repeats == nil {
+		w.record.repeats = newRepeats()
+	}
 	w.record.redactor, w.record.counts = cmp.Or(l.redactor, w.owner.builtin), redact.Counts{}
 	w.sealed = w.record.appendExchange(w.sealed, l.x, &Extra{End: l.end})
 	w.owner.metrics.redacted(&w.record.counts)
