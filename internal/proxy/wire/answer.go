@@ -143,6 +143,7 @@ type fields struct {
 	old     bool
 	chunked bool
 	length  int64 // -1: none
+	digits  int   // of length, as it is written
 	close   bool
 	alive   bool // keep-alive, which HTTP/1.0 needs to be told
 }
@@ -263,12 +264,12 @@ func (f *fields) see(name, value string) (keep bool, err error) {
 			return false, err
 		}
 		if f.length >= 0 {
-			if f.length != n {
+			if f.length != n || f.digits != len(value) { // 2 and 02 are not the same to everybody
 				return false, errLengths
 			}
 			return false, nil
 		}
-		f.length = n
+		f.length, f.digits = n, len(value)
 	case "Transfer-Encoding":
 		if f.chunked || !EqualFold(value, "chunked") {
 			return false, errCoding
@@ -391,16 +392,6 @@ func unfold(head []byte) ([]byte, error) {
 		i = len(before)
 		head = append(append(before, ' '), rest...)
 	}
-}
-
-// validValue tells whether a value has no control character (RFC 9110 section 5.5).
-func validValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 // canonical is the name as http.Header keys it; false: it has a character that none may have.

@@ -65,6 +65,7 @@ func TestGuardRefuses(t *testing.T) {
 	}{
 		"length and chunked":     {"POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
 		"two lengths":            {"POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n", 400},
+		"a zero more":            {"POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nContent-Length: 05\r\n\r\n", 400},
 		"length list":            {"POST / HTTP/1.1\r\n" + host + "Content-Length: 5, 5\r\n\r\n", 400},
 		"plus length":            {"POST / HTTP/1.1\r\n" + host + "Content-Length: +5\r\n\r\n", 400},
 		"hex length":             {"POST / HTTP/1.1\r\n" + host + "Content-Length: 0x5\r\n\r\n", 400},

@@ -19,7 +19,7 @@ type headScan struct {
 	get       bool
 	hasHost   bool
 	chunked   bool
-	hasLength bool
+	digits    int // of Content-Length; 0: there is none
 	length    int64
 	upgrade   bool // Connection has the token
 	protocols int  // lines of Upgrade
@@ -78,15 +78,13 @@ func (h *headScan) add(line []byte) *exchange.Refusal {
 		alias = alias || c == '_' || c == '.'
 	}
 	value := line[colon+1:]
-	for _, c := range value {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return RefuseHead("a header field value has a control character")
-		}
+	if !validValue(value) {
+		return RefuseHead("a header field value has a control character")
 	}
 	if alias && AliasesFraming(line[:colon]) {
 		return RefuseHead("a header field name imitates one that frames the message")
 	}
-	return h.field(line[:colon], bytes.Trim(value, " \t"))
+	return h.field(line[:colon], trim(value))
 }
 
 // field looks at the few fields that decide the framing, and at what the server behind would refuse in words of its own.
@@ -159,10 +157,10 @@ func (h *headScan) contentLength(value []byte) *exchange.Refusal {
 		}
 		n = n*10 + int64(c-'0')
 	}
-	if h.hasLength && n != h.length {
+	if h.digits > 0 && (n != h.length || len(value) != h.digits) { // 2 and 02 are not the same to everybody
 		return RefuseHead("the request has two different Content-Length fields")
 	}
-	h.hasLength, h.length = true, n
+	h.digits, h.length = len(value), n
 	return nil
 }
 
@@ -248,7 +246,7 @@ func parses(target []byte, connect bool) bool {
 
 func (h *headScan) finish() *exchange.Refusal {
 	switch {
-	case h.chunked && h.hasLength:
+	case h.chunked && h.digits > 0:
 		return RefuseHead("the request has both Content-Length and Transfer-Encoding")
 	case h.chunked && h.old:
 		return RefuseHead("an HTTP/1.0 request cannot have a Transfer-Encoding")
@@ -271,10 +269,47 @@ func AliasesFraming(name []byte) bool {
 	return EqualFold(dashed, "transfer-encoding") || EqualFold(dashed, "content-length")
 }
 
-func isToken(c byte) bool { return c < 128 && tokens[c] }
+// validValue tells whether a field value has no control character but tabs (RFC 9110 section 5.5).
+func validValue[T string | []byte](s T) bool {
+	for len(s) >= 8 && noControls(word(s)) {
+		s = s[8:]
+	}
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// noControls tells whether none of eight bytes is a control character, tabs included.
+func noControls(w uint64) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	del := w ^ ones*0x7f
+	// A byte below n shows in its top bit of (w - n) &^ w. The borrow of one that shows can make its neighbour show too, but never hides one.
+	return ((w-ones*' ')&^w|(del-ones)&^del)&tops == 0
+}
+
+// word is the first eight bytes of s.
+func word[T string | []byte](s T) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+func isToken(c byte) bool { return tokens[c] }
+
+// isTokens tells whether a name is one (RFC 9110 section 5.6.2), or empty.
+func isTokens[T string | []byte](name T) bool {
+	for i := range len(name) {
+		if !tokens[name[i]] {
+			return false
+		}
+	}
+	return true
+}
 
 // tokens are the characters of RFC 9110 section 5.6.2.
-var tokens = func() (t [128]bool) {
+var tokens = func() (t [256]bool) {
 	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
 		t[c] = true
 	}

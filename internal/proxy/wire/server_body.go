@@ -220,10 +220,8 @@ func requestChunk(line []byte) (int64, error) {
 	if len(rest) > 0 && rest[0] != ';' {
 		return 0, ErrFraming
 	}
-	for _, c := range rest {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return 0, ErrFraming
-		}
+	if !validValue(rest) {
+		return 0, ErrFraming
 	}
 	return n, nil
 }

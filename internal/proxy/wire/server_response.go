@@ -231,17 +231,17 @@ func (w *responseWriter) isTrailer(name string) bool {
 
 // appendSafe writes a field; what would end it early becomes a space, and a name that is none is left out.
 func appendSafe(b []byte, name, value string) []byte {
-	for i := range len(name) {
-		if !isToken(name[i]) {
-			return b
-		}
+	if !isTokens(name) {
+		return b
 	}
 	b = append(append(b, name...), ": "...)
 	from := len(b)
 	b = append(b, trim(value)...)
-	for i := from; i < len(b); i++ {
-		if c := b[i]; c == '\r' || c == '\n' || c == 0 {
-			b[i] = ' '
+	if !validValue(b[from:]) {
+		for i := from; i < len(b); i++ {
+			if c := b[i]; c == '\r' || c == '\n' || c == 0 {
+				b[i] = ' '
+			}
 		}
 	}
 	return append(b, "\r\n"...)

@@ -20,10 +20,8 @@ func appendRequest(b []byte, r *http.Request, length int64, extra string) ([]byt
 	if method == "" {
 		method = http.MethodGet
 	}
-	for i := range len(method) {
-		if !isToken(method[i]) {
-			return b, errMethod
-		}
+	if !isTokens(method) {
+		return b, errMethod
 	}
 	b = append(append(b, method...), ' ')
 	var err error
@@ -112,18 +110,8 @@ var pathChars = func() (t [128]bool) {
 }()
 
 func appendField(b []byte, name, value string) ([]byte, error) {
-	if name == "" {
+	if name == "" || !isTokens(name) || !validValue(value) {
 		return b, errField
-	}
-	for i := range len(name) {
-		if !isToken(name[i]) {
-			return b, errField
-		}
-	}
-	for i := range len(value) {
-		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return b, errField
-		}
 	}
 	b = append(append(b, name...), ": "...)
 	return append(append(b, trim(value)...), "\r\n"...), nil
@@ -147,10 +135,8 @@ func appendTrailerNames(b []byte, trailer http.Header) ([]byte, error) {
 	b = append(b, "Trailer: "...)
 	first := true
 	for name := range trailer {
-		for i := range len(name) {
-			if !isToken(name[i]) {
-				return b, errField
-			}
+		if !isTokens(name) {
+			return b, errField
 		}
 		if !first {
 			b = append(b, ", "...)

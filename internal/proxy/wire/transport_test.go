@@ -273,6 +273,7 @@ func TestAnswers(t *testing.T) {
 		"bare LF":               {"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "ok", true},
 		"fold":                  {"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", "ok", true},
 		"two lengths":           {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", protocol, false},
+		"a zero more":           {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 02\r\n\r\nok", protocol, false},
 		"length and chunk":      {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", protocol, false},
 		"coding":                {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", protocol, false},
 		"folded length":         {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n 3\r\n\r\nok", protocol, false},
