@@ -70,21 +70,18 @@ func (h *headScan) add(line []byte) *exchange.Refusal {
 	if colon <= 0 {
 		return RefuseHead("a header line has no field name")
 	}
-	alias := false
-	for _, c := range line[:colon] {
-		if !isToken(c) {
-			return RefuseHead("a header field name has a character that none may have")
-		}
-		alias = alias || c == '_' || c == '.'
+	name, value := line[:colon], line[colon+1:]
+	plain := isPlain(name)
+	if !plain && !isTokens(name) {
+		return RefuseHead("a header field name has a character that none may have")
 	}
-	value := line[colon+1:]
 	if !validValue(value) {
 		return RefuseHead("a header field value has a control character")
 	}
-	if alias && AliasesFraming(line[:colon]) {
+	if !plain && bytes.ContainsAny(name, "_.") && AliasesFraming(name) {
 		return RefuseHead("a header field name imitates one that frames the message")
 	}
-	return h.field(line[:colon], trim(value))
+	return h.field(name, trim(value))
 }
 
 // field looks at the few fields that decide the framing, and at what the server behind would refuse in words of its own.
@@ -284,16 +281,49 @@ func validValue[T string | []byte](s T) bool {
 
 // noControls tells whether none of eight bytes is a control character, tabs included.
 func noControls(w uint64) bool {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	del := w ^ ones*0x7f
 	// A byte below n shows in its top bit of (w - n) &^ w. The borrow of one that shows can make its neighbour show too, but never hides one.
 	return ((w-ones*' ')&^w|(del-ones)&^del)&tops == 0
 }
 
+// isPlain tells whether a name of four bytes or more has nothing but letters and dashes, as most names.
+func isPlain[T string | []byte](name T) bool {
+	n := len(name)
+	switch {
+	case n >= 8:
+		for i := 0; i+8 < n; i += 8 {
+			if !lettersDashes(word(name[i:])) {
+				return false
+			}
+		}
+		return lettersDashes(word(name[n-8:]))
+	case n >= 4: // its two halves share bytes
+		return lettersDashes(half(name) | half(name[n-4:])<<32)
+	}
+	return false
+}
+
+// lettersDashes tells whether all of eight bytes are letters or dashes.
+func lettersDashes(w uint64) bool {
+	low := w &^ tops // no sum below passes a byte's end
+	lower := low | ones*0x20
+	letters := (lower + ones*(0x80-'a')) &^ (lower + ones*(0x80-'z'-1))
+	dashes := ^((low ^ ones*'-') + ones*0x7f)
+	return (letters|dashes)&^w&tops == tops
+}
+
+const ones, tops = 0x0101010101010101, 0x8080808080808080
+
 // word is the first eight bytes of s.
 func word[T string | []byte](s T) uint64 {
 	_ = s[7]
 	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// half is the first four bytes of s.
+func half[T string | []byte](s T) uint64 {
+	_ = s[3]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24
 }
 
 func isToken(c byte) bool { return tokens[c] }

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/textproto"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,48 @@ func TestValidValue(t *testing.T) {
 	}
 }
 
+// TestNames: eight bytes at a time say the same of names as one at a time, and canonical says what net/http does.
+func TestNames(t *testing.T) {
+	check := func(s []byte) {
+		t.Helper()
+		valid, plain := true, len(s) >= 4
+		for _, c := range s {
+			valid = valid && isToken(c)
+			plain = plain && (c == '-' || 'a' <= c|0x20 && c|0x20 <= 'z' && c < 0x80)
+		}
+		if isTokens(s) != valid || isTokens(string(s)) != valid || isPlain(s) != plain || isPlain(string(s)) != plain {
+			t.Fatalf("%q: a token %v, plain %v", s, isTokens(s), isPlain(s))
+		}
+		name, ok := canonical(string(s))
+		if ok != valid || ok && name != textproto.CanonicalMIMEHeaderKey(string(s)) {
+			t.Fatalf("%q: %q, %v", s, name, ok)
+		}
+	}
+	for n := range 25 {
+		for at := range n {
+			for c := range 256 {
+				for _, like := range []string{"a", "A", "-", "Content-Security-Policy-X"} {
+					s := []byte(strings.Repeat(like, n)[:n])
+					s[at] = byte(c)
+					check(s)
+				}
+			}
+		}
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	edges := []byte("aZ-bYzA-cX0_.@[`{\r\x0d\x7f\x80\xad\xe1\x00")
+	for range 300_000 {
+		s := make([]byte, rnd.IntN(26))
+		for i := range s {
+			s[i] = edges[rnd.IntN(10)]
+			if rnd.IntN(12) == 0 {
+				s[i] = edges[rnd.IntN(len(edges))]
+			}
+		}
+		check(s)
+	}
+}
+
 func BenchmarkHeadScan(b *testing.B) {
 	var lines [][]byte
 	for _, line := range []string{"POST /v1/charges?limit=10 HTTP/1.1", "Host: api.example.com", "User-Agent: example-sdk/7.1 (linux; amd64) python/3.13.1",
@@ -55,6 +98,15 @@ func BenchmarkHeadScan(b *testing.B) {
 			if r := h.add(line); r != nil {
 				b.Fatal(r.Detail)
 			}
+		}
+	}
+}
+
+func BenchmarkCanonical(b *testing.B) {
+	names := []string{"User-Agent", "Accept", "Accept-Encoding", "Authorization", "Content-Type", "Content-Length", "Idempotency-Key", "X-Request-Id"}
+	for b.Loop() {
+		for _, name := range names {
+			canonical(name)
 		}
 	}
 }
