@@ -73,7 +73,7 @@ func walk(t *testing.T, ending string, f func(path, text string)) {
 
 // layers are the directions: a package may import packages of layers below its own.
 var layers = [][]string{
-	{"setting", "coding"},
+	{"setting", "coding", "swar"},
 	{"exchange", "redact"},
 	{"descriptor", "governor", "state", "state/memory", "state/quota", "state/redis", "expr", "trust"},
 	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/sanitize", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},

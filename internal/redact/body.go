@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"httpowerd/internal/swar"
 )
 
 // Body is the content of a message without secrets, as UTF-8. It reads JSON (also several documents, one after the other), forms, multipart forms,
@@ -166,10 +168,7 @@ func isText(s string) bool {
 }
 
 // controls8 has a bit set for where, of the first eight bytes of s, one is below a space.
-func controls8(s string) uint64 {
-	x := eight(s)
-	return (x - ' '*ones) &^ x & (ones << 7)
-}
+func controls8(s string) uint64 { return swar.Below(swar.Word(s), ' ') }
 
 // trimRune takes off a character that was cut in two.
 func trimRune(s string) string {

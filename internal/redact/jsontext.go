@@ -4,15 +4,16 @@ import (
 	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"httpowerd/internal/swar"
 )
 
 // stringEnd is the quote that ends the string that begins at i, or the end of s.
 func stringEnd(s string, i int) (end int, escaped bool) {
 	for end = i + 1; end < len(s); {
 		if end+8 <= len(s) {
-			x := eight(s[end:])
-			quote, back := x^('"'*ones), x^('\\'*ones)
-			found := ((quote-ones)&^quote | (back-ones)&^back) & (ones << 7)
+			x := swar.Word(s[end:])
+			found := swar.Is(x, '"') | swar.Is(x, '\\')
 			if end += bits.TrailingZeros64(found) / 8; found == 0 {
 				continue
 			}
@@ -27,15 +28,6 @@ func stringEnd(s string, i int) (end int, escaped bool) {
 		end++
 	}
 	return len(s), escaped
-}
-
-// ones is a 1 in each byte: with it, eight bytes are compared at once.
-const ones = 0x0101010101010101
-
-// eight is the first eight bytes of s, the first one lowest.
-func eight(s string) uint64 {
-	_ = s[7]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // appendUnquoted appends the text of what stands between the quotes of a JSON string.

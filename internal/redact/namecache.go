@@ -3,6 +3,8 @@ package redact
 import (
 	"strings"
 	"sync/atomic"
+
+	"httpowerd/internal/swar"
 )
 
 // nameCache remembers what names were found to say: the same ones come again and again. It is bounded, and safe for concurrent use.
@@ -71,7 +73,7 @@ const longestJudged = 64
 func nameHash(name string) uint64 {
 	var first, last uint64
 	if n := len(name); n >= 8 {
-		first, last = eight(name), eight(name[n-8:])
+		first, last = swar.Word(name), swar.Word(name[n-8:])
 	} else {
 		for i := range n {
 			first = first<<8 | uint64(name[i])

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"httpowerd/internal/swar"
 )
 
 // plain are the bytes that stand in a JSON string as they are.
@@ -19,22 +21,8 @@ var plain = func() (t [256]bool) {
 
 // plainWord tells whether eight bytes are all plain.
 func plainWord(w uint64) bool {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	quote, slash, del := w^ones*'"', w^ones*'\\', w^ones*0x7f
-	// A byte below n shows in its top bit of (w - n) &^ w, and no byte above 0x7f gets that far.
-	return (w|(w-ones*' ')&^w|(quote-ones)&^quote|(slash-ones)&^slash|(del-ones)&^del)&tops == 0
-}
-
-// word is the first eight bytes of s.
-func word[T ~string | ~[]byte](s T) uint64 {
-	_ = s[7]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-}
-
-// half is the first four bytes of s.
-func half[T ~string | ~[]byte](s T) uint64 {
-	_ = s[3]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24
+	// w + 1 has the top bit where DEL is; only bytes beyond it, which are not plain either, carry into the next one.
+	return (w|(w+swar.Ones))&swar.Tops|swar.Below(w, ' ')|swar.Is(w, '"')|swar.Is(w, '\\') == 0
 }
 
 // allPlain tells whether all of s stands in a JSON string as it is.
@@ -42,13 +30,13 @@ func allPlain[T ~string | ~[]byte](s T) bool {
 	switch n := len(s); {
 	case n >= 8:
 		for i := 0; i+8 < n; i += 8 {
-			if !plainWord(word(s[i:])) {
+			if !plainWord(swar.Word(s[i:])) {
 				return false
 			}
 		}
-		return plainWord(word(s[n-8:]))
+		return plainWord(swar.Word(s[n-8:]))
 	case n >= 4: // the two halves of a word share bytes
-		return plainWord(half(s) | half(s[n-4:])<<32)
+		return plainWord(swar.Half(s) | swar.Half(s[n-4:])<<32)
 	}
 	for i := range len(s) {
 		if !plain[s[i]] {
@@ -83,7 +71,7 @@ func appendString[T ~string | ~[]byte](b []byte, s T, limit int) []byte {
 	}
 	start := 0
 	for i := 0; i < len(s); {
-		for i+8 <= len(s) && plainWord(word(s[i:])) {
+		for i+8 <= len(s) && plainWord(swar.Word(s[i:])) {
 			i += 8
 		}
 		for i < len(s) && plain[s[i]] {

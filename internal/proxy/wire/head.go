@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/swar"
 )
 
 // maxFields bounds the header lines of one request.
@@ -268,7 +269,7 @@ func AliasesFraming(name []byte) bool {
 
 // validValue tells whether a field value has no control character but tabs (RFC 9110 section 5.5).
 func validValue[T string | []byte](s T) bool {
-	for len(s) >= 8 && noControls(word(s)) {
+	for len(s) >= 8 && noControls(swar.Word(s)) {
 		s = s[8:]
 	}
 	for i := range len(s) {
@@ -280,11 +281,7 @@ func validValue[T string | []byte](s T) bool {
 }
 
 // noControls tells whether none of eight bytes is a control character, tabs included.
-func noControls(w uint64) bool {
-	del := w ^ ones*0x7f
-	// A byte below n shows in its top bit of (w - n) &^ w. The borrow of one that shows can make its neighbour show too, but never hides one.
-	return ((w-ones*' ')&^w|(del-ones)&^del)&tops == 0
-}
+func noControls(w uint64) bool { return swar.Below(w, ' ')|swar.Is(w, 0x7f) == 0 }
 
 // isPlain tells whether a name of four bytes or more has nothing but letters and dashes, as most names.
 func isPlain[T string | []byte](name T) bool {
@@ -292,38 +289,24 @@ func isPlain[T string | []byte](name T) bool {
 	switch {
 	case n >= 8:
 		for i := 0; i+8 < n; i += 8 {
-			if !lettersDashes(word(name[i:])) {
+			if !lettersDashes(swar.Word(name[i:])) {
 				return false
 			}
 		}
-		return lettersDashes(word(name[n-8:]))
+		return lettersDashes(swar.Word(name[n-8:]))
 	case n >= 4: // its two halves share bytes
-		return lettersDashes(half(name) | half(name[n-4:])<<32)
+		return lettersDashes(swar.Half(name) | swar.Half(name[n-4:])<<32)
 	}
 	return false
 }
 
 // lettersDashes tells whether all of eight bytes are letters or dashes.
 func lettersDashes(w uint64) bool {
-	low := w &^ tops // no sum below passes a byte's end
-	lower := low | ones*0x20
-	letters := (lower + ones*(0x80-'a')) &^ (lower + ones*(0x80-'z'-1))
-	dashes := ^((low ^ ones*'-') + ones*0x7f)
-	return (letters|dashes)&^w&tops == tops
-}
-
-const ones, tops = 0x0101010101010101, 0x8080808080808080
-
-// word is the first eight bytes of s.
-func word[T string | []byte](s T) uint64 {
-	_ = s[7]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-}
-
-// half is the first four bytes of s.
-func half[T string | []byte](s T) uint64 {
-	_ = s[3]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24
+	low := w &^ swar.Tops // no sum below passes a byte's end
+	lower := low | swar.Ones*0x20
+	letters := (lower + swar.Ones*(0x80-'a')) &^ (lower + swar.Ones*(0x80-'z'-1))
+	dashes := ^((low ^ swar.Ones*'-') + swar.Ones*0x7f)
+	return (letters|dashes)&^w&swar.Tops == swar.Tops
 }
 
 func isToken(c byte) bool { return tokens[c] }
