@@ -86,7 +86,7 @@ func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
 
 // appendQuestion appends what was asked for, from memory where the same was asked before.
 func (r *record) appendQuestion(b []byte, q *question) []byte {
-	if r.repeats == nil || len(q.url) > longestRepeat {
+	if r.repeats == nil || len(q.method)+len(q.url)+len(q.host) > longestRepeat {
 		return r.appendAsked(b, q)
 	}
 	k, ok := r.redactor.Knowledge()

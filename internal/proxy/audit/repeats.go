@@ -10,7 +10,7 @@ import (
 
 const (
 	maxRepeats    = 256
-	longestRepeat = 512 // of a URL that is remembered, in bytes
+	longestRepeat = 512 // what the client's part of a question has at most, in bytes
 )
 
 // repeats remembers how records say what was asked for: clients ask for the same again and again, and to search and to write that anew takes half of the
