@@ -3,7 +3,6 @@ package redact
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"html"
 	"maps"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"httpowerd/internal/swar"
 )
 
 // The bounds of Literals. A shorter value occurs by chance; a longer one is no key.
@@ -186,7 +187,7 @@ func (l *Literals) rebuild() {
 func (set *literalSet) add(spelt []string) {
 	more := map[uint32][]string{}
 	for _, n := range spelt {
-		key := binary.LittleEndian.Uint32([]byte(n))
+		key := uint32(swar.Half(n))
 		more[key] = append(more[key], n)
 	}
 	for key, list := range more {
@@ -247,7 +248,7 @@ func (set *literalSet) find(s string, hits []hit) []hit {
 		return hits
 	}
 	for i := 0; i+minLiteral <= len(s); {
-		key := uint32(s[i]) | uint32(s[i+1])<<8 | uint32(s[i+2])<<16 | uint32(s[i+3])<<24
+		key := uint32(swar.Half(s[i:]))
 		h := literalHash(key)
 		if set.bloom[h>>6]>>(h&63)&1 == 0 {
 			i++

@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/swar"
 )
 
 // Why a request is sent as if the block were off, as records name it behind "bypass:".
@@ -153,7 +153,7 @@ func short(name string) uint64 {
 	n := len(name)
 	h := uint64(n)
 	if n >= 8 {
-		return mix(mix(h, binary.LittleEndian.Uint64([]byte(name[:8]))), binary.LittleEndian.Uint64([]byte(name[n-8:])))
+		return mix(mix(h, swar.Word(name)), swar.Word(name[n-8:]))
 	}
 	for i := range n {
 		h = h<<8 | uint64(name[i])

@@ -32,16 +32,20 @@ func BenchmarkExchange(b *testing.B) {
 	}
 }
 
-// BenchmarkEncode is the same without the queue.
+// BenchmarkEncode is the same without the queue, also for a question that is remembered.
 func BenchmarkEncode(b *testing.B) {
-	r := record{redactor: redact.Default()}
-	x := typical()
-	var line []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		line = r.appendExchange(line[:0], x, &Extra{})
+	for name, known := range map[string]*repeats{"anew": nil, "repeated": newRepeats()} {
+		b.Run(name, func(b *testing.B) {
+			r := record{redactor: redact.Default(), repeats: known}
+			x := typical()
+			var line []byte
+			b.ReportAllocs()
+			for b.Loop() {
+				line = r.appendExchange(line[:0], x, &Extra{})
+			}
+			b.SetBytes(int64(len(line)))
+		})
 	}
-	b.SetBytes(int64(len(line)))
 }
 
 // BenchmarkSeal is the chain's part in the writer.
@@ -80,16 +84,4 @@ func BenchmarkTrail(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 		})
 	}
-}
-
-// BenchmarkEncodeRepeated is BenchmarkEncode for a question that is remembered.
-func BenchmarkEncodeRepeated(b *testing.B) {
-	r := record{redactor: redact.Default(), repeats: newRepeats()}
-	x := typical()
-	var line []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		line = r.appendExchange(line[:0], x, &Extra{})
-	}
-	b.SetBytes(int64(len(line)))
 }

@@ -7,23 +7,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"httpowerd/internal/swar"
 )
 
 // TestPlainWord: eight bytes at once are judged as each of them is.
 func TestPlainWord(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	word := func(b [8]byte) (w uint64) {
-		for i, c := range b {
-			w |= uint64(c) << (8 * i)
-		}
-		return w
-	}
 	check := func(b [8]byte) {
 		all := true
 		for _, c := range b {
 			all = all && plain[c]
 		}
-		if got := plainWord(word(b)); got != all {
+		if got := plainWord(swar.Word(b[:])); got != all {
 			t.Errorf("%q: %v; want %v", b[:], got, all)
 		}
 	}

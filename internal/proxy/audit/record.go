@@ -81,31 +81,31 @@ func (r *record) appendWho(b []byte, x *exchange.Exchange) []byte {
 	b = appendField(b, `,"kind":`, string(x.Kind), maxMethod)
 	b = appendField(b, `,"tenant":`, x.Tenant, maxName)
 	b = appendField(b, `,"client":`, x.Client, maxName)
-	return r.appendQuestion(b, asked(x))
+	return r.appendQuestion(b, questionOf(x))
 }
 
 // appendQuestion appends what was asked for, from memory where the same was asked before.
 func (r *record) appendQuestion(b []byte, q *question) []byte {
 	if r.repeats == nil || len(q.method)+len(q.url)+len(q.host) > longestRepeat {
-		return r.appendAsked(b, q)
+		return r.appendNewQuestion(b, q)
 	}
 	k, ok := r.redactor.Knowledge()
 	if !ok {
-		return r.appendAsked(b, q)
+		return r.appendNewQuestion(b, q)
 	}
 	text, row := r.repeats.find(q, k)
 	if text != nil {
 		return append(b, text...)
 	}
 	start, hidden := len(b), r.counts.Total()
-	b = r.appendAsked(b, q)
+	b = r.appendNewQuestion(b, q)
 	if row != nil && r.counts.Total() == hidden {
 		row.keep(q, k, b[start:])
 	}
 	return b
 }
 
-func (r *record) appendAsked(b []byte, q *question) []byte {
+func (r *record) appendNewQuestion(b []byte, q *question) []byte {
 	b = r.appendClean(b, `,"method":`, q.method, maxMethod)
 	if q.url != "" {
 		r.text = r.pass.AppendURL(r.text[:0], q.url[:min(len(q.url), maxURLRead)])

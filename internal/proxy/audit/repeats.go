@@ -36,13 +36,13 @@ type question struct {
 	mode                      exchange.Mode
 }
 
-func asked(x *exchange.Exchange) *question {
+func questionOf(x *exchange.Exchange) *question {
 	return &question{x.Method, x.URL, x.Target.Host, x.Policy, x.Mode}
 }
 
 func newRepeats() *repeats { return &repeats{seed: maphash.MakeSeed()} }
 
-// find is how records say q, nil where that is not remembered. Then row is where to remember it, nil for now.
+// find is how records say q, nil where that is not remembered. Then row is where to remember it: nil where it was not asked before.
 func (p *repeats) find(q *question, k redact.Knowledge) (text []byte, row *repeat) {
 	h := maphash.String(p.seed, q.url)
 	row = &p.rows[(h+uint64(len(q.method)))%maxRepeats]

@@ -93,7 +93,7 @@ func TestRepeatsForget(t *testing.T) {
 	for i := range 3 {
 		hidden(fmt.Sprint("a secret nobody knows of, ", i), ask(plain), "ord-7788-99", 0)
 	}
-	if text, _ := r.repeats.find(asked(x), knowledgeOf(plain)); text == nil {
+	if text, _ := r.repeats.find(questionOf(x), knowledgeOf(plain)); text == nil {
 		t.Fatal("it is not remembered")
 	}
 	for range 3 {
@@ -124,7 +124,7 @@ func TestRepeatsKeepWhatComesAgain(t *testing.T) {
 		}
 	}
 	x.URL = "https://api.example.com/v1/charges/0"
-	if text, _ := r.repeats.find(asked(x), knowledgeOf(r.redactor)); text == nil {
+	if text, _ := r.repeats.find(questionOf(x), knowledgeOf(r.redactor)); text == nil {
 		t.Error("what came six times is not remembered")
 	}
 }

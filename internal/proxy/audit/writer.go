@@ -84,7 +84,7 @@ type outage struct {
 }
 
 func newWriter(l *Log, s sink, chained bool, log *slog.Logger) *writer {
-	w := &writer{owner: l, sink: s, chained: chained, log: log, chain: genesis(), digest: digest{Hash: sha256.New()}, reopenings: make(chan chan error),
+	w := &writer{owner: l, sink: s, chained: chained, log: log, chain: genesis(), digest: digest{Hash: sha256.New()}, record: record{repeats: newRepeats()}, reopenings: make(chan chan error),
 		abandon: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}), last: time.Now(),
 		company: time.NewTimer(time.Hour), nextSync: time.NewTimer(time.Hour), nextCheck: time.NewTimer(time.Hour)}
 	w.stuck = time.AfterFunc(time.Hour, w.hangs)
@@ -246,9 +246,6 @@ func (w *writer) encode(l *late) {
 			w.sealed = (&record{redactor: w.owner.builtin}).appendEvent(w.sealed[:start], l.end, KindLifecycle, attrs)
 		}
 	}()
-	if w.record.repeats == nil {
-		w.record.repeats = newRepeats()
-	}
 	w.record.redactor, w.record.counts = cmp.Or(l.redactor, w.owner.builtin), redact.Counts{}
 	w.sealed = w.record.appendExchange(w.sealed, l.x, &Extra{End: l.end})
 	w.owner.metrics.redacted(&w.record.counts)
