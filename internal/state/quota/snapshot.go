@@ -147,16 +147,21 @@ func (g *Gate) Restore(s Snapshot, age time.Duration) {
 // longestGroup is the longest name of a group: several policies and their partitions make one.
 const longestGroup = 8 << 10
 
+// left is what is left of a span that began so long ago: 0 or less where it is over.
+func left(span, most, age time.Duration) time.Duration {
+	return min(max(span, 0), most) - age // far below 0 it would wrap
+}
+
 func (g *Gate) restore(s GroupSnapshot, age time.Duration, now time.Time) {
-	closed := min(s.Closed, maxHold) - age
+	closed := left(s.Closed, maxHold, age)
 	var quotas []Learnt
 	for _, q := range s.Quotas[:min(len(s.Quotas), maxQuotas)] {
-		reset := min(q.Reset, longest) - age
+		reset := left(q.Reset, longest, age)
 		if reset <= 0 || q.Limit < -1 || q.Remaining < -1 || q.Window < 0 || q.Window > longest || !slices.Contains(known, q.Unit) {
 			continue
 		}
 		n := Learnt{Group: s.Name, Name: label(q.Name), Unit: q.Unit, Limit: q.Limit, Remaining: q.Remaining, Window: q.Window, Reset: now.Add(reset), seen: now}
-		if closes := min(q.Closes, maxHold) - age; closes > 0 && n.Unit != Concurrency {
+		if closes := left(q.Closes, maxHold, age); closes > 0 && n.Unit != Concurrency {
 			n.closes = now.Add(closes)
 		}
 		quotas = append(quotas, n)

@@ -107,9 +107,36 @@ func TestRestoreReachesThoseWhoWait(t *testing.T) {
 	})
 }
 
+// A span far below zero, less an age, is over; it does not wrap into one that lasts.
+func TestRestoreOfSpansBelowZero(t *testing.T) {
+	const week = 7 * 24 * time.Hour
+	below := time.Duration(math.MinInt64)
+	for _, age := range []time.Duration{1, time.Hour, week, math.MaxInt64} {
+		for _, span := range []time.Duration{below, below + 1, below + time.Hour, below + week, -1} {
+			var g Gate
+			g.Restore(Snapshot{Groups: []GroupSnapshot{
+				{Name: "a", Closed: span},
+				{Closed: span, Quotas: []QuotaSnapshot{
+					{Name: "x", Unit: Requests, Limit: 9, Reset: span, Closes: span},
+					{Name: "y", Unit: Requests, Limit: 9, Reset: longest, Closes: span},
+				}},
+			}}, age)
+			if got := g.Closed(asked("/")); got != 0 {
+				t.Errorf("%v, %v ago: closed for %v", span, age, got)
+			}
+			for _, q := range g.Standing(nil, asked("/"), time.Now()) {
+				if q.Name != "y" {
+					t.Errorf("%v, %v ago: %+v", span, age, q)
+				}
+			}
+		}
+	}
+}
+
 func FuzzRestore(f *testing.F) {
 	for _, s := range []string{`{"groups": [{"closed": 5000000000}]}`, `{"groups": [{"name": "a", "quotas": [{"unit": "requests", "limit": -1, "remaining": 0, "reset": 9, "closes": 9}]}]}`,
 		`{"groups": [{"closed": 9223372036854775807}], "paths": {"18446744073709551615": "a"}, "seed": 7, "dialect": "github"}`,
+		`{"groups": [{"closed": -9222763631000000000, "quotas": [{"unit": "requests", "reset": -9222763631000000000, "closes": -9222763631000000000}]}]}`,
 		`{"groups": [{"closed": -9223372036854775808, "quotas": [{"unit": "requests", "limit": 9223372036854775807, "remaining": -9, "window": -1, "reset": 1}]}]}`} {
 		f.Add(s, int64(0))
 		f.Add(s, int64(math.MaxInt64))
