@@ -365,33 +365,63 @@ func (a *answer) announced() error {
 	return nil
 }
 
-// unfold puts a space in the place of each line fold (RFC 9112 section 5.2), in place: the bytes are ours. A status line, or a field that frames the message,
-// is not forgiven.
+// unfold puts a space in the place of each line fold (RFC 9112 section 5.2). A status line, or a field that frames the message, is not forgiven.
 func unfold(head []byte) ([]byte, error) {
-	line := 0 // where the line began that a fold belongs to
-	for i := 0; ; {
-		n := bytes.IndexByte(head[i:], '\n')
-		if n < 0 || i+n+1 >= len(head) {
-			return head, nil
-		}
-		i += n + 1
-		if head[i] != ' ' && head[i] != '\t' {
-			line = i
-			continue
-		}
-		name, _, _ := bytes.Cut(head[line:i], []byte{':'})
-		switch {
-		case line == 0, EqualFold(name, "content-length"), EqualFold(name, "transfer-encoding"), EqualFold(name, "connection"):
-			return nil, errFoldedKey
-		}
-		before := bytes.TrimRight(bytes.TrimSuffix(head[:i-1], []byte{'\r'}), " \t") // a bare CR stays, and is refused with the value
-		if len(before) <= line {
-			return nil, errAnswerKey // there is nothing that could be continued
-		}
-		rest := bytes.TrimLeft(head[i:], " \t")
-		i = len(before)
-		head = append(append(before, ' '), rest...)
+	if !folds(head) {
+		return head, nil
 	}
+	out := make([]byte, 0, len(head))
+	field, line, end := 0, 0, 0 // where the field, and its last line's text, begin, and where that ends
+	for len(head) > 0 {
+		n := bytes.IndexByte(head, '\n') + 1
+		text, eol := cutEnd(head[:n])
+		head = head[n:]
+		if len(out) == 0 || !isFold(text) {
+			field = len(out)
+		} else {
+			out = out[:line+len(bytes.TrimRight(out[line:end], " \t"))]
+			if line == field { // the first fold
+				name, _, _ := bytes.Cut(out[field:], []byte{':'})
+				switch {
+				case field == 0, EqualFold(name, "content-length"), EqualFold(name, "transfer-encoding"), EqualFold(name, "connection"):
+					return nil, errFoldedKey
+				case len(out) == field:
+					return nil, errAnswerKey // there is nothing that could be continued
+				}
+			}
+			out = append(out, ' ')
+			text = bytes.TrimLeft(text, " \t") // white space behind it stays: a bare CR before that must not come to end the line
+		}
+		line = len(out)
+		out = append(out, text...)
+		end = len(out)
+		out = append(out, eol...)
+	}
+	return out, nil
+}
+
+// folds tells whether some line goes on in the next one.
+func folds(head []byte) bool {
+	for {
+		n := bytes.IndexByte(head, '\n') + 1
+		if n == len(head) {
+			return false
+		}
+		if head = head[n:]; isFold(head) {
+			return true
+		}
+	}
+}
+
+func isFold(line []byte) bool { return len(line) > 0 && (line[0] == ' ' || line[0] == '\t') }
+
+// cutEnd cuts what ends a line off. A bare CR before it stays, and is refused with the value.
+func cutEnd(line []byte) (text, end []byte) {
+	n := len(line) - 1
+	if n > 0 && line[n-1] == '\r' {
+		n--
+	}
+	return line[:n], line[n:]
 }
 
 // canonical is the name as http.Header keys it; false: it has a character that none may have.

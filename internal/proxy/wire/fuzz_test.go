@@ -156,7 +156,7 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.0 200 OK\r\nX: a\r\n b\r\n\r\nto the end", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 304\r\nEtag: \"x\"\r\n\r\n",
 		"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length:02\r\n\r\nok", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nopaque",
-		"HTTP/1.1 200 OK\r\nX: a\r\n \r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX: a\r\n \r\n\r\n", "HTTP/1.1 200 OK\r\nX: a\r\n \r\n b\r\n \r\n\r\n",
 	} {
 		f.Add([]byte(seed), false)
 		f.Add([]byte(seed), true)

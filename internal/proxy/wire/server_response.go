@@ -216,7 +216,7 @@ func (w *responseWriter) appendHeader(b []byte, informational bool) (_ []byte, d
 
 // isTrailer tells whether a field was announced as a trailer; then its value comes behind the body.
 func (w *responseWriter) isTrailer(name string) bool {
-	if w.header["Trailer"] == nil || !w.chunked {
+	if !w.chunked || w.header["Trailer"] == nil {
 		return false
 	}
 	for _, line := range w.header["Trailer"] {

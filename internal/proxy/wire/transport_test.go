@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -254,6 +255,73 @@ func TestClientsBody(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// Folded lines mean what they mean to net/http, but for white space at a value's ends.
+func TestUnfold(t *testing.T) {
+	const begin, end = "HTTP/1.1 200 OK\r\n", "\r\n"
+	for name, fields := range map[string]string{
+		"one":            "X: a\r\n b\r\n",
+		"many":           "X: a\r\n b\r\n\tc\r\n \t d\r\nY: e\r\n f\r\nZ: g\r\n",
+		"white space":    "X:  a \t\r\n \t b \t\r\n  c  \r\n",
+		"bare LF":        "X: a\n b\n c\nY: d\r\n e\n",
+		"empty ones":     "X: a\r\n \r\n b\r\n \t\r\n\t\r\n c\r\n \r\n",
+		"begins with it": "X:\r\n a\r\nY:\r\n \r\n b\r\n",
+		"a colon":        "X: a\r\n Y: b\r\n",
+		"a mebibyte":     "X: a\r\n" + strings.Repeat(" b\n", 1<<20/3) + "Y: c\r\n d\r\n",
+	} {
+		head := begin + fields + end
+		std, err := http.ReadResponse(bufio.NewReader(strings.NewReader(head)), nil)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		a := &answer{}
+		if err := a.parse([]byte(head)); err != nil {
+			t.Fatal(name, err)
+		}
+		for key, values := range std.Header {
+			if got, want := a.resp.Header.Get(key), strings.Trim(values[0], " \t"); got != want {
+				t.Errorf("%s: %s is %.100q, in net/http %.100q", name, key, got, want)
+			}
+		}
+		if len(a.resp.Header) != len(std.Header) {
+			t.Errorf("%s: %d fields, net/http has %d", name, len(a.resp.Header), len(std.Header))
+		}
+	}
+	for name, fields := range map[string]string{
+		"of the status line":   " b\r\nX: a\r\n",
+		"Content-Length":       "Content-Length: 1\r\n 2\r\n",
+		"Transfer-Encoding":    "transfer-encoding:\r\n chunked\r\n",
+		"Connection":           "X: a\r\nCONNECTION: a\r\n , close\r\n",
+		"no name":              "X: a\r\nb\r\n c\r\n",
+		"a name in two":        "X: a\r\nY\r\n Z: c\r\n",
+		"bare CR":              "X: a\r \r\n b\r\n",
+		"bare CR, last":        "X: a\r\n b\r\r\n",
+		"bare CR, and space":   "X: a\r\n b\r \n",
+		"bare CR, alone":       "X:\n \r \n",
+		"bare CR, and another": "X: a\r\n b\r\r\n c\r\n",
+	} {
+		if err := (&answer{}).parse([]byte(begin + fields + end)); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
+
+// What a fold costs does not grow with how many there are.
+func BenchmarkUnfold(b *testing.B) {
+	for _, first := range []string{"X: a", "no name"} {
+		for _, n := range []int{100, 10_000, 1 << 20 / 3} {
+			b.Run(first+"/"+strconv.Itoa(n), func(b *testing.B) {
+				head := []byte("HTTP/1.1 200 OK\r\n" + first + "\r\n" + strings.Repeat(" b\n", n) + "\r\n")
+				b.SetBytes(int64(len(head)))
+				for b.Loop() {
+					if _, err := unfold(head); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
 
 // TestAnswers: what is read, and whether the connection is kept behind it.
 func TestAnswers(t *testing.T) {
