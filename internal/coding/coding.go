@@ -57,7 +57,7 @@ func NewBounded(encoding string, r io.Reader, window int) (io.ReadCloser, error)
 	}
 	c := chain{Reader: r}
 	for i := len(list) - 1; i >= 0; i-- {
-		d := &decoder{coding: list[i], source: c.Reader, window: uint64(window)}
+		d := &decoder{coding: list[i], source: &counted{Reader: c.Reader}, window: uint64(window), inner: i > 0}
 		c.Reader = d
 		c.decoders = append(c.decoders, d)
 	}
@@ -101,7 +101,9 @@ func (c *chain) Close() error {
 // decoder takes one coding off.
 type decoder struct {
 	coding string
-	source io.Reader
+	source *counted
+	inner  bool   // another coding is below
+	given  int64  // bytes of what is below
 	window uint64 // of zstd
 	in     io.Reader
 	free   func()
@@ -115,7 +117,33 @@ func (d *decoder) Read(p []byte) (int, error) {
 	if d.failed != nil {
 		return 0, d.failed
 	}
-	return d.in.Read(p)
+	n, err := d.in.Read(p)
+	if d.given += int64(n); d.inner && d.given > innerFree+innerGrowth*d.source.n {
+		d.failed = errGrows
+		return 0, d.failed
+	}
+	return n, err
+}
+
+// What is coded twice hardly shrinks the second time. Layers of codings that grow much when one is taken off have nothing in them that anybody reads: some
+// hundred bytes can be gigabytes of empty gzip members, which no bound on what comes out at the end stops.
+const (
+	innerFree   = 256 << 10
+	innerGrowth = 8
+)
+
+var errGrows = errors.New("coding: a body whose codings hold too much of nothing")
+
+// counted counts what is read.
+type counted struct {
+	io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 func (d *decoder) begin() (err error) {

@@ -95,3 +95,19 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// Codings that hold gigabytes of nothing are given up, however little comes out at the end; what is coded twice and three times is read.
+func TestNestedNothing(t *testing.T) {
+	text := strings.Repeat("the quick brown fox 0123456789 ", 500)
+	thrice := packed(t, "gzip", string(packed(t, "br", string(packed(t, "zstd", text)))))
+	if out, whole, err := Decode("zstd, br, gzip", thrice, 1<<20); err != nil || !whole || string(out) != text {
+		t.Errorf("coded three times: %d bytes, %t, %v", len(out), whole, err)
+	}
+	empty := string(packed(t, "gzip", ""))
+	for _, name := range []string{"gzip", "br", "zstd", "deflate"} {
+		bomb := packed(t, name, strings.Repeat(empty, 8<<20/len(empty)))
+		if out, whole, err := Decode("gzip, "+name, bomb, 2<<10); !errors.Is(err, errGrows) || whole || len(out) > 0 {
+			t.Errorf("%s, %d bytes: %d bytes come out, %t, %v", name, len(bomb), len(out), whole, err)
+		}
+	}
+}

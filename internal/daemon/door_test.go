@@ -267,6 +267,22 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
+// TestTrailerWithoutChunks: an answer whose framing has no place for trailers has none, whatever it announces: its fields stay where they are.
+func TestTrailerWithoutChunks(t *testing.T) {
+	value := strings.Repeat("v", 2<<10)
+	fields := "Trailer: " + strings.Repeat("X-A,", 2<<10) + "X-B\r\nX-A: " + value + "\r\nX-B: w\r\n\r\nok<close>"
+	for name, answer := range map[string]string{"to the end": "HTTP/1.1 200 OK\r\n" + fields, "with a length": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + fields} {
+		o := newRawOrigin(t, answer)
+		b := start(t, "")
+		c := b.dialProxy()
+		c.send("GET " + o.url("/") + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		a := c.answer(http.MethodGet)
+		if a.body != "ok" || len(a.Trailer) > 0 || a.Header.Get("X-A") != value || a.Header.Get("X-B") != "w" || a.Header["Trailer"] != nil {
+			t.Errorf("%s: %q, trailers %v, fields %.200v", name, a.body, a.Trailer, a.Header)
+		}
+	}
+}
+
 // TestInformational: 103 passes, in order, before the final answer (G16).
 func TestInformational(t *testing.T) {
 	o := newRawOrigin(t, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nKeep-Alive: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Final: 1\r\n\r\nok")

@@ -8,10 +8,11 @@ import (
 )
 
 // isHopByHop tells of the fields that are for one connection only, whether or not Connection names them (RFC 9110 section 7.6.1), and of all Proxy-* but
-// Proxy-Status (RFC 9209), which is for everybody.
+// Proxy-Status (RFC 9209), which is for everybody. Trailers are announced anew where there are any: a Trailer that was no part of a chunked message would have
+// the fields that it names moved behind the body.
 func isHopByHop(name string) bool {
 	switch name {
-	case "Connection", "Keep-Alive", "Te", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
 		return true
 	}
 	return strings.HasPrefix(name, "Proxy-") && name != "Proxy-Status"
@@ -67,8 +68,11 @@ func stripForeign(h http.Header) {
 }
 
 // stripTrailers removes fields that may not come behind a body: software that merges trailers would take them for headers (RFC 9110 section 6.5.1). It is
-// called when they are announced and when they have come.
+// called when they are announced and when they have come. Of too many none is passed on, as section 6.5.1 allows.
 func stripTrailers(t http.Header) {
+	if len(t) > wire.MaxTrailers {
+		clear(t)
+	}
 	for name := range t {
 		if !wire.MayTrail(name) {
 			delete(t, name)

@@ -15,11 +15,11 @@ type Labels struct {
 	limit int
 
 	mu    sync.RWMutex
-	known map[string]struct{}
+	known map[string]string // a name, and its own copy, which may be kept: a request's is a part of its head
 }
 
 // NewLabels makes Labels for at most limit names beside the configured patterns.
-func NewLabels(limit int) *Labels { return &Labels{limit: limit, known: map[string]struct{}{}} }
+func NewLabels(limit int) *Labels { return &Labels{limit: limit, known: map[string]string{}} }
 
 // For is the label of an exchange as of now.
 func (l *Labels) For(x *exchange.Exchange) string {
@@ -33,10 +33,10 @@ func (l *Labels) of(pattern, host string) string {
 		return pattern
 	}
 	l.mu.RLock()
-	_, ok := l.known[host]
+	own, ok := l.known[host]
 	l.mu.RUnlock()
 	if ok {
-		return host
+		return own
 	}
 	return otherHost
 }
@@ -52,7 +52,8 @@ func (l *Labels) Reached(host string) {
 	}
 	l.mu.Lock()
 	if len(l.known) < l.limit {
-		l.known[host] = struct{}{}
+		host = strings.Clone(host)
+		l.known[host] = host
 	}
 	l.mu.Unlock()
 }

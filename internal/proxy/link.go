@@ -474,6 +474,7 @@ const hesitation = time.Second
 
 // look collects the client's first bytes, of which it is given what came first, until they say what this is.
 func (l *link) look(p *pump, b []byte, err error) (head []byte, what protocol, why exchange.Code) {
+	var s sniffer
 	for ; ; b, err = p.next() {
 		head = append(head, b...)
 		p.release()
@@ -486,7 +487,7 @@ func (l *link) look(p *pump, b []byte, err error) (head []byte, what protocol, w
 		case err != nil:
 			return nil, undecided, exchange.ClientGone
 		}
-		what, said := sniff(head)
+		what, said := s.sniff(head)
 		if what != undecided {
 			l.hesitate(0)
 			return head, what, l.checkName(what, said, true)

@@ -22,13 +22,20 @@ type hello struct {
 	encrypted  bool   // there may be another one inside (RFC 9849), whose name nobody here can read. Browsers say so of hellos without one too
 }
 
-// sniff looks at a client's first bytes.
-func sniff(b []byte) (protocol, hello) {
+// sniffer looks at a client's first bytes while they come.
+type sniffer struct {
+	message []byte // of TLS, without what its records add
+	at      int    // how much of the bytes is in it
+	left    int    // of a record
+}
+
+// sniff is given all bytes there are each time.
+func (s *sniffer) sniff(b []byte) (protocol, hello) {
 	if len(b) == 0 {
 		return undecided, hello{}
 	}
 	if b[0] == recordHandshake {
-		return sniffHello(b)
+		return s.sniffHello(b)
 	}
 	return sniffHTTP(b), hello{}
 }
@@ -74,44 +81,40 @@ const (
 )
 
 // sniffHello reads a ClientHello, which may be spread over several records.
-func sniffHello(b []byte) (protocol, hello) {
-	var message []byte
-	for len(b) > 0 {
-		if len(b) < recordHeader {
+func (s *sniffer) sniffHello(all []byte) (protocol, hello) {
+	for {
+		b := all[s.at:]
+		if s.left == 0 {
+			if len(b) < recordHeader {
+				return undecided, hello{}
+			}
+			length := int(binary.BigEndian.Uint16(b[3:]))
+			if b[0] != recordHandshake || b[1] != 3 || length == 0 || length > 1<<14 {
+				return opaque, hello{}
+			}
+			s.at, s.left = s.at+recordHeader, length
+			b = b[recordHeader:]
+		}
+		part := b[:min(len(b), s.left)]
+		if len(part) == 0 {
 			return undecided, hello{}
 		}
-		if b[0] != recordHandshake || b[1] != 3 {
+		s.message = append(s.message, part...)
+		s.at, s.left = s.at+len(part), s.left-len(part)
+		if s.message[0] != messageClientHello {
 			return opaque, hello{}
 		}
-		length := int(binary.BigEndian.Uint16(b[3:]))
-		if length == 0 || length > 1<<14 {
-			return opaque, hello{}
-		}
-		part := b[recordHeader:]
-		if len(part) > length {
-			part = part[:length]
-		}
-		if message == nil {
-			message = part[:len(part):len(part)]
-		} else {
-			message = append(message, part...)
-		}
-		if len(message) > 0 && message[0] != messageClientHello {
-			return opaque, hello{}
-		}
-		if len(message) >= 4 {
-			want := 4 + int(message[1])<<16 + int(message[2])<<8 + int(message[3])
-			if len(message) >= want {
-				h, ok := parseHello(message[4:want])
+		if m := s.message; len(m) >= 4 {
+			want := 4 + int(m[1])<<16 + int(m[2])<<8 + int(m[3])
+			if len(m) >= want {
+				h, ok := parseHello(m[4:want])
 				if !ok {
 					return opaque, hello{}
 				}
 				return tlsHello, h
 			}
 		}
-		b = b[recordHeader+len(part):]
 	}
-	return undecided, hello{}
 }
 
 // fields reads what a TLS message is made of; ok turns false at the first that is cut short.

@@ -65,12 +65,12 @@ func TestSniffTLS(t *testing.T) {
 		"alert":         {[]byte{21, 3, 1, 0, 2, 1, 0}, opaque, ""},
 		"garbled":       {append([]byte{22, 3, 1, 0, 44, 1, 0, 0, 40}, strings.Repeat("\xff", 40)...), opaque, ""},
 	} {
-		if what, said := sniff(c.in); what != c.want || said.serverName != c.sni {
+		if what, said := new(sniffer).sniff(c.in); what != c.want || said.serverName != c.sni {
 			t.Errorf("%s: %d %q; want %d %q", name, what, said.serverName, c.want, c.sni)
 		}
 	}
 	for i := range hello {
-		if what, _ := sniff(hello[:i]); what != undecided {
+		if what, _ := new(sniffer).sniff(hello[:i]); what != undecided {
 			t.Fatalf("%d of %d bytes: %d", i, len(hello), what)
 		}
 	}
@@ -102,7 +102,7 @@ func TestSniffHTTP(t *testing.T) {
 		"\x80\x2e\x01":                     opaque,
 		strings.Repeat("A", 30):            opaque,
 	} {
-		if got, _ := sniff([]byte(in)); got != want {
+		if got, _ := new(sniffer).sniff([]byte(in)); got != want {
 			t.Errorf("%q: %d; want %d", in, got, want)
 		}
 	}
@@ -114,11 +114,19 @@ func FuzzSniff(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n"), []byte("x"))
 	f.Add([]byte{22, 3, 1, 0, 5, 1, 0}, []byte{0, 1, 9})
 	f.Fuzz(func(t *testing.T, head, more []byte) {
-		what, said := sniff(head)
+		what, said := new(sniffer).sniff(head)
+		var s sniffer
+		slow, then := undecided, hello{}
+		for i := 0; i < len(head) && slow == undecided; i++ {
+			slow, then = s.sniff(head[:i+1])
+		}
+		if slow != what || then != said {
+			t.Fatalf("%d %+v, byte by byte %d %+v", what, said, slow, then)
+		}
 		if what == undecided {
 			return
 		}
-		if again, then := sniff(append(append([]byte{}, head...), more...)); again != what || then != said {
+		if again, then := new(sniffer).sniff(append(append([]byte{}, head...), more...)); again != what || then != said {
 			t.Fatalf("%d %+v became %d %+v", what, said, again, then)
 		}
 	})
@@ -128,7 +136,7 @@ func BenchmarkSniffTLS(b *testing.B) {
 	hello := clientHello(b, "api.example.com")
 	b.ReportAllocs()
 	for b.Loop() {
-		sniff(hello)
+		new(sniffer).sniff(hello)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"httpowerd/internal/exchange"
 )
@@ -126,4 +127,19 @@ func TestTableForgetsTheLast(t *testing.T) {
 	if again == 0 {
 		t.Error("nothing was ever forgotten")
 	}
+}
+
+// What stays in a table refers to nothing of the request that first asked for it: all of its head would stay too.
+func TestTableOwnsItsKeys(t *testing.T) {
+	head := "api.example.com and the rest of a request's head"
+	host := head[:len("api.example.com")]
+	table := NewTable(10, func(k Key) string { return k.Authority.Host })
+	got := table.Get(Key{Authority: exchange.Authority{Host: host, Port: 80}})
+	table.Each(func(k Key, v string) {
+		for _, s := range []string{got, v, k.Authority.Host} {
+			if s != host || unsafe.StringData(s) == unsafe.StringData(host) {
+				t.Errorf("%q is the request's", s)
+			}
+		}
+	})
 }

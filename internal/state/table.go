@@ -3,6 +3,7 @@ package state
 import (
 	"hash/maphash"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -100,6 +101,7 @@ func (t *Table[V]) add(s *tableShard[V], k Key) *entry[V] {
 		t.last.CompareAndSwap(s.m[oldest], nil)
 		delete(s.m, oldest)
 	}
+	k.Authority.Host = strings.Clone(k.Authority.Host) // or all of the request's head would stay with it
 	e := &entry[V]{key: k, value: t.fill(k)}
 	e.used.Store(t.clock.Add(1)) // only additions move the clock: recency matters only between them
 	s.m[k] = e

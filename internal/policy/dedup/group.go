@@ -40,7 +40,7 @@ type lingering struct {
 	want   want
 	answer *answer
 	timer  *time.Timer
-	size   int // of its fields, and of the request's; the body is accounted for already
+	size   int // of its head, and of the request's; the body is accounted for already
 }
 
 func newGroup(memory *budget, c Config) *group {
@@ -198,7 +198,8 @@ func (f *flight) keep(a *answer) {
 		g.kept.Add(-1)
 		return
 	}
-	k, l := f.want.hash, &lingering{want: f.want, answer: a, size: headerSize(a.head.Header) + headerSize(a.head.Trailer) + headerSize(f.want.header)}
+	k, l := f.want.hash, &lingering{want: f.want.own(), answer: a}
+	l.size = len(a.head.Status) + headerSize(a.head.Header) + headerSize(a.head.Trailer) + l.want.size()
 	if !g.memory.take(l.size) {
 		g.kept.Add(-1)
 		return

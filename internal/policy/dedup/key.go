@@ -186,6 +186,33 @@ func (w *want) equal(v *want) bool {
 	return true
 }
 
+// own is a copy that may be kept: the strings of a request are cut from all of its head, which would stay with them.
+func (w want) own() want {
+	u := w.url
+	w.method, w.target.Host, w.host = strings.Clone(w.method), strings.Clone(w.target.Host), strings.Clone(w.host)
+	w.url = &url.URL{Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host), Path: strings.Clone(u.Path),
+		RawPath: strings.Clone(u.RawPath), RawQuery: strings.Clone(u.RawQuery), ForceQuery: u.ForceQuery}
+	header := make(http.Header, w.fields)
+	for name, values := range w.header {
+		if volatile(name) {
+			continue
+		}
+		kept := make([]string, len(values))
+		for i, v := range values {
+			kept[i] = strings.Clone(v)
+		}
+		header[strings.Clone(name)] = kept
+	}
+	w.header = header
+	return w
+}
+
+// size is about what an own copy takes.
+func (w *want) size() int {
+	u := w.url
+	return headerSize(w.header) + len(w.host) + len(w.target.Host) + len(u.Opaque) + len(u.Host) + len(u.Path) + len(u.RawPath) + len(u.RawQuery)
+}
+
 // method is the request's; "" is GET, as in net/http.
 func method(r *http.Request) string {
 	if r.Method == "" {

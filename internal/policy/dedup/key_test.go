@@ -4,8 +4,10 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"httpowerd/internal/exchange"
 )
@@ -229,5 +231,27 @@ func TestSameHash(t *testing.T) {
 		t.Error("an equal request gets none")
 	} else {
 		a.drop()
+	}
+}
+
+// TestOwnWant: what stays is equal, is accounted for, and refers to nothing of the request, whose head would stay with it.
+func TestOwnWant(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Linger = seconds(60) })
+	q := base()
+	q.header = http.Header{"Accept": {"a", "b"}, "Authorization": {"y"}, "User-Agent": {"z"}}
+	w, _ := q.key(r.room)
+	w.url.RawQuery = strings.Repeat("q", 10<<10)
+	own := w.own()
+	if !own.equal(&w) || !w.equal(&own) {
+		t.Errorf("%+v is not %+v", own, w)
+	}
+	if n := own.size(); n < 10<<10 || n > 12<<10 {
+		t.Errorf("it is said to take %d bytes", n)
+	}
+	for name, pair := range map[string][2]string{"method": {w.method, own.method}, "host": {w.host, own.host}, "target": {w.target.Host, own.target.Host},
+		"path": {w.url.Path, own.url.Path}, "query": {w.url.RawQuery, own.url.RawQuery}, "field": {w.header["Accept"][0], own.header["Accept"][0]}} {
+		if pair[0] != pair[1] || pair[0] != "" && unsafe.StringData(pair[0]) == unsafe.StringData(pair[1]) {
+			t.Errorf("%s: %q and %q", name, pair[0], pair[1])
+		}
 	}
 }

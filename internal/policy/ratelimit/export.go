@@ -54,12 +54,15 @@ func exportGate(policy string, o quota.Options, k state.Key, s quota.Snapshot) e
 // file which nobody else can read, or nil where that is nothing. Where it is too much, gates that are closed the longest come first.
 func (r *Room) Export() []byte {
 	now := time.Now()
-	all := r.pending.list(now)
+	var all []ranked
+	for _, g := range r.pending.list(now) {
+		all = append(all, rank(g))
+	}
 	_, gates := r.everything()
 	for _, g := range gates {
 		g.table.Each(func(k state.Key, a *account) {
 			if s, ok := a.Snapshot(now); ok {
-				all = append(all, exportGate(g.policy, g.options, k, s.Absolute(now)))
+				all = append(all, rank(exportGate(g.policy, g.options, k, s.Absolute(now))))
 			}
 		})
 	}
@@ -70,15 +73,16 @@ func (r *Room) Export() []byte {
 	head, _ := json.Marshal(exported{Version: exportVersion, Secret: r.secret.Load()[:]})
 	b := bytes.NewBuffer(bytes.TrimSuffix(head, []byte("null}")))
 	const end = "]}\n"
-	begin := b.Len() + 1
+	begin, misfits := b.Len()+1, 0
 	b.WriteByte('[')
 	for i := range all[:min(len(all), maxExported)] {
-		if b.Len() > maxExportedSize-leastExported {
+		if b.Len() > maxExportedSize-leastExported || misfits == maxMisfits {
 			break
 		}
-		text, err := json.Marshal(all[i])
+		text, err := json.Marshal(all[i].exportedGate)
 		if err != nil || b.Len()+len(text)+len(end)+1 > maxExportedSize {
-			continue // a smaller one may fit
+			misfits++ // a smaller one may fit
+			continue
 		}
 		if b.Len() > begin {
 			b.WriteByte(',')
@@ -89,16 +93,29 @@ func (r *Room) Export() []byte {
 	return b.Bytes()
 }
 
-// leastExported is less than any entry takes.
-const leastExported = 64
+const (
+	leastExported = 64  // less than any entry takes
+	maxMisfits    = 100 // of entries that are tried though there is no room for them
+)
+
+// ranked is an entry with what it is sorted by first: when it closes and tells nothing any more.
+type ranked struct {
+	exportedGate
+	closed, known time.Duration
+}
+
+func rank(g exportedGate) ranked {
+	closed, known := last(g.State)
+	return ranked{g, closed, known}
+}
 
 // dearest puts what is closed the longest first, then what is known the longest; the rest of the order is there to be the same each time.
-func dearest(a, b exportedGate) int {
-	aClosed, aKnown := last(a.State)
-	bClosed, bKnown := last(b.State)
-	return cmp.Or(cmp.Compare(bClosed, aClosed), cmp.Compare(bKnown, aKnown), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port),
-		cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Tenant, b.Tenant), bytes.Compare(a.Credential, b.Credential),
-		cmp.Compare(fmt.Sprint(a.Options), fmt.Sprint(b.Options)))
+func dearest(a, b ranked) int {
+	if c := cmp.Or(cmp.Compare(b.closed, a.closed), cmp.Compare(b.known, a.known), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port),
+		cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Tenant, b.Tenant), bytes.Compare(a.Credential, b.Credential)); c != 0 {
+		return c
+	}
+	return cmp.Compare(fmt.Sprint(a.Options), fmt.Sprint(b.Options))
 }
 
 // last is when an absolute snapshot closes and tells nothing any more.

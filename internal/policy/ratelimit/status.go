@@ -29,7 +29,7 @@ type LimitStatus struct {
 	Reset     time.Time `json:"reset,omitzero"`
 	Closed    float64   `json:"closed_seconds,omitempty"` // how long requests are held or refused
 
-	Changes []state.Event `json:"changes,omitempty"` // the last ones, oldest first; of an announced quota: those of its gate
+	Changes []state.Event `json:"changes,omitempty"` // the last ones, oldest first; of an announced quota: those of its gate, with the first quota of that alone
 }
 
 // The kinds of limits.
@@ -49,7 +49,7 @@ func (r *Room) Limits(f func(LimitStatus)) {
 			changes := a.recent.List()
 			a.Each(func(l quota.Learnt, _ string, closed time.Duration) {
 				s := g.status(k, l, closed)
-				s.Changes = changes
+				s.Changes, changes = changes, nil // a gate may have two thousand quotas
 				f(s)
 			})
 		})

@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -191,12 +190,14 @@ func (w *watch) tell() {
 	w.telling = true
 	defer func() { w.telling = false }()
 	for len(w.told) > 0 {
-		c := w.told[0]
-		w.told = slices.Delete(w.told, 0, 1)
+		batch := w.told
+		w.told = nil
 		func() {
 			w.mu.Unlock()
 			defer w.mu.Lock()
-			w.hear(c)
+			for _, c := range batch {
+				w.hear(c)
+			}
 		}()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -103,7 +104,7 @@ func (s *protocols) of(addr string) *speaker {
 		s.m = map[string]*speaker{}
 	}
 	k = &speaker{turn: make(chan struct{}, 1)}
-	s.m[addr] = k
+	s.m[strings.Clone(addr)] = k // it may be a part of a request's head
 	return k
 }
 

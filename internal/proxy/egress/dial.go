@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -48,7 +49,7 @@ func (p *pool) handshake(ctx context.Context, c net.Conn, host string, config *t
 	ctx, cancel := context.WithTimeoutCause(ctx, p.tls, errTLSTimeout)
 	defer cancel()
 	config = config.Clone()
-	config.ServerName = host
+	config.ServerName = strings.Clone(host) // sessions are kept by it, and it may be a part of a request's head
 	secure := tls.Client(c, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = c.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ func (n *names) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a == nil || a.stale(time.Now()) {
 		n.makeRoom()
 		a = &answer{done: make(chan struct{})}
+		host = strings.Clone(host) // or all of the request's head would stay with it
 		n.m[host] = a
 		go n.ask(context.WithoutCancel(ctx), host, a)
 	}

@@ -59,21 +59,22 @@ const (
 
 // malformed* are what may be wrong with a head.
 var (
-	errLongHead  = malformed("the head of the upstream's answer is longer than this proxy accepts")
-	errNoStatus  = malformed("the status line of the upstream's answer is malformed")
-	errStatus    = malformed("the status of the upstream's answer is none")
-	errVersion   = malformed("the upstream's answer is of a version that is none")
-	errFoldedKey = malformed("a field that frames the upstream's answer is folded over several lines")
-	errAnswerKey = malformed("a header line of the upstream's answer is malformed")
-	errSpaceKey  = malformed("a field name of the upstream's answer is followed by white space")
-	errValue     = malformed("a header field of the upstream's answer has a character that none may have")
-	errLength    = malformed("the Content-Length of the upstream's answer is not a number")
-	errLengths   = malformed("the upstream's answer has two different lengths, or an empty one")
-	errCoding    = malformed("the upstream's answer has a transfer coding other than chunked")
-	errBoth      = malformed("the upstream's answer has both Content-Length and Transfer-Encoding")
-	errOldCoding = malformed("the upstream's answer is of HTTP/1.0 and has a Transfer-Encoding")
-	errTrailers  = malformed("the upstream's answer announces a trailer that none may have")
-	errCutShort  = &exchange.Failure{Code: exchange.UpstreamReset, Detail: "the upstream closed the connection before its answer was complete", Sent: true}
+	errLongHead     = malformed("the head of the upstream's answer is longer than this proxy accepts")
+	errNoStatus     = malformed("the status line of the upstream's answer is malformed")
+	errStatus       = malformed("the status of the upstream's answer is none")
+	errVersion      = malformed("the upstream's answer is of a version that is none")
+	errFoldedKey    = malformed("a field that frames the upstream's answer is folded over several lines")
+	errAnswerKey    = malformed("a header line of the upstream's answer is malformed")
+	errSpaceKey     = malformed("a field name of the upstream's answer is followed by white space")
+	errValue        = malformed("a header field of the upstream's answer has a character that none may have")
+	errLength       = malformed("the Content-Length of the upstream's answer is not a number")
+	errLengths      = malformed("the upstream's answer has two different lengths, or an empty one")
+	errCoding       = malformed("the upstream's answer has a transfer coding other than chunked")
+	errBoth         = malformed("the upstream's answer has both Content-Length and Transfer-Encoding")
+	errOldCoding    = malformed("the upstream's answer is of HTTP/1.0 and has a Transfer-Encoding")
+	errTrailers     = malformed("the upstream's answer announces a trailer that none may have")
+	errManyTrailers = malformed("the upstream's answer has more trailers than this proxy accepts")
+	errCutShort     = &exchange.Failure{Code: exchange.UpstreamReset, Detail: "the upstream closed the connection before its answer was complete", Sent: true}
 )
 
 // reset makes room for the next answer, after a 1xx.
@@ -148,6 +149,12 @@ type fields struct {
 	alive   bool // keep-alive, which HTTP/1.0 needs to be told
 }
 
+// usualFields is for how many a head's table is made: lines of one name need no more than one place.
+const usualFields = 64
+
+// MaxTrailers is how many names of trailers a message may have: nobody has that many, and net/http searches all of them for each.
+const MaxTrailers = 500
+
 // parse reads a whole head. All strings of it are cut from one copy.
 func (a *answer) parse(head []byte) error {
 	head, err := unfold(head)
@@ -161,7 +168,7 @@ func (a *answer) parse(head []byte) error {
 		return err
 	}
 	n := strings.Count(rest, "\n") - 1
-	header := make(http.Header, max(n, 0)+2) // the front adds two
+	header := make(http.Header, min(max(n, 0), usualFields)+2) // the front adds two
 	a.resp.Header = header
 	values := a.values[:0]
 	if n > len(a.values) {
@@ -356,7 +363,9 @@ func (a *answer) announced() error {
 			case "Transfer-Encoding", "Trailer", "Content-Length":
 				return errTrailers
 			}
-			trailer[name] = nil
+			if trailer[name] = nil; len(trailer) > MaxTrailers {
+				return errManyTrailers
+			}
 		}
 	}
 	if len(trailer) > 0 {

@@ -350,7 +350,9 @@ func (a *answer) trailer(line []byte) error {
 	if a.resp.Trailer == nil {
 		a.resp.Trailer = http.Header{}
 	}
-	a.resp.Trailer[name] = append(a.resp.Trailer[name], value)
+	if a.resp.Trailer[name] = append(a.resp.Trailer[name], value); len(a.resp.Trailer) > MaxTrailers {
+		return errManyTrailers
+	}
 	return nil
 }
 

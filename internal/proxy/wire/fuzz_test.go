@@ -162,7 +162,8 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(seed), true)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, isHead bool) {
-		a := &answer{c: &upConn{Conn: &script{in: bytes.NewReader(in)}, t: &Transport{retired: true, places: map[string]*place{"": {open: 1}}}}, head: isHead}
+		p := &place{open: 1}
+		a := &answer{c: &upConn{Conn: &script{in: bytes.NewReader(in)}, place: p, t: &Transport{retired: true, places: map[string]*place{"": p}}}, head: isHead}
 		a.c.begin()
 		if a.readHead(8<<10) != nil || a.frame() != nil {
 			return

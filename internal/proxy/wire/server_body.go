@@ -239,7 +239,9 @@ func (b *requestBody) trailer(line []byte) error {
 	if r.Trailer == nil {
 		r.Trailer = http.Header{}
 	}
-	r.Trailer[name] = append(r.Trailer[name], value)
+	if r.Trailer[name] = append(r.Trailer[name], value); len(r.Trailer) > MaxTrailers {
+		return ErrFraming
+	}
 	return nil
 }
 

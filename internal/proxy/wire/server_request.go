@@ -178,6 +178,9 @@ func (e *served) announced() {
 			if !ok || name == "" || !MayTrail(name) {
 				continue
 			}
+			if len(r.Trailer) == MaxTrailers {
+				return
+			}
 			if r.Trailer == nil {
 				r.Trailer = http.Header{}
 			}
@@ -191,7 +194,7 @@ func (e *served) announced() {
 // software takes for such a field's (_ and . for -) counts as that.
 func MayTrail(name string) bool {
 	if strings.ContainsAny(name, "_.") {
-		name = http.CanonicalHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+		name = http.CanonicalHeaderKey(dashes.Replace(name))
 	}
 	if name == "Content-Digest" || name == "Proxy-Status" {
 		return true
@@ -199,6 +202,8 @@ func MayTrail(name string) bool {
 	return !neverTrails[name] && !strings.HasPrefix(name, "Proxy-") && !strings.HasPrefix(name, "X-Forwarded-") &&
 		!strings.HasPrefix(name, "If-") && !strings.HasPrefix(name, "Content-") && !strings.HasPrefix(name, "Httpowerd-")
 }
+
+var dashes = strings.NewReplacer("_", "-", ".", "-")
 
 var neverTrails = func() map[string]bool {
 	m := map[string]bool{}

@@ -37,8 +37,9 @@ type responseWriter struct {
 	noBody   bool
 	length   int64 // what Content-Length says; -1: nothing
 	written  int64
-	held     []byte   // of a body whose length may become known
-	trailer  []string // names that Trailer announced
+	held     []byte          // of a body whose length may become known
+	trailer  []string        // names that Trailer announced, each once
+	trails   map[string]bool // the same
 	hijacked bool
 	err      error // the client's side failed
 
@@ -144,6 +145,7 @@ func (w *responseWriter) begin(size int64) {
 			}
 		default:
 			w.chunked = true
+			w.announced()
 		}
 	}
 	if lines := h["Connection"]; len(lines) > 0 {
@@ -198,13 +200,8 @@ func (w *responseWriter) appendHeader(b []byte, informational bool) (_ []byte, d
 			if informational || !w.chunked {
 				continue
 			}
-			for _, line := range values {
-				for key := range strings.SplitSeq(line, ",") {
-					w.trailer = append(w.trailer, http.CanonicalHeaderKey(trim(key)))
-				}
-			}
 		}
-		if strings.HasPrefix(name, http.TrailerPrefix) || w.isTrailer(name) {
+		if strings.HasPrefix(name, http.TrailerPrefix) || len(w.trails) > 0 && w.trails[http.CanonicalHeaderKey(name)] {
 			continue
 		}
 		for _, value := range values {
@@ -214,19 +211,19 @@ func (w *responseWriter) appendHeader(b []byte, informational bool) (_ []byte, d
 	return b, dated
 }
 
-// isTrailer tells whether a field was announced as a trailer; then its value comes behind the body.
-func (w *responseWriter) isTrailer(name string) bool {
-	if !w.chunked || w.header["Trailer"] == nil {
-		return false
-	}
+// announced notes the names that Trailer announces: their values come behind the body.
+func (w *responseWriter) announced() {
 	for _, line := range w.header["Trailer"] {
 		for key := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(trim(key), name) {
-				return true
+			if name := http.CanonicalHeaderKey(trim(key)); !w.trails[name] {
+				if w.trails == nil {
+					w.trails = map[string]bool{}
+				}
+				w.trails[name] = true
+				w.trailer = append(w.trailer, name)
 			}
 		}
 	}
-	return false
 }
 
 // appendSafe writes a field; what would end it early becomes a space, and a name that is none is left out.

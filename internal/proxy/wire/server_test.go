@@ -359,3 +359,50 @@ func TestUnwantedBody(t *testing.T) {
 		t.Errorf("then %q", more)
 	}
 }
+
+// A name that Trailer announces again and again has its value behind the body once, and takes no more memory for that.
+func TestTrailerAnnouncedAgain(t *testing.T) {
+	value := strings.Repeat("v", 1<<10)
+	_, addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Trailer"] = []string{strings.Repeat("x-a, X-A,", 1<<10), "X-A"}
+		w.Header().Set("X-A", value)
+		w.(http.Flusher).Flush()
+	})
+	c := dial(t, addr)
+	c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	got := c.rest()
+	if n := strings.Count(got, value); n != 1 || !strings.HasSuffix(got, "0\r\nX-A: "+value+"\r\n\r\n") {
+		t.Errorf("the value is there %d times in %d bytes", n, len(got))
+	}
+}
+
+// Nobody has so many trailers.
+func TestTooManyTrailers(t *testing.T) {
+	_, addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		announced := len(r.Trailer)
+		_, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, announced, " ", len(r.Trailer), " ", err != nil)
+	}, func(s *Server) { s.MaxHead = 64 << 10 })
+	for n, want := range map[int]string{MaxTrailers: "500 500 false", MaxTrailers + 1: "500 501 true"} {
+		var names, fields strings.Builder
+		for i := range n {
+			fmt.Fprintf(&names, "X-%d,", i)
+			fmt.Fprintf(&fields, "X-%d: v\r\n", i)
+		}
+		c := dial(t, addr)
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: " + names.String() + "\r\n\r\n0\r\n" + fields.String() + "\r\n")
+		if _, got := c.answer(http.MethodPost); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+		chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+		for name, answer := range map[string]string{
+			"announced": chunked + "Trailer: " + names.String() + "\r\n\r\n0\r\n\r\n",
+			"sent":      chunked + "\r\n0\r\n" + fields.String() + "\r\n",
+		} {
+			up := upstream(t, says(answer))
+			if _, err := fetch(t, transport(t), get(t, up), &seen{}); (err != nil) != (n > MaxTrailers) {
+				t.Errorf("%d %s: %v", n, name, err)
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,6 +57,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // place is the connections of one address.
 type place struct {
+	addr    string    // a copy: the caller's may be a part of a request's head, and this one stays
 	idle    []*upConn // the last one used is the last
 	open    int       // being dialled, in use or idle
 	waiting []chan *upConn
@@ -121,7 +123,7 @@ func (t *Transport) get(ctx context.Context, addr string) (*upConn, error) {
 		t.closed(addr)
 		return nil, err
 	}
-	return newUpConn(t, p, addr, d), nil
+	return newUpConn(t, p, d), nil
 }
 
 // Adopt keeps a connection to addr that somebody has dialled; ahead: for a request that may be long in coming.
@@ -130,7 +132,7 @@ func (t *Transport) Adopt(addr string, d Dialled, ahead bool) {
 	p := t.place(addr)
 	p.open++
 	t.mu.Unlock()
-	c := newUpConn(t, p, addr, d)
+	c := newUpConn(t, p, d)
 	c.reused = ahead
 	t.put(c)
 }
@@ -142,8 +144,8 @@ func (t *Transport) place(addr string) *place {
 		if t.places == nil {
 			t.places = map[string]*place{}
 		}
-		p = &place{}
-		t.places[addr] = p
+		p = &place{addr: strings.Clone(addr)}
+		t.places[p.addr] = p
 	}
 	return p
 }

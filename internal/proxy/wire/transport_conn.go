@@ -14,7 +14,6 @@ type upConn struct {
 	net.Conn
 	t      *Transport
 	place  *place // it is there as long as the connection counts as open
-	addr   string
 	bare   bool
 	reused bool
 	since  time.Time       // kept since then
@@ -30,8 +29,8 @@ type upConn struct {
 	isClosed atomic.Bool
 }
 
-func newUpConn(t *Transport, p *place, addr string, d Dialled) *upConn {
-	c := &upConn{Conn: d.Conn, t: t, place: p, addr: addr}
+func newUpConn(t *Transport, p *place, d Dialled) *upConn {
+	c := &upConn{Conn: d.Conn, t: t, place: p}
 	if d.Socket != nil {
 		c.raw, _ = d.Socket.SyscallConn()
 		c.bare = d.Bare && c.raw != nil && rawCalls
@@ -178,7 +177,7 @@ func (c *upConn) close() {
 		return
 	}
 	_ = c.Conn.Close()
-	c.t.closed(c.addr)
+	c.t.closed(c.place.addr)
 }
 
 // free gives the buffer back.

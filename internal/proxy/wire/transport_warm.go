@@ -33,7 +33,7 @@ func (t *Transport) Warm(ctx context.Context, addr string, n int) (made bool, er
 		t.closed(addr)
 		return false, err
 	}
-	c := newUpConn(t, p, addr, d)
+	c := newUpConn(t, p, d)
 	c.reused = true // it may be as dead as any kept one when its request comes
 	t.put(c)
 	return true, nil

@@ -199,8 +199,8 @@ func (l *Limiter) Pretend(n float64, b Bounds) (wait time.Duration, ok bool) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.bucket.fill(now)
-	waiting := int(math.Ceil(max(0, -l.bucket.tokens-hair) / n))
-	if wait = l.bucket.wait(min(n, l.bucket.burst)); wait > b.Wait || wait > 0 && waiting >= b.Queue {
+	waiting := math.Ceil(max(0, -l.bucket.tokens-hair) / n) // no int holds it where n is next to nothing
+	if wait = l.bucket.wait(min(n, l.bucket.burst)); wait > b.Wait || wait > 0 && waiting >= float64(b.Queue) {
 		return wait, false
 	}
 	l.bucket.take(n)

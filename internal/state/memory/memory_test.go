@@ -274,6 +274,20 @@ func TestPretend(t *testing.T) {
 	}
 }
 
+// A request for next to nothing finds a full queue full, however small its part is.
+func TestPretendOfNextToNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLimiter(perSecond, 0)
+		l.Pretend(1, Bounds{Wait: time.Hour, Queue: 9})
+		l.Pretend(1, Bounds{Wait: time.Hour, Queue: 9})
+		for _, n := range []float64{1e-6, 1e-15, 1e-18, 1e-300} {
+			if wait, ok := l.Pretend(n, Bounds{Wait: time.Hour, Queue: 5}); ok {
+				t.Errorf("%g: waits for %v", n, wait)
+			}
+		}
+	})
+}
+
 func TestSemaphore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSemaphore(2)

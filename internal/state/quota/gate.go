@@ -59,6 +59,7 @@ func (s *said) still(p plain, now time.Time) bool {
 
 // group is the quotas that some requests share.
 type group struct {
+	name   string
 	quotas []Learnt
 	closed time.Time // by a refusal that said how long
 	line   line
@@ -148,7 +149,7 @@ func (g *Gate) learn(from Answer, o Options, standing []Learnt) (announced bool,
 		in := g.group(name, now)
 		for i := range quotas {
 			var n Learnt
-			n.announced(name, &quotas[i], now)
+			n.announced(in.name, &quotas[i], now)
 			if !n.closes.IsZero() {
 				g.closes = true
 				if asked {
@@ -158,7 +159,7 @@ func (g *Gate) learn(from Answer, o Options, standing []Learnt) (announced bool,
 			in.learn(&n, now)
 		}
 		if name != "" {
-			g.remember(from.To, name)
+			g.remember(from.To, in)
 		}
 	}
 	if hold > 0 {
@@ -231,8 +232,8 @@ func (g *Gate) group(name string, now time.Time) *group {
 		})
 		delete(g.groups, stalest) // never that of all requests: there are others of a lower rank
 	}
-	in := &group{}
-	g.groups[name] = in
+	in := &group{name: strings.Clone(name)} // or all of the answer's head would stay with it
+	g.groups[in.name] = in
 	if name == "" {
 		g.all = in
 	}
@@ -289,6 +290,7 @@ func (in *group) learn(n *Learnt, now time.Time) bool {
 		return true
 	}
 	old := &in.quotas[i]
+	n.Name = old.Name
 	if n.Unit != old.Unit {
 		if n.Unit = old.Unit; n.Unit == Concurrency {
 			n.closes = time.Time{}
@@ -320,6 +322,7 @@ func (in *group) learn(n *Learnt, now time.Time) bool {
 
 // add takes in a quota that is new, in the place of the one that was not heard of for longest where there are too many.
 func (in *group) add(n Learnt) {
+	n.Name = strings.Clone(n.Name)
 	if len(in.quotas) < maxQuotas {
 		in.quotas = append(in.quotas, n)
 		return
@@ -345,12 +348,12 @@ func (in *group) until(now time.Time) time.Duration {
 }
 
 // remember notes that requests of this path belong to a group.
-func (g *Gate) remember(r *http.Request, name string) {
+func (g *Gate) remember(r *http.Request, in *group) {
 	for _, key := range [...]uint64{g.exact(r), g.rough(r)} {
 		if len(g.paths) >= maxPaths && g.paths[key] == "" {
 			clear(g.paths)
 		}
-		g.paths[key] = name
+		g.paths[key] = in.name
 	}
 }
 

@@ -55,8 +55,12 @@ func (g *Gate) Snapshot(now time.Time) (s Snapshot, ok bool) {
 			s.Groups = append(s.Groups, out)
 		}
 	}
+	kept := make(map[string]bool, len(s.Groups))
+	for i := range s.Groups {
+		kept[s.Groups[i].Name] = true
+	}
 	for key, name := range g.paths {
-		if slices.ContainsFunc(s.Groups, func(in GroupSnapshot) bool { return in.Name == name }) {
+		if kept[name] {
 			if s.Paths == nil {
 				s.Seed, s.Paths = g.seed, map[uint64]string{}
 			}
@@ -136,8 +140,8 @@ func (g *Gate) Restore(s Snapshot, age time.Duration) {
 	if len(g.paths) == 0 && len(s.Paths) <= maxPaths {
 		g.seed = s.Seed
 		for key, name := range s.Paths {
-			if g.groups[name] != nil {
-				g.paths[key] = name
+			if in := g.groups[name]; in != nil {
+				g.paths[key] = in.name
 			}
 		}
 	}
