@@ -48,9 +48,9 @@ func sniffHTTP(b []byte) protocol {
 		i++
 	}
 	switch {
-	case i == len(b) && i < longestMethod:
+	case i == len(b):
 		return undecided
-	case i == 0 || i == len(b) || b[i] != ' ':
+	case i == 0 || b[i] != ' ':
 		return opaque
 	case i+1 == len(b):
 		return undecided

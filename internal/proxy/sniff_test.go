@@ -101,6 +101,9 @@ func TestSniffHTTP(t *testing.T) {
 		"\x00\x01":                         opaque,
 		"\x80\x2e\x01":                     opaque,
 		strings.Repeat("A", 30):            opaque,
+		strings.Repeat("A", 25):            opaque,
+		strings.Repeat("A", 24):            undecided,
+		strings.Repeat("A", 24) + " /":     plainHTTP,
 	} {
 		if got, _ := new(sniffer).sniff([]byte(in)); got != want {
 			t.Errorf("%q: %d; want %d", in, got, want)
@@ -113,6 +116,7 @@ func FuzzSniff(f *testing.F) {
 	f.Add(clientHello(f, "api.example.com"), []byte("x"))
 	f.Add([]byte("GET / HTTP/1.1\r\n"), []byte("x"))
 	f.Add([]byte{22, 3, 1, 0, 5, 1, 0}, []byte{0, 1, 9})
+	f.Add([]byte(strings.Repeat("A", 24)+" "), []byte("/"))
 	f.Fuzz(func(t *testing.T, head, more []byte) {
 		what, said := new(sniffer).sniff(head)
 		var s sniffer
