@@ -102,8 +102,8 @@ func (c *chain) Close() error {
 type decoder struct {
 	coding string
 	source *counted
-	inner  bool   // another coding is below
-	given  int64  // bytes of what is below
+	inner  bool   // what comes out is in another coding
+	given  int64  // bytes that came out
 	window uint64 // of zstd
 	in     io.Reader
 	free   func()
