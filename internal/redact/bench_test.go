@@ -142,3 +142,30 @@ func BenchmarkSensitiveName(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkHostile: texts that nobody writes cost no more for each byte where they are longer.
+func BenchmarkHostile(b *testing.B) {
+	r := builtin()
+	for name, c := range map[string]struct {
+		unit string
+		read func(s string)
+	}{
+		"names for values": {"pan:", func(s string) { r.AppendText(nil, s, nil) }},
+		"masks of names":   {"pan=*", func(s string) { r.AppendText(nil, s, nil) }},
+		"links":            {"<u>, ", func(s string) { r.Header(http.Header{"Link": {s}}, nil) }},
+		"refreshes":        {"url=>", func(s string) { r.Header(http.Header{"Refresh": {s}}, nil) }},
+		"part headers": {"Content-Disposition: form-data; name=a\n", func(s string) {
+			r.Body("multipart/form-data; boundary=b", []byte("--b\r\n"+s+"\nx\r\n--b--"), false, nil)
+		}},
+	} {
+		for _, size := range []int{64 << 10, 1 << 20} {
+			b.Run(fmt.Sprintf("%s/%dKiB", name, size>>10), func(b *testing.B) {
+				s := strings.Repeat(c.unit, size/len(c.unit))
+				b.SetBytes(int64(len(s)))
+				for b.Loop() {
+					c.read(s)
+				}
+			})
+		}
+	}
+}

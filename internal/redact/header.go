@@ -107,10 +107,17 @@ func holdsURL(name string) bool {
 // appendLinks appends a value in which URLs stand within angle brackets, or behind url=.
 func (r *Redactor) appendLinks(m *memory, dst []byte, v string, c *Counts) ([]byte, bool) {
 	var changed, hidden bool
+	brackets := true // there may be one
 	for v != "" {
-		start := strings.IndexByte(v, '<') + 1
-		if at := strings.Index(v, "url="); start == 0 && at >= 0 {
-			start = at + len("url=")
+		start := 0
+		if brackets {
+			start = strings.IndexByte(v, '<') + 1
+			brackets = start > 0
+		}
+		if !brackets {
+			if at := strings.Index(v, "url="); at >= 0 {
+				start = at + len("url=")
+			}
 		}
 		if start == 0 {
 			break

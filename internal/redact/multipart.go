@@ -103,6 +103,7 @@ var unfold = strings.NewReplacer("\r\n ", " ", "\r\n\t", " ", "\n ", " ", "\n\t"
 
 // partHeader is the name of a form's part and its type.
 func partHeader(head string) (name, kind string) {
+	var names strings.Builder // of several fields: one that hides is heard
 	kind = "text/plain"
 	head = unfold.Replace(head)
 	for line := range strings.SplitSeq(head, "\n") {
@@ -113,12 +114,13 @@ func partHeader(head string) (name, kind string) {
 			kind = value
 		case foldWord(field, "content-disposition"):
 			_, params, err := mime.ParseMediaType(value)
-			if name += " " + params["name"]; err != nil || params["name"] == "" { // of several fields, one that hides is heard
-				name += " " + looseName(value)
+			names.WriteString(" " + params["name"])
+			if err != nil || params["name"] == "" {
+				names.WriteString(" " + looseName(value))
 			}
 		}
 	}
-	return name, kind
+	return names.String(), kind
 }
 
 // looseName finds name= in a broken Content-Disposition.

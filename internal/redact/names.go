@@ -54,8 +54,12 @@ func (r *Redactor) classifyOnce(name string) class {
 	return r.classifyWith(&n, name)
 }
 
+// mostName is how much of a name is looked at, from its end. A text of values that are names again would be looked at to its end for each.
+const mostName = 4 << 10
+
 // classifyWith is classify with memory for the name.
 func (r *Redactor) classifyWith(n *squashed, name string) class {
+	name = name[max(0, len(name)-mostName):]
 	if at := strings.IndexByte(name, opening[0]); at >= 0 && placeholderAt(name[at:]) > 0 { // labels are no names, what stands around them may be one
 		return max(r.classifyWith(n, name[:at]), r.classifyWith(n, name[at+placeholderAt(name[at:]):]))
 	}

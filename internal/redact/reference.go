@@ -12,7 +12,7 @@ func (sc *scanner) isReference(name string, v value) bool {
 	}
 	switch c := text[0]; {
 	case c == '*' || c == 'x' || c == 'X':
-		return len(text) >= 3 && strings.Count(text, text[:1]) == len(text) && (c == '*' || len(text) >= 6)
+		return len(text) >= 3 && strings.TrimLeft(text, text[:1]) == "" && (c == '*' || len(text) >= 6)
 	case c == '[' || c == '<':
 		return isBlank(text)
 	case c == '%':
