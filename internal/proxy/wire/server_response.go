@@ -38,8 +38,7 @@ type responseWriter struct {
 	length   int64 // what Content-Length says; -1: nothing
 	written  int64
 	held     []byte          // of a body whose length may become known
-	trailer  []string        // names that Trailer announced, each once
-	trails   map[string]bool // the same
+	trailer  map[string]bool // names that Trailer announced
 	hijacked bool
 	err      error // the client's side failed
 
@@ -201,7 +200,7 @@ func (w *responseWriter) appendHeader(b []byte, informational bool) (_ []byte, d
 				continue
 			}
 		}
-		if strings.HasPrefix(name, http.TrailerPrefix) || len(w.trails) > 0 && w.trails[http.CanonicalHeaderKey(name)] {
+		if strings.HasPrefix(name, http.TrailerPrefix) || len(w.trailer) > 0 && w.trailer[http.CanonicalHeaderKey(name)] {
 			continue
 		}
 		for _, value := range values {
@@ -215,13 +214,10 @@ func (w *responseWriter) appendHeader(b []byte, informational bool) (_ []byte, d
 func (w *responseWriter) announced() {
 	for _, line := range w.header["Trailer"] {
 		for key := range strings.SplitSeq(line, ",") {
-			if name := http.CanonicalHeaderKey(trim(key)); !w.trails[name] {
-				if w.trails == nil {
-					w.trails = map[string]bool{}
-				}
-				w.trails[name] = true
-				w.trailer = append(w.trailer, name)
+			if w.trailer == nil {
+				w.trailer = map[string]bool{}
 			}
+			w.trailer[http.CanonicalHeaderKey(trim(key))] = true
 		}
 	}
 }
@@ -463,7 +459,7 @@ func (w *responseWriter) finish() error {
 
 // appendTrailers writes the fields that were announced, and those that http.TrailerPrefix marks.
 func (w *responseWriter) appendTrailers(b []byte) []byte {
-	for _, name := range w.trailer {
+	for name := range w.trailer {
 		b = appendLate(b, name, w.header[name])
 	}
 	for name, values := range w.header {

@@ -251,30 +251,28 @@ func TestPlainAnswers(t *testing.T) {
 // What a gate remembers refers to nothing of the answer that told it: all of its head would stay too.
 func TestGateOwnsItsNames(t *testing.T) {
 	bucket, policy := "bucket-1, and the rest of an answer's head", `"daily";r=1;t=50, and the rest`
+	var g Gate
 	for range 2 { // the second one is learnt into what is there
-		var g Gate
-		for range 2 {
-			g.hear(asked("/a"), &http.Response{StatusCode: 200, Header: http.Header{"X-Ratelimit-Bucket": {bucket[:8]}, "X-Ratelimit-Limit": {"5"}, "X-Ratelimit-Remaining": {"1"}, "X-Ratelimit-Reset-After": {"50"}}}, Options{})
-			g.hear(asked("/b"), &http.Response{StatusCode: 200, Header: http.Header{"Ratelimit": {policy[:16]}}}, Options{})
+		g.hear(asked("/a"), &http.Response{StatusCode: 200, Header: http.Header{"X-Ratelimit-Bucket": {bucket[:8]}, "X-Ratelimit-Limit": {"5"}, "X-Ratelimit-Remaining": {"1"}, "X-Ratelimit-Reset-After": {"50"}}}, Options{})
+		g.hear(asked("/b"), &http.Response{StatusCode: 200, Header: http.Header{"Ratelimit": {policy[:16]}}}, Options{})
+	}
+	var names []string
+	for name, in := range g.groups {
+		names = append(names, name, in.name)
+		for _, q := range in.quotas {
+			names = append(names, q.Name, q.Group)
 		}
-		var names []string
-		for name, in := range g.groups {
-			names = append(names, name, in.name)
-			for _, q := range in.quotas {
-				names = append(names, q.Name, q.Group)
-			}
-		}
-		for _, name := range g.paths {
-			names = append(names, name)
-		}
-		if !slices.Contains(names, "bucket-1") || !slices.Contains(names, "daily") {
-			t.Fatalf("%q", names)
-		}
-		for _, name := range names {
-			for _, head := range []string{bucket, policy} {
-				if at := uintptr(unsafe.Pointer(unsafe.StringData(name))) - uintptr(unsafe.Pointer(unsafe.StringData(head))); name != "" && at < uintptr(len(head)) {
-					t.Errorf("%q is the answer's", name)
-				}
+	}
+	for _, name := range g.paths {
+		names = append(names, name)
+	}
+	if !slices.Contains(names, "bucket-1") || !slices.Contains(names, "daily") {
+		t.Fatalf("%q", names)
+	}
+	for _, name := range names {
+		for _, head := range []string{bucket, policy} {
+			if at := uintptr(unsafe.Pointer(unsafe.StringData(name))) - uintptr(unsafe.Pointer(unsafe.StringData(head))); name != "" && at < uintptr(len(head)) {
+				t.Errorf("%q is the answer's", name)
 			}
 		}
 	}
