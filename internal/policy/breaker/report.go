@@ -25,7 +25,7 @@ type report struct {
 	timer   *time.Timer // of probes
 	body    io.ReadCloser
 	ctx     context.Context
-	head    int64 // when it came
+	since   int64 // when the body began to come; 0: it ended before that was asked
 }
 
 // Spare is memory for a report; see exchange.Borrow.
@@ -104,7 +104,7 @@ func (p *report) send(next http.RoundTripper, r *http.Request) (*http.Response, 
 
 // follow waits for what becomes of the body.
 func (p *report) follow(ctx context.Context, resp *http.Response) {
-	p.body, p.ctx, p.head = resp.Body, ctx, p.circuit.now()
+	p.body, p.ctx = resp.Body, ctx
 	resp.Body = p
 	if p.timer != nil {
 		p.headed.Store(true)
@@ -127,7 +127,9 @@ func (p *report) came(n int, err error) (int, error) {
 	case p.given.Load():
 	case err != nil:
 		p.give(ofBody(p.ctx, err))
-	case p.circuit.now()-p.head > int64(patience):
+	case p.since == 0:
+		p.since = p.circuit.now()
+	case p.circuit.now()-p.since > int64(patience):
 		p.give(success)
 	}
 	return n, err

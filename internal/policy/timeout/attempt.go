@@ -85,13 +85,13 @@ func (t *attempt) Written() {
 	switch {
 	case t.over:
 	case t.alarm == nil:
-		t.alarm = t.alarms.set(t.limit, t)
+		t.alarm = t.alarms.set(exchange.Now().Add(t.limit), t)
 	default:
-		t.alarm.Reset(t.limit)
+		t.alarm.reset(exchange.Now().Add(t.limit))
 	}
 }
 
-func (t *attempt) ring() {
+func (t *attempt) ring(*alarm) {
 	t.mu.Lock()
 	late := !t.over
 	t.late = t.late || late
@@ -107,7 +107,7 @@ func (t *attempt) stop() (late bool) {
 	defer t.mu.Unlock()
 	t.over = true
 	if t.alarm != nil {
-		t.alarms.stop(t.alarm)
+		t.alarm.stop()
 		t.alarm = nil
 	}
 	return t.late

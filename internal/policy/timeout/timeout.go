@@ -35,9 +35,10 @@ type total struct {
 }
 
 func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
-	s := &span{at: exchange.Now().Add(t.config.Total.D()), caller: r.Context(), alarms: t.alarms}
+	now := exchange.Now()
+	s := &span{at: now.Add(t.config.Total.D()), idle: t.config.BodyIdle.D(), caller: r.Context()}
 	s.From(s.caller)
-	s.alarm = t.alarms.set(t.config.Total.D(), s)
+	s.alarm = t.alarms.set(s.next(now), s)
 	s.request = *r.WithContext(s)
 	resp, err := t.next.RoundTrip(&s.request)
 	if err != nil {
@@ -45,10 +46,10 @@ func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if r.Method == http.MethodConnect {
 		if s.phase.CompareAndSwap(toHead, over) {
-			s.alarms.stop(s.alarm)
+			s.alarm.stop()
 			return resp, nil // whoever relays a tunnel watches it too
 		}
-	} else if s.guard(resp, t.config.BodyIdle.D()) {
+	} else if s.guard(resp) {
 		return resp, nil
 	}
 	_ = resp.Body.Close() // the head came just too late
@@ -69,8 +70,8 @@ type span struct {
 	caller  context.Context
 	request http.Request // as the stages below get it
 	alarm   *alarm
-	alarms  *alarms
-	at      time.Time   // when the head must be there
+	at      time.Time // when the head must be there
+	idle    time.Duration
 	first   attempt     // room for the first one, in the same allocation
 	begun   atomic.Bool // it is in use
 	phase   atomic.Int32
@@ -86,17 +87,30 @@ func (s *span) Deadline() (time.Time, bool) {
 	return at, ok
 }
 
-// ring is the alarm's.
-func (s *span) ring() {
-	switch s.phase.Load() {
-	case toHead:
+// next is when the alarm rings before the head is there. It does so often enough for a body's silence to be noticed, whenever the head may come.
+func (s *span) next(now time.Time) time.Time {
+	if at := now.Add(s.idle); at.Before(s.at) {
+		return at
+	}
+	return s.at
+}
+
+// ring implements ringer.
+func (s *span) ring(a *alarm) {
+	now := exchange.Now()
+	if s.phase.Load() == toHead {
+		if now.Before(s.at) {
+			a.reset(s.next(now))
+			return
+		}
 		if s.phase.CompareAndSwap(toHead, expired) {
 			s.Cancel(timedOut("no answer came within the time that all attempts have together"))
 		}
-	case inBody:
+	}
+	if s.phase.Load() == inBody { // or has come to be just now
 		silent := s.body.silence()
 		if silent < s.body.limit {
-			s.alarm.Reset(s.body.limit - silent)
+			a.reset(now.Add(s.body.limit - silent))
 			return
 		}
 		if s.phase.CompareAndSwap(inBody, expired) {
@@ -110,7 +124,7 @@ func (s *span) ring() {
 
 // failed ends a span without an answer, and tells its own deadline from the caller's leaving and from what went wrong below.
 func (s *span) failed(err error) error {
-	s.alarms.stop(s.alarm)
+	s.alarm.stop()
 	inTime := s.phase.CompareAndSwap(toHead, over)
 	cause := context.Cause(&s.Branch)
 	s.Cancel(nil)
@@ -123,17 +137,16 @@ func (s *span) failed(err error) error {
 }
 
 // guard bounds the silences of an answer's body, and frees the span with it. It is false where the head came too late.
-func (s *span) guard(resp *http.Response, idle time.Duration) bool {
+func (s *span) guard(resp *http.Response) bool {
 	b := &s.body
-	b.ReadCloser, b.span, b.limit = resp.Body, s, idle
+	b.ReadCloser, b.span, b.limit = resp.Body, s, s.idle
 	b.switched = resp.StatusCode == http.StatusSwitchingProtocols
 	if b.switched || exchange.Streams(resp.Header) {
-		b.limit = max(idle, StreamIdle)
+		b.limit = max(s.idle, StreamIdle)
 	}
 	if !s.phase.CompareAndSwap(toHead, inBody) {
 		return false
 	}
-	s.alarm.Reset(b.limit)
 	resp.Body = b
 	if w, ok := b.ReadCloser.(io.Writer); ok && b.switched {
 		resp.Body = &duplex{b, w}
@@ -187,7 +200,7 @@ func (b *body) came(n int, err error) (int, error) {
 // end stops the watch. It is false where the watch had ended the body.
 func (b *body) end() bool {
 	if b.span.phase.CompareAndSwap(inBody, over) {
-		b.span.alarms.stop(b.span.alarm)
+		b.span.alarm.stop()
 	}
 	return b.span.phase.Load() == over
 }

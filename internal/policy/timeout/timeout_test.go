@@ -175,30 +175,37 @@ func TestBodyIdle(t *testing.T) {
 		return out
 	}
 	for name, c := range map[string]struct {
+		total   time.Duration
+		head    time.Duration // when it comes
 		media   string
 		pauses  []time.Duration
 		reads   time.Duration // the client's pause between reads
 		bytes   int
-		timeout bool
+		timeout time.Duration // after the head; 0: none
 	}{
-		"longer than the total": {"text/plain", minutes(4, 4, 4, 4), 0, 4, false},
-		"stands still":          {"text/plain", minutes(1, 6), 0, 1, true},
-		"a slow client":         {"text/plain", minutes(0, 0, 0), time.Hour, 3, false},
-		"a stream":              {"text/event-stream; charset=utf-8", minutes(50, 50), 0, 2, false},
-		"lines of JSON":         {"Application/X-NDJSON", minutes(50), 0, 1, false},
-		"gRPC":                  {"application/grpc+proto", minutes(59), 0, 1, false},
-		"a dead stream":         {"text/event-stream", minutes(1, 61), 0, 1, true},
+		"longer than the total": {10 * time.Second, 0, "text/plain", minutes(4, 4, 4, 4), 0, 4, 0},
+		"stands still":          {10 * time.Second, 0, "text/plain", minutes(1, 6), 0, 1, 6 * time.Minute},
+		"within a long total":   {time.Hour, 0, "text/plain", minutes(6), 0, 0, 5 * time.Minute},
+		"a late head":           {time.Hour, 12 * time.Minute, "text/plain", minutes(1, 6), 0, 1, 6 * time.Minute},
+		"a head just in time":   {time.Hour, time.Hour - 1, "text/plain", minutes(4, 6), 0, 1, 9 * time.Minute},
+		"a slow client":         {10 * time.Second, 0, "text/plain", minutes(0, 0, 0), time.Hour, 3, 0},
+		"a stream":              {10 * time.Second, 0, "text/event-stream; charset=utf-8", minutes(50, 50), 0, 2, 0},
+		"lines of JSON":         {10 * time.Second, 0, "Application/X-NDJSON", minutes(50), 0, 1, 0},
+		"gRPC":                  {10 * time.Second, 0, "application/grpc+proto", minutes(59), 0, 1, 0},
+		"a dead stream":         {10 * time.Second, 0, "text/event-stream", minutes(1, 61), 0, 1, 61 * time.Minute},
+		"a late dead stream":    {time.Hour, 12 * time.Minute, "text/event-stream", minutes(1, 61), 0, 1, 61 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				resp, err := New().Total(config(time.Minute, 10*time.Second, 5*time.Minute)).Wrap(upstream(func(r *http.Request) (*http.Response, error) {
+				resp, err := New().Total(config(time.Minute, c.total, 5*time.Minute)).Wrap(upstream(func(r *http.Request) (*http.Response, error) {
 					resp := answer(newSource(r.Context(), c.pauses...))
 					resp.Header.Set("Content-Type", c.media)
-					return resp, nil
+					return resp, wait(r.Context(), c.head)
 				})).RoundTrip(request(t.Context(), "GET"))
 				if err != nil {
 					t.Fatal(err)
 				}
+				begin := time.Now()
 				got, one := 0, make([]byte, 1)
 				for err == nil {
 					var n int
@@ -206,8 +213,8 @@ func TestBodyIdle(t *testing.T) {
 					got += n
 					time.Sleep(c.reads)
 				}
-				if got != c.bytes || isTimeout(err) != c.timeout || (err == io.EOF) == c.timeout {
-					t.Errorf("%d bytes, then %v", got, err)
+				if late := c.timeout > 0; got != c.bytes || isTimeout(err) != late || (err == io.EOF) == late || late && time.Since(begin).Round(time.Millisecond) != c.timeout {
+					t.Errorf("%d bytes, then %v after %s", got, err, time.Since(begin))
 				}
 				resp.Body.Close()
 			})

@@ -8,7 +8,7 @@ import (
 // How long work in the background rests after each piece of it, in multiples of what that took.
 const (
 	restIdle = 1
-	restBusy = 31
+	restBusy = 63
 )
 
 // judging is how long load watches before it judges: the system counts a running thread's time only every few milliseconds.

@@ -277,7 +277,7 @@ func check(ctx context.Context, path string, size int64) error {
 	return err
 }
 
-// copyGently copies with at most half of a core, and a few hundredths of one while the process is busy.
+// copyGently copies with at most half of a core, and little more than a hundredth of one while the process is busy.
 func copyGently(ctx context.Context, out io.Writer, in io.Reader) (total int64, err error) {
 	buf := make([]byte, chunk)
 	rest := time.NewTimer(time.Hour)

@@ -110,7 +110,7 @@ var pathChars = func() (t [128]bool) {
 }()
 
 func appendField(b []byte, name, value string) ([]byte, error) {
-	if name == "" || !isTokens(name) || !validValue(value) {
+	if !isPlain(name) && (name == "" || !isTokens(name)) || !validValue(value) {
 		return b, errField
 	}
 	b = append(append(b, name...), ": "...)
