@@ -9,7 +9,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.release=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test deps vet lint unit e2e standard standard-all fuzz snippets vuln sbom bench bench-resilience bench-peers bench-growth bench-hostile soak kill observability clean
+.PHONY: help run build test deps vet lint unit e2e standard standard-all fuzz snippets vuln sbom bench bench-resilience bench-peers bench-growth bench-hostile soak kill observability pgo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ kill: ## kill a daemon 50 times in the middle of writing audit records, and veri
 
 bench-hostile: build ## a healthy client among 5,000 slow and 10,000 resting ones (a minute); by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags hostile -timeout 10m -v -run HealthyClient ./test/...
+
+pgo: build ## renew cmd/httpowerd/default.pgo from benchmarks; by hand
+	./test/pgo.sh
 
 clean: ## remove what was built
 	rm -rf bin

@@ -19,6 +19,9 @@ import (
 // ServeHTTP is the way of every request, on a listener, in an intercepted connection or in a tunnel with plaintext inside: audit, problem, clean,
 // match, access, then the policy's chain.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 {
+		growStack(false)
+	}
 	v := s.newVisit(w, r)
 	defer v.finish()
 	if refusal := v.conn.refusal; refusal != nil && r.Host == marker.host {
