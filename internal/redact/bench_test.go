@@ -146,12 +146,20 @@ func BenchmarkSensitiveName(b *testing.B) {
 // BenchmarkHostile: texts that nobody writes cost no more for each byte where they are longer.
 func BenchmarkHostile(b *testing.B) {
 	r := builtin()
+	fields := http.Header{}
+	for n := 16; n < 400; n++ { // each begins the next
+		fields.Add("X-Api-Key", strings.Repeat("7ca", n)[:n])
+	}
+	alike := r.Knowing(fields, "")
 	for name, c := range map[string]struct {
 		unit string
 		read func(s string)
 	}{
 		"names for values": {"pan:", func(s string) { r.AppendText(nil, s, nil) }},
 		"masks of names":   {"pan=*", func(s string) { r.AppendText(nil, s, nil) }},
+		"arguments":        {"curl+" + strings.Repeat("+-u=", 99), func(s string) { r.AppendText(nil, s, nil) }},
+		"blocks":           {"pan:|\n ", func(s string) { r.AppendText(nil, s, nil) }},
+		"known values":     {strings.Repeat("7ca", 133) + "b", func(s string) { alike.AppendText(nil, s, nil) }},
 		"links":            {"<u>, ", func(s string) { r.Header(http.Header{"Link": {s}}, nil) }},
 		"refreshes":        {"url=>", func(s string) { r.Header(http.Header{"Refresh": {s}}, nil) }},
 		"part headers": {"Content-Disposition: form-data; name=a\n", func(s string) {

@@ -42,7 +42,7 @@ func (sc *scanner) flag(i int) int {
 	if c := sc.judge(name); !c.hides() {
 		return i + 1
 	}
-	v := argumentAt(s, end)
+	v := argumentAt(s, end, &sc.argument)
 	if v.start == v.end || s[v.start] == '-' || !v.quoted && !isArgument(s[v.start:v.end]) || sc.isReference(name, v) {
 		return i + 1
 	}
@@ -62,22 +62,22 @@ func (sc *scanner) user(i, end int) int {
 	if i > 0 && !isSpace(s[i-1]) && s[i-1] != '+' && s[i-1] != '"' && s[i-1] != '\'' {
 		return i + 1
 	}
-	v := argumentAt(s, end)
-	colon := strings.IndexByte(s[v.start:v.end], ':')
-	if colon < 0 || isID(s[v.start:v.start+colon]) && isID(s[v.start+colon+1:v.end]) {
+	if before := s[max(0, i-near):i]; !strings.Contains(before[strings.LastIndexByte(before, '\n')+1:], "curl") {
 		return i + 1
 	}
-	if before := s[max(0, i-near):i]; !strings.Contains(before[strings.LastIndexByte(before, '\n')+1:], "curl") {
+	v := argumentAt(s, end, &sc.argument)
+	colon := strings.IndexByte(s[v.start:min(v.end, v.start+4*near)], ':')
+	if colon < 0 || isID(s[v.start:v.start+colon]) && isID(s[v.start+colon+1:v.end]) {
 		return i + 1
 	}
 	return sc.add(v.start, v.end, labelUserinfo, hide)
 }
 
 // isID: docker run -u 1000:1000.
-func isID(s string) bool { return countDigits(s) == len(s) }
+func isID(s string) bool { return wordEnd(s, 0, charDigit) == len(s) }
 
-// argumentAt is the argument behind the flag that ends at end.
-func argumentAt(s string, end int) value {
+// argumentAt is the argument behind the flag that ends at end. last is the one without quotes that was read before in s.
+func argumentAt(s string, end int, last *run) value {
 	if end >= len(s) {
 		return value{}
 	}
@@ -92,10 +92,16 @@ func argumentAt(s string, end int) value {
 	if open < len(s) && (s[open] == '"' || s[open] == '\'') {
 		return quotedAt(s, open, open-v)
 	}
+	formed := s[end] == '+' // a space of a form; another one ends it
+	if !formed && v >= last.start && v <= last.end {
+		return value{v, last.end, false}
+	}
 	stop := v
-	formed := s[end] == '+'
-	for stop < len(s) && stop-v < 4*near && !isSpace(s[stop]) && !(formed && s[stop] == '+') && s[stop] != '"' && s[stop] != '\'' && s[stop] != '\\' && s[stop] != '`' && s[stop] != '<' {
+	for stop < len(s) && !isSpace(s[stop]) && !(formed && s[stop] == '+') && s[stop] != '"' && s[stop] != '\'' && s[stop] != '\\' && s[stop] != '`' && s[stop] != '<' {
 		stop++
+	}
+	if !formed {
+		*last = run{v, stop}
 	}
 	return value{v, stop, false}
 }

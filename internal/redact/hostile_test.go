@@ -2,7 +2,9 @@ package redact
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -27,6 +29,10 @@ func TestHostile(t *testing.T) {
 		{"text/plain", "see https://x/?pass%77ord=hunter2&b=1"},
 		{"text/plain", `see {"pass\u0077ord":"hunter2"}`},
 		{"text/plain", `x,"{""password"":""hunter2""}"`},
+		{"text/plain", "curl -u bob:" + strings.Repeat("x", 5000) + "hunter2 https://x/"},
+		{"text/plain", "curl+-u=+-u=bob:hunter2"},
+		{"text/plain", "pan: |\n  " + strings.Repeat("not a number ", 20) + "\n  password: |\n    hunter2\n"},
+		{"text/plain", "pan: |\n" + strings.Repeat("\n", 300) + "  4242 4242 4242 4242 hunter2\n"},
 		// tables
 		{table, "item,user,password\n12\" monitor,bob,hunter2\n"},
 		{table, "\"na\nme\",password\nx,hunter2\n"},
@@ -148,6 +154,36 @@ func TestLiteralsOverlap(t *testing.T) {
 	for _, text := range []string{`a\u003cb\u003e\u0026\"cdef`, `a&lt;b&gt;&amp;&#34;cdef`} {
 		if out := r.Text("x " + text); strings.Contains(out, "cdef") {
 			t.Errorf("%q became %q", text, out)
+		}
+	}
+}
+
+// TestLongest compares with a look at each.
+func TestLongest(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	word := func(most int) string {
+		b := make([]byte, 1+r.IntN(most))
+		for i := range b {
+			b[i] = "ab"[r.IntN(2)]
+		}
+		return string(b)
+	}
+	for range 2000 {
+		var list []string
+		for range 1 + r.IntN(12) {
+			list = append(list, word(20))
+		}
+		n := newNeedles(slices.Clone(list))
+		for range 20 {
+			s, want := word(24), 0
+			for _, needle := range list {
+				if strings.HasPrefix(s, needle) {
+					want = max(want, len(needle))
+				}
+			}
+			if got := n.longest(s); got != want {
+				t.Fatalf("of %q %q begins with %d bytes; want %d", list, s, got, want)
+			}
 		}
 	}
 }

@@ -67,18 +67,35 @@ func newNeedles(list []string) *needles {
 }
 
 // longest is the length of the longest one that s begins with, or 0. Whoever sends many that are alike makes it little slower: what s begins with is the
-// last one that does not come behind s, or begins that one.
+// last one that does not come behind s, or begins that one, and then it is no longer than what that one has in common with s.
 func (n *needles) longest(s string) int {
 	at, found := slices.BinarySearch(n.list, s)
 	if found {
 		return len(s)
 	}
-	for k := int32(at) - 1; k >= 0; k = n.up[k] {
-		if strings.HasPrefix(s, n.list[k]) {
-			return len(n.list[k])
+	if at == 0 {
+		return 0
+	}
+	k := int32(at) - 1
+	for common := commonPrefix(s, n.list[k]); k >= 0; k = n.up[k] {
+		if l := len(n.list[k]); l <= common {
+			return l
 		}
 	}
 	return 0
+}
+
+// commonPrefix is the length of what both begin with.
+func commonPrefix(a, b string) int {
+	n := min(len(a), len(b))
+	i := 0
+	for i+8 <= n && swar.Word(a[i:]) == swar.Word(b[i:]) {
+		i += 8
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
 }
 
 // Add adds a value and tells whether it is hidden from now on; values below 6 bytes and above 4 KiB are not. Beyond 1024 values the oldest goes.

@@ -38,6 +38,11 @@ func (sc *scanner) pair(i int) int {
 	if s[i] == ':' && isScope(s, start, i) {
 		return i + 1
 	}
+	if c == number { // of a block the beginning decides, and not each is read to its end for that
+		if b := blockAt(s, i+1, 2*longestNumber); b.end-b.start >= longestNumber && !isNumberLike(s[b.start:b.start+longestNumber]) {
+			return i + 1
+		}
+	}
 	v := valueAt(s, i, &sc.last)
 	if v.start == v.end {
 		return i + 1
@@ -122,7 +127,7 @@ const maxGap = 64
 // valueAt finds the value behind the separator at i. last is the one without quotes that was read before in s.
 func valueAt(s string, i int, last *run) value {
 	v := i + 1
-	if b := blockAt(s, v); b.end > 0 {
+	if b := blockAt(s, v, longestBlock); b.end > 0 {
 		return b
 	}
 	for v < len(s) && v-i < 3 && (s[v] == '=' || s[v] == '>' || s[v] == ':') {
@@ -196,9 +201,11 @@ func quotedAt(s string, open, backslashes int) value {
 	return value{open + 1, end, true}
 }
 
-// blockAt is a block of YAML behind the colon before i: a | or > and lines that are indented.
-func blockAt(s string, i int) value {
-	const longest = 4096
+// longestBlock is how much of a block is read.
+const longestBlock = 4096
+
+// blockAt is a block of YAML behind the colon before i: a | or > and lines that are indented. longest is how far it is looked for the next line.
+func blockAt(s string, i, longest int) value {
 	for i < len(s) && s[i] == ' ' {
 		i++
 	}

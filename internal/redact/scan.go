@@ -28,20 +28,21 @@ const maxNesting = 4
 
 // scanner looks for secrets in one text.
 type scanner struct {
-	r       *Redactor
-	m       *memory
-	s       string
-	levels  []uint64          // of JSON
-	order   [maxOrder]*judged // keys of JSON as they came
-	cut     bool              // the text was cut off at its end: what begins like a secret there counts as one
-	nesting int
-	raw     bool // percent-encoding is left alone
-	formed  bool // the text is a form's value: what is encoded in it may be a form's, too
-	decoded int  // what stands before was decoded already
-	noToken int  // what stands before is part of no web token
-	host    int  // where the host of the last URL begins; 0: none
-	last    run  // the last value without quotes that was read
-	hits    []hit
+	r        *Redactor
+	m        *memory
+	s        string
+	levels   []uint64          // of JSON
+	order    [maxOrder]*judged // keys of JSON as they came
+	cut      bool              // the text was cut off at its end: what begins like a secret there counts as one
+	nesting  int
+	raw      bool // percent-encoding is left alone
+	formed   bool // the text is a form's value: what is encoded in it may be a form's, too
+	decoded  int  // what stands before was decoded already
+	noToken  int  // what stands before is part of no web token
+	host     int  // where the host of the last URL begins; 0: none
+	last     run  // the last value without quotes that was read
+	argument run  // the last argument of a command without quotes that was read
+	hits     []hit
 }
 
 // run is a part of a text.
@@ -58,7 +59,7 @@ func (sc *scanner) scan(s string) []hit {
 
 // builtin is scan by the built-in lists alone. Nothing begins before i.
 func (sc *scanner) builtin(s string, i int) []hit {
-	sc.s, sc.decoded, sc.noToken, sc.host, sc.last, sc.hits = s, 0, 0, 0, run{}, sc.hits[:0]
+	sc.s, sc.decoded, sc.noToken, sc.host, sc.last, sc.argument, sc.hits = s, 0, 0, 0, run{}, run{}, sc.hits[:0]
 	if len(s) < 3 {
 		return nil
 	}
