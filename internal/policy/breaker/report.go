@@ -137,6 +137,8 @@ func (p *report) came(n int, err error) (int, error) {
 
 // Close closes the answer's body. Whoever has read enough says nothing against the upstream.
 func (p *report) Close() error {
-	p.give(ofBody(p.ctx, io.EOF))
+	if !p.given.Load() {
+		p.give(ofBody(p.ctx, io.EOF))
+	}
 	return p.body.Close()
 }

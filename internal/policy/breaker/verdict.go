@@ -112,6 +112,9 @@ func (c *Config) ofAnswer(resp *http.Response, took time.Duration) *verdict {
 
 // ofBody judges an error of reading an answer's body: the upstream broke off, unless the client left.
 func ofBody(ctx context.Context, err error) *verdict {
+	if err == io.EOF && ctx.Err() == nil {
+		return success // as nearly all end
+	}
 	if errors.Is(context.Cause(ctx), exchange.ErrSuperseded) {
 		return neutral // cut off because another answer was there first
 	}

@@ -8,7 +8,7 @@ import (
 	"httpowerd/internal/exchange"
 )
 
-// ringer is told that its time is up. It may set the alarm again.
+// ringer is told that its time is up. It may ask to be told again.
 type ringer interface{ ring(a *alarm) }
 
 // alarms are timers that go from one exchange to the next. To move a timer costs, and nearly all exchanges end long before theirs: so it runs on from one to
@@ -54,10 +54,10 @@ func (a *alarm) serve(at time.Time, whom ringer) {
 	a.mu.Unlock()
 }
 
-// reset makes an alarm that is in use ring at another time, or again.
-func (a *alarm) reset(at time.Time) {
+// sooner makes an alarm that is in use ring by then, if it would not before.
+func (a *alarm) sooner(at time.Time) {
 	a.mu.Lock()
-	if a.whom != nil {
+	if a.whom != nil && (a.fires.IsZero() || at.Before(a.at)) {
 		a.aim(at)
 	}
 	a.mu.Unlock()

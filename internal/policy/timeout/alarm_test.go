@@ -23,7 +23,7 @@ func (b *bell) ring(a *alarm) {
 	defer b.mu.Unlock()
 	b.times = append(b.times, time.Now())
 	if b.again > 0 {
-		a.reset(exchange.Now().Add(b.again))
+		a.sooner(exchange.Now().Add(b.again))
 		b.again = 0
 	}
 }
@@ -72,19 +72,19 @@ func TestAlarms(t *testing.T) {
 		if c == a {
 			t.Error("an alarm that had rung was used again")
 		}
-		c.reset(in(time.Minute)) // sooner than its timer
+		c.sooner(in(time.Minute))
 		time.Sleep(time.Second)
 		d := as.set(in(time.Minute), &bells[3])
-		c.reset(in(2 * time.Minute))
+		c.sooner(in(2 * time.Minute)) // it is not
 		time.Sleep(time.Hour)
-		bells[2].rangAt(t, begin.Add(2*time.Minute+time.Second))
+		bells[2].rangAt(t, begin.Add(time.Minute))
 		bells[3].rangAt(t, begin.Add(time.Minute+time.Second), begin.Add(time.Minute+2*time.Second))
 		c.stop()
 		d.stop()
 
 		e := as.set(in(time.Minute), &bells[4])
 		e.stop()
-		e.reset(in(time.Second)) // by a ringer that was about to
+		e.sooner(in(time.Second)) // by a ringer that was about to
 		time.Sleep(time.Hour)
 		bells[4].rangAt(t)
 		if as.idle.Load() != 0 {

@@ -31,6 +31,7 @@ func (a *attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 	var t *attempt
 	if s, ok := r.Context().(*span); ok && !s.begun.Swap(true) {
 		t = &s.first
+		t.span = s
 	} else {
 		t = new(attempt)
 	}
@@ -70,10 +71,12 @@ type attempt struct {
 	exchange.WrittenContext
 	limit   time.Duration
 	alarms  *alarms
+	span    *span        // whose alarm serves the attempt too; nil: it has one of its own
 	request http.Request // as the stages below get it
 	body    held
 
 	mu    sync.Mutex
+	due   time.Time // when the head must be there; zero: the request is not written yet
 	alarm *alarm
 	over  bool // the head is there, or the failure
 	late  bool
@@ -82,23 +85,43 @@ type attempt struct {
 func (t *attempt) Written() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.over {
+		return
+	}
+	t.due = exchange.Now().Add(t.limit)
 	switch {
-	case t.over:
+	case t.span != nil:
+		t.span.alarm.sooner(t.due)
 	case t.alarm == nil:
-		t.alarm = t.alarms.set(exchange.Now().Add(t.limit), t)
+		t.alarm = t.alarms.set(t.due, t)
 	default:
-		t.alarm.reset(exchange.Now().Add(t.limit))
+		t.alarm.sooner(t.due)
 	}
 }
 
-func (t *attempt) ring(*alarm) {
-	t.mu.Lock()
-	late := !t.over
-	t.late = t.late || late
-	t.mu.Unlock()
-	if late {
-		t.Cancel(errLate)
+// ring implements ringer.
+func (t *attempt) ring(a *alarm) {
+	if due := t.look(exchange.Now()); !due.IsZero() {
+		a.sooner(due)
 	}
+}
+
+// look ends the attempt if its time is up, and returns when that will be; zero: it waits for nothing.
+func (t *attempt) look(now time.Time) time.Time {
+	t.mu.Lock()
+	if t.over || t.late || t.due.IsZero() {
+		t.mu.Unlock()
+		return time.Time{}
+	}
+	due := t.due
+	t.late = !now.Before(due)
+	late := t.late
+	t.mu.Unlock()
+	if !late {
+		return due
+	}
+	t.Cancel(errLate)
+	return time.Time{}
 }
 
 // stop ends the watch and tells whether it had ended the attempt.

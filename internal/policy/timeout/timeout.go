@@ -99,8 +99,13 @@ func (s *span) next(now time.Time) time.Time {
 func (s *span) ring(a *alarm) {
 	now := exchange.Now()
 	if s.phase.Load() == toHead {
+		due := s.first.look(now)
 		if now.Before(s.at) {
-			a.reset(s.next(now))
+			next := s.next(now)
+			if !due.IsZero() && due.Before(next) {
+				next = due
+			}
+			a.sooner(next)
 			return
 		}
 		if s.phase.CompareAndSwap(toHead, expired) {
@@ -110,7 +115,7 @@ func (s *span) ring(a *alarm) {
 	if s.phase.Load() == inBody { // or has come to be just now
 		silent := s.body.silence()
 		if silent < s.body.limit {
-			a.reset(now.Add(s.body.limit - silent))
+			a.sooner(now.Add(s.body.limit - silent))
 			return
 		}
 		if s.phase.CompareAndSwap(inBody, expired) {

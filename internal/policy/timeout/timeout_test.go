@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -290,34 +291,68 @@ func TestAttempt(t *testing.T) {
 		"written twice, late":   {0, 600 * time.Millisecond, 1100 * time.Millisecond, true, true},
 		"uploaded and then not": {0, time.Hour, 2 * time.Second, false, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				stage := New().Attempt(config(time.Second, time.Hour, time.Hour)).Wrap(upstream(func(r *http.Request) (*http.Response, error) {
-					time.Sleep(c.connect)
-					if c.again {
+		for where, idle := range map[string]time.Duration{"alone": 0, "within a total": time.Hour, "beside a body's short silence": 300 * time.Millisecond} {
+			t.Run(name+"/"+where, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					room, begin := New(), time.Now()
+					stage := room.Attempt(config(time.Second, 2*time.Hour, idle)).Wrap(upstream(func(r *http.Request) (*http.Response, error) {
+						time.Sleep(c.connect)
+						if c.again {
+							written(r)
+						}
+						time.Sleep(c.upload)
 						written(r)
+						return answer(newSource(r.Context(), idle)), wait(r.Context(), c.answer)
+					}))
+					if idle > 0 {
+						stage = room.Total(config(time.Second, 2*time.Hour, idle)).Wrap(upstream(stage.RoundTrip))
 					}
-					time.Sleep(c.upload)
-					written(r)
-					return answer(newSource(r.Context(), time.Hour)), wait(r.Context(), c.answer)
-				}))
-				resp, err := stage.RoundTrip(request(t.Context(), "POST"))
-				if isTimeout(err) != c.timeout || (err == nil) == c.timeout {
-					t.Fatalf("got %v", err)
-				}
-				if err != nil {
-					return
-				}
-				if _, err := io.ReadAll(resp.Body); err != nil {
-					t.Error("the body does not outlive the attempt's time:", err)
-				}
-				resp.Body.Close()
+					resp, err := stage.RoundTrip(request(t.Context(), "POST"))
+					want := c.connect + c.upload + min(c.answer, time.Second)
+					if isTimeout(err) != c.timeout || (err == nil) == c.timeout || time.Since(begin).Round(time.Millisecond) != want {
+						t.Fatalf("got %v after %s; want %s", err, time.Since(begin), want)
+					}
+					if err != nil {
+						return
+					}
+					if _, err := io.ReadAll(resp.Body); err != nil {
+						t.Error("the body does not outlive the attempt's time:", err)
+					}
+					resp.Body.Close()
+				})
 			})
-		})
+		}
 	}
 }
 
-// An answer that comes before the upload has ended stops the clock for good.
+// TestAttempts: each attempt under a total has its own time, the first as those that follow, and the total ends the last one.
+func TestAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room := New()
+		c := config(time.Second, 3500*time.Millisecond, time.Minute)
+		var took []time.Duration
+		attempts := room.Attempt(c).Wrap(upstream(func(r *http.Request) (*http.Response, error) {
+			written(r)
+			return nil, wait(r.Context(), time.Hour)
+		}))
+		begin := time.Now()
+		_, err := room.Total(c).Wrap(upstream(func(r *http.Request) (*http.Response, error) {
+			for r.Context().Err() == nil {
+				begin := time.Now()
+				if _, err := attempts.RoundTrip(r); err == nil {
+					t.Error("no error")
+				}
+				took = append(took, time.Since(begin).Round(time.Millisecond))
+			}
+			return nil, r.Context().Err()
+		})).RoundTrip(request(t.Context(), "GET"))
+		if want := []time.Duration{time.Second, time.Second, time.Second, time.Second / 2}; !isTimeout(err) || !slices.Equal(took, want) ||
+			time.Since(begin).Round(time.Millisecond) != c.Total.D() {
+			t.Errorf("%v after %s; attempts took %v, want %v", err, time.Since(begin), took, want)
+		}
+	})
+}
+
 func TestEarlyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		resp, err := New().Attempt(config(time.Second, time.Hour, time.Hour)).Wrap(upstream(func(r *http.Request) (*http.Response, error) {

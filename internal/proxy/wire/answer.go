@@ -168,6 +168,7 @@ func (a *answer) parse(head []byte) error {
 		return err
 	}
 	n := strings.Count(rest, "\n") - 1
+	var seen sieve
 	header := make(http.Header, min(max(n, 0), usualFields)+2) // the front adds two
 	a.resp.Header = header
 	values := a.values[:0]
@@ -200,14 +201,28 @@ func (a *answer) parse(head []byte) error {
 		} else if !keep {
 			continue
 		}
-		if had, ok := header[name]; ok {
-			header[name] = append(had, value)
-			continue
+		if seen.before(name) {
+			if had, ok := header[name]; ok {
+				header[name] = append(had, value)
+				continue
+			}
 		}
 		values = append(values, value)
 		header[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 	return a.decide(&f)
+}
+
+// sieve spares a search for most names that come for the first time; the names that most messages have fall apart in it.
+type sieve uint64
+
+// before notes a name, which is not empty. It is false where the name cannot have been noted before.
+func (s *sieve) before(name string) bool {
+	n := len(name)
+	bit := sieve(1) << ((uint(n) + uint(name[0])*12 + uint(name[n-1])*11) & 63)
+	had := *s&bit != 0
+	*s |= bit
+	return had
 }
 
 // nextLine cuts a line off, without its end.

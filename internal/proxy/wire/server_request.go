@@ -35,6 +35,7 @@ func (c *serverConn) request(h *headScan, size int) *served {
 	}
 	e.parseTarget(h.connect)
 	n := h.lines - 1
+	var seen sieve
 	header := make(http.Header, n) // Host is not among them, Via will be
 	values := e.values[:0]
 	if n > len(e.values) {
@@ -61,11 +62,13 @@ func (c *serverConn) request(h *headScan, size int) *served {
 		case "Connection":
 			r.Close = r.Close || HasMember(value, "close")
 		}
-		if had, ok := header[name]; ok {
-			if name != "Content-Length" { // the two are equal
-				header[name] = append(had, value)
+		if seen.before(name) {
+			if had, ok := header[name]; ok {
+				if name != "Content-Length" { // the two are equal
+					header[name] = append(had, value)
+				}
+				continue
 			}
-			continue
 		}
 		values = append(values, value)
 		header[name] = values[len(values)-1 : len(values) : len(values)]
