@@ -88,7 +88,7 @@ kill: ## kill a daemon 50 times in the middle of writing audit records, and veri
 bench-hostile: build ## a healthy client among 5,000 slow and 10,000 resting ones (a minute); by hand
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -tags hostile -timeout 10m -v -run HealthyClient ./test/...
 
-pgo: build ## renew cmd/httpowerd/default.pgo from benchmarks; by hand
+pgo: ## make cmd/httpowerd/default.pgo, the compiler's profile, for the builds that follow in this tree; by hand (HACKING.md says why there is none)
 	./test/pgo.sh
 
 clean: ## remove what was built
