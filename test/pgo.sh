@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Makes cmd/httpowerd/default.pgo, by which the compiler then decides what to inline: from the ways that most requests take, and of those our own functions alone.
-# With the libraries in it frames grow so large that the stacks of HTTP/2 grow twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d)

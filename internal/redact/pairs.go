@@ -204,7 +204,7 @@ func quotedAt(s string, open, backslashes int) value {
 // longestBlock is how much of a block is read.
 const longestBlock = 4096
 
-// blockAt is a block of YAML behind the colon before i: a | or > and lines that are indented. longest is how far it is looked for the next line.
+// blockAt is a block of YAML behind the colon before i: a | or > and lines that are indented, as far as they begin within longest bytes.
 func blockAt(s string, i, longest int) value {
 	for i < len(s) && s[i] == ' ' {
 		i++

@@ -25,7 +25,7 @@ type report struct {
 	timer   *time.Timer // of probes
 	body    io.ReadCloser
 	ctx     context.Context
-	since   int64 // when the body began to come; 0: it ended before that was asked
+	since   int64 // when a part of the body had come that was not all; 0: not yet
 }
 
 // Spare is memory for a report; see exchange.Borrow.
@@ -137,8 +137,6 @@ func (p *report) came(n int, err error) (int, error) {
 
 // Close closes the answer's body. Whoever has read enough says nothing against the upstream.
 func (p *report) Close() error {
-	if !p.given.Load() {
-		p.give(ofBody(p.ctx, io.EOF))
-	}
+	p.give(ofBody(p.ctx, io.EOF))
 	return p.body.Close()
 }

@@ -213,18 +213,6 @@ func (a *answer) parse(head []byte) error {
 	return a.decide(&f)
 }
 
-// sieve spares a search for most names that come for the first time; the names that most messages have fall apart in it.
-type sieve uint64
-
-// before notes a name, which is not empty. It is false where the name cannot have been noted before.
-func (s *sieve) before(name string) bool {
-	n := len(name)
-	bit := sieve(1) << ((uint(n) + uint(name[0])*12 + uint(name[n-1])*11) & 63)
-	had := *s&bit != 0
-	*s |= bit
-	return had
-}
-
 // nextLine cuts a line off, without its end.
 func nextLine(s string) (line, rest string) {
 	i := strings.IndexByte(s, '\n')
