@@ -32,15 +32,16 @@ type daemon struct {
 	err          error // of the process, when exited is closed
 }
 
-// start runs the daemon with a configuration, to which version, free ports, folders and the audit file are added, and stops it with the test.
-func start(t testing.TB, config string) *daemon {
+// start runs the daemon with a configuration, to which version, free ports, folders and the audit file are added, and stops it with the test. env is added to its
+// environment.
+func start(t testing.TB, config string, env ...string) *daemon {
 	t.Helper()
 	dir := t.TempDir()
 	d := &daemon{t: t, dir: dir, config: filepath.Join(dir, "httpowerd.yaml"), audit: filepath.Join(dir, "audit.jsonl"), log: &buffer{},
 		exited: make(chan struct{})}
 	d.write(config)
 	d.cmd = exec.Command(binary, "serve", "--config", d.config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-	d.cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}
+	d.cmd.Env = append([]string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}, env...)
 	if wire := os.Getenv("HTTPOWERD_WIRE"); wire != "" {
 		d.cmd.Env = append(d.cmd.Env, "HTTPOWERD_WIRE="+wire)
 	}

@@ -17,11 +17,17 @@ import (
 )
 
 // TestReloadUnderLoad reloads twenty times while clients with kept-alive connections ask without a pause. No request may fail, and a tunnel
-// that is open must stay.
+// that is open must stay. On one processor exchanges give way to each other before they write.
 func TestReloadUnderLoad(t *testing.T) {
+	for name, env := range map[string][]string{"all processors": nil, "one": {"GOMAXPROCS=1"}} {
+		t.Run(name, func(t *testing.T) { reloadUnderLoad(t, env) })
+	}
+}
+
+func reloadUnderLoad(t *testing.T, env []string) {
 	ca := newAuthority(t)
 	hosts := loadConfig(t, ca)
-	d := start(t, hosts)
+	d := start(t, hosts, env...)
 	tunnel := openTunnel(t, d)
 	load := startLoad(t, d, ca)
 	const reloads = 20
@@ -121,8 +127,7 @@ func TestTerminateUnderLoad(t *testing.T) {
 // loadConfig starts upstreams that answer at once and returns the hosts for them.
 func loadConfig(t *testing.T, ca *authority) string {
 	quick := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(w, "quick")
+		_, _ = io.Copy(w, r.Body)
 	})
 	return loadHosts(serve(t, nil, false, quick), serve(t, ca, true, quick), ca) + fmt.Sprintf(
 		"  echo.example.com: {upstream: {resolve: {echo.example.com: \"%s\"}}}\n", serveEcho(t))
@@ -174,14 +179,14 @@ func (l *load) run(url string) {
 			return
 		default:
 		}
-		l.asked.Add(1)
+		question := fmt.Sprintf("question %d", l.asked.Add(1))
 		// Nothing is repeated on a POST, neither by this client nor by the proxy: each failure shows.
-		resp, err := l.client.Post(url, "text/plain", strings.NewReader("hello"))
+		resp, err := l.client.Post(url, "text/plain", strings.NewReader(question))
 		if err == nil {
 			var content []byte
 			content, err = io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if err == nil && (resp.StatusCode != http.StatusOK || string(content) != "quick") {
+			if err == nil && (resp.StatusCode != http.StatusOK || string(content) != question) {
 				err = fmt.Errorf("%s: %s: %.300s", url, resp.Status, content)
 			}
 		}

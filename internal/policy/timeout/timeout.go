@@ -36,8 +36,8 @@ type total struct {
 
 func (t *total) RoundTrip(r *http.Request) (*http.Response, error) {
 	now := exchange.Now()
-	s := &span{at: now.Add(t.config.Total.D()), idle: t.config.BodyIdle.D(), caller: r.Context()}
-	s.From(s.caller)
+	s := &span{at: now.Add(t.config.Total.D()), idle: t.config.BodyIdle.D()}
+	s.From(r.Context())
 	s.alarm = t.alarms.set(s.next(now), s)
 	s.request = *r.WithContext(s)
 	resp, err := t.next.RoundTrip(&s.request)
@@ -67,7 +67,6 @@ const (
 // span is the time of one exchange, and the context of what is below. One alarm serves all of it.
 type span struct {
 	exchange.Branch
-	caller  context.Context
 	request http.Request // as the stages below get it
 	alarm   *alarm
 	at      time.Time // when the head must be there
@@ -80,7 +79,7 @@ type span struct {
 
 // Deadline is what stages below plan their waits by. It is lifted with the head: net/http ties a body's life to its request's context.
 func (s *span) Deadline() (time.Time, bool) {
-	at, ok := s.caller.Deadline()
+	at, ok := s.Branch.Deadline()
 	if s.phase.Load() == toHead && (!ok || s.at.Before(at)) {
 		return s.at, true
 	}

@@ -105,6 +105,9 @@ func (w *responseWriter) push() {
 		return
 	}
 	if w.err == nil {
+		if !w.sent {
+			writes.giveWay()
+		}
 		w.sent = true
 		_, w.err = w.c.write(w.out.b)
 	}

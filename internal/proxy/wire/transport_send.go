@@ -105,6 +105,7 @@ func (s *sending) release() {
 
 // over sends the request over c. again: c was dead and nothing was written.
 func (s *sending) over(ctx context.Context, c *upConn) (resp *http.Response, again bool, err error) {
+	writes.giveWay()
 	reused := c.reused
 	if reused && (time.Since(c.since) > s.t.Idle || !c.trades(s.stream) && !c.lives()) {
 		c.close()
