@@ -49,16 +49,16 @@ type Exchange struct {
 	Trace   Trace
 	Door    any // the door's own handle; rooms leave it alone
 
+	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
+	Informational Informer
+
 	// Repeats tells whoever sends the request that a stage above sends it again where that is safe, and keeps account of it. Set before the first attempt.
 	Repeats bool
 
 	OwnID bool // the ID was made here, so it holds nothing of the client's
 
-	// Informational passes a 1xx answer of the upstream to the client; nil when the client cannot take one.
-	Informational Informer
-
-	label atomic.Pointer[string] // nil: Host holds
 	lanes atomic.Bool            // attempts may overlap
+	label atomic.Pointer[string] // nil: Host holds
 
 	mu     sync.Mutex
 	story  Story
@@ -70,8 +70,8 @@ type Exchange struct {
 	first [1]Attempt // room for the first one
 	spare [2]any     // see Lend
 
-	running int       // attempts that have begun and not ended
-	upTo    time.Time // Upstream is counted up to here, where an attempt has begun
+	running int           // attempts that have begun and not ended
+	upTo    time.Duration // Upstream is counted up to here after origin; 0: no attempt has begun, and nothing was waited for
 }
 
 // Informer passes a 1xx answer on. It may be called from another goroutine than the exchange's.
@@ -112,9 +112,9 @@ type Attempt struct {
 	Address  string        // the address that was connected to; for records, never for clients
 	Reused   bool          // on a kept-alive connection
 	HTTP2    bool          // spoken on it
-	Span     [8]byte       // in a trace; zero: none
-	begin    time.Time
 	ended    bool
+	Span     [8]byte // in a trace; zero: none
+	begin    time.Time
 }
 
 type contextKey struct{}
@@ -177,7 +177,7 @@ func (x *Exchange) begin(a Attempt, now time.Time) int {
 		x.story.Attempts = x.first[:0]
 	}
 	if x.running++; x.running == 1 {
-		x.upTo = now
+		x.upTo = now.Sub(origin)
 	}
 	a.N, a.begin = len(x.story.Attempts)+1, now
 	a.Span = x.Trace.spanOf(a.N)
@@ -203,9 +203,9 @@ func (x *Exchange) EndAttempt(index int, now time.Time, status int, code Code) t
 // count adds to Upstream what has passed since it was last counted: clocks that were read before the lock was had may be a little behind it.
 // x.mu is held, and an attempt runs.
 func (x *Exchange) count(now time.Time) {
-	if d := now.Sub(x.upTo); d > 0 {
-		x.story.Upstream += d
-		x.upTo = now
+	if at := now.Sub(origin); at > x.upTo {
+		x.story.Upstream += at - x.upTo
+		x.upTo = at
 	}
 }
 

@@ -79,9 +79,11 @@ func (x *Exchange) alone(d time.Duration) time.Duration {
 	if x.running > 0 {
 		return 0
 	}
-	now := time.Now()
-	d = max(0, min(d, now.Sub(x.upTo)))
-	x.upTo = now
+	at := x.Now().Sub(origin)
+	if x.upTo != 0 {
+		d = max(0, min(d, at-x.upTo))
+	}
+	x.upTo = at
 	return d
 }
 

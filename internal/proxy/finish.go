@@ -74,22 +74,30 @@ func (v *visit) record() {
 		if !p.Audit.Sampled() {
 			return
 		}
-		e.RequestHeader, e.ResponseHeader, e.MaxBody = v.requestHeader, v.responseHeader, int(p.Audit.MaxBody)
+		e.MaxBody = int(p.Audit.MaxBody)
 	}
-	if c := v.captureIn; c != nil {
+	if v.content != nil {
+		v.contentInto(&e)
+	}
+	v.server.audit.Exchange(&v.Exchange, &e)
+}
+
+// contentInto adds what is recorded of the messages themselves.
+func (v *visit) contentInto(e *audit.Extra) {
+	e.RequestHeader, e.ResponseHeader = v.content.requestHeader, v.content.responseHeader
+	if c := v.content.in; c != nil {
 		v.in.mu.Lock() // the transport may still be reading an upload that was answered early
 		e.RequestBody, e.RequestTruncated, e.RequestType = append([]byte(nil), c.buf...), c.truncated, v.raw.Header.Get("Content-Type")
 		e.RequestEncoding = encodingOf(v.raw.Header)
 		v.in.mu.Unlock()
 	}
-	if c := v.captureOut; c != nil {
+	if c := v.content.out; c != nil {
 		e.ResponseBody, e.ResponseTruncated, e.ResponseType = c.buf, c.truncated, v.w.Header().Get("Content-Type")
 		e.ResponseEncoding = encodingOf(v.w.Header())
 	}
 	if e.RequestHeader != nil || e.ResponseHeader != nil || e.RequestBody != nil || e.ResponseBody != nil {
 		e.Sent = v.raw.Header
 	}
-	v.server.audit.Exchange(&v.Exchange, &e)
 }
 
 // traced makes the spans of a visit that is sampled.

@@ -351,15 +351,18 @@ func (v *visit) hops(r *http.Request) (*http.Response, error) {
 // prepareBody puts the counters around the request's body.
 func (v *visit) prepareBody(r *http.Request) {
 	a := &v.policy.Audit
+	if a.Headers || a.RequestBodies() || a.ResponseBodies() {
+		v.content = &content{}
+	}
 	if a.Headers {
-		v.requestHeader = r.Header.Clone()
+		v.content.requestHeader = r.Header.Clone()
 	}
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		r.Body = nil
 		return
 	}
 	if a.RequestBodies() {
-		v.captureIn = &capture{max: int(a.MaxBody)}
+		v.content.in = &capture{max: int(a.MaxBody)}
 	}
 	v.in.ReadCloser, v.in.v = r.Body, v
 	if v.digest != nil {
@@ -393,10 +396,10 @@ func (v *visit) upstreamAnswer(resp *http.Response) (*http.Response, error) {
 	}
 	v.cleanResponse(resp, switched)
 	if v.policy.Audit.Headers {
-		v.responseHeader = resp.Header.Clone()
+		v.content.responseHeader = resp.Header.Clone()
 	}
 	if v.policy.Audit.ResponseBodies() {
-		v.captureOut = &capture{max: int(v.policy.Audit.MaxBody)}
+		v.content.out = &capture{max: int(v.policy.Audit.MaxBody)}
 	}
 	v.w.stream = streams(resp)
 	v.out.ReadCloser, v.out.v, v.out.resp = resp.Body, v, resp

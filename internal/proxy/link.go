@@ -279,7 +279,7 @@ func (l *link) refuse(err error) {
 func (l *link) relay() {
 	v := l.v
 	l.root.Cancel(nil) // a tunnel has no context: what was tied to it on the way here is not needed any more, nor is what only the chain looked at
-	if v.requestHeader == nil {
+	if v.content == nil {
 		v.raw.Header = nil
 	}
 	v.Update(func(s *exchange.Story) { s.Unapplied = v.policy.Unapplied })

@@ -29,13 +29,15 @@ type visit struct {
 	in       requestBody
 	out      responseBody
 
-	seenBefore bool           // the request carries our own Via
-	websocket  bool           // the client asks for exactly that upgrade
-	leave      func()         // gives back what the tenant's limits count; nil: nothing is counted
-	unknown    error          // why the client of a CONNECT is no tenant
-	digest     *tenant.Digest // what a signature says of the body; nil: nothing
-	drained    bool           // what was left of an unwanted body has been read
-	unrecorded bool           // the audit trail takes no records, and the policy lets nothing through without
+	leave   func()         // gives back what the tenant's limits count; nil: nothing is counted
+	unknown error          // why the client of a CONNECT is no tenant
+	digest  *tenant.Digest // what a signature says of the body; nil: nothing
+	content *content       // what the record shows of the messages themselves; nil: nothing
+
+	seenBefore bool // the request carries our own Via
+	websocket  bool // the client asks for exactly that upgrade
+	drained    bool // what was left of an unwanted body has been read
+	unrecorded bool // the audit trail takes no records, and the policy lets nothing through without
 
 	informational sync.Mutex // held while a 1xx answer is written; see Inform
 	answered      bool
@@ -43,11 +45,6 @@ type visit struct {
 	// Room for the values that are added to headers: Via of the request and of the answer, and the answer's Httpowerd-Request-Id.
 	via [2]string
 	id  [1]string
-
-	requestHeader  http.Header // for the record, where the policy asks
-	responseHeader http.Header
-	captureIn      *capture
-	captureOut     *capture
 }
 
 func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
@@ -136,9 +133,9 @@ func plausibleID(id string) bool {
 type requestBody struct {
 	io.ReadCloser
 	v       *visit
-	bounded bool  // there is a deadline for reading it
 	bytes   int64 // read by the transport's goroutine, looked at when the exchange is over
 	err     error // what ended it
+	bounded bool  // there is a deadline for reading it
 	done    bool  // nobody wants more of it
 	mu      sync.Mutex
 }
@@ -173,8 +170,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.err == nil {
 		b.err = err
 	}
-	if b.v.captureIn != nil {
-		b.v.captureIn.add(p[:n])
+	if c := b.v.content; c != nil {
+		c.in.add(p[:n])
 	}
 	b.mu.Unlock()
 	return n, err
@@ -195,7 +192,13 @@ func (b *requestBody) count() int64 {
 	return b.bytes
 }
 
-// capture keeps the first bytes of a body.
+// content is what a policy records of the messages themselves.
+type content struct {
+	requestHeader, responseHeader http.Header
+	in, out                       *capture // of the bodies
+}
+
+// capture keeps the first bytes of a body; nil: it does not.
 type capture struct {
 	buf       []byte
 	max       int
@@ -203,6 +206,9 @@ type capture struct {
 }
 
 func (c *capture) add(p []byte) {
+	if c == nil {
+		return
+	}
 	if room := c.max - len(c.buf); len(p) > room {
 		p, c.truncated = p[:room], true
 	}

@@ -19,17 +19,17 @@ import (
 type writer struct {
 	http.ResponseWriter
 	v         *visit
+	bytes     int64         // of the body
+	limited   time.Duration // when the write deadline was set, after the exchange's start; 0: it was not
+	writeErr  error         // the client's side failed
+	bodyErr   error         // the upstream's body failed after the head was sent
 	wrote     bool
 	upgraded  bool
-	stream    bool      // flush after each read
-	bytes     int64     // of the body
-	limited   time.Time // when the write deadline was set
-	writeErr  error     // the client's side failed
-	bodyErr   error     // the upstream's body failed after the head was sent
-	tunnelled bool      // CONNECT: the connection was taken over
+	stream    bool // flush after each read
+	tunnelled bool // CONNECT: the connection was taken over
 
-	mu   sync.Mutex // held while the head or a part of the body is written
 	late bool       // the head may no longer be sent ahead of the body
+	mu   sync.Mutex // held while the head or a part of the body is written
 }
 
 // setHeader makes h the answer's header: a copy where the server below does not take a whole one.
@@ -97,8 +97,9 @@ func (w *writer) limit() {
 	if w.v.raw.ProtoMajor == 2 && w.v.policy != nil {
 		idle = max(idle, w.v.policy.Timeout.BodyIdle.D()) // a stream's deadline counts while the upstream is silent, too
 	}
-	if now := time.Now(); now.Sub(w.limited) > idle/8 {
-		w.limited = now
+	now := time.Now()
+	if at := now.Sub(w.v.Start); w.limited == 0 || at-w.limited > idle/8 {
+		w.limited = at
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(idle + idle/4))
 	}
 }
@@ -260,10 +261,18 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 	}
 }
 
+// captured is what the record shows of the body; nil: nothing.
+func (b *responseBody) captured() *capture {
+	if c := b.v.content; c != nil {
+		return c.out
+	}
+	return nil
+}
+
 // splicer is what the rest of a long body is moved by; nil: it has to be copied.
 func (b *responseBody) splicer() *pipe.Splicer {
 	w := &b.v.w
-	if b.v.captureOut != nil || w.stream || exchange.Unseen(b.ReadCloser) < spliceAfter {
+	if b.captured() != nil || w.stream || exchange.Unseen(b.ReadCloser) < spliceAfter {
 		return nil
 	}
 	if to, ok := w.ResponseWriter.(splicing); !ok || !to.Spliceable() {
@@ -278,9 +287,7 @@ func (b *responseBody) take(buf []byte, s *pipe.Splicer) (int, error) {
 		return exchange.Take(b.ReadCloser, s)
 	}
 	n, err := b.Read(buf)
-	if b.v.captureOut != nil {
-		b.v.captureOut.add(buf[:n])
-	}
+	b.captured().add(buf[:n])
 	return n, err
 }
 

@@ -17,8 +17,8 @@ type sending struct {
 	x             *exchange.Exchange
 	ctx           context.Context
 	index         int
-	lane          *wire.Transport
-	informational int
+	informational uint8
+	warms         bool // its lane is one that the warmer fills
 	out           sentBody
 	room          wire.Room
 }
@@ -40,7 +40,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 		return p.standard(ctx, r, x, index, p.http2)
 	}
 	s := &exchange.Borrow[Spare](x).sending
-	s.pool, s.x, s.ctx, s.index, s.lane = p, x, ctx, index, t
+	s.pool, s.x, s.ctx, s.index, s.warms = p, x, ctx, index, p.warmer != nil && (t == p.lanes.plain || t == p.lanes.secure || t == p.lanes.absolute)
 	out := r
 	if t == p.lanes.absolute {
 		out = r.WithContext(ctx)
@@ -79,7 +79,7 @@ func (s *sending) Connected(c net.Conn, reused bool) {
 	if known := tracked(c); known != nil {
 		s.x.Connected(s.index, known.address, reused)
 	}
-	if l := s.pool.lanes; s.pool.warmer != nil && (s.lane == l.plain || s.lane == l.secure || s.lane == l.absolute) {
+	if s.warms {
 		s.pool.warmer.reached(s.x)
 	}
 }

@@ -17,33 +17,33 @@ type answer struct {
 	c      *upConn
 	watch  exchange.Heir // of the request's context
 	up     *upload       // nil: the request was written whole before the answer was awaited
-	head   bool          // the request's method was HEAD
-	begun  bool          // a byte of an answer came
 	values [12]string
 
-	left      int64 // of the body or the chunk
-	framing   framing
-	place     uint8 // in a chunked body
-	keep      bool  // the upstream keeps the connection
-	trailered int   // bytes of trailers so far
-	maxHead   int
-	busy      atomic.Int32
-	watched   bool
-	finished  bool // the connection is in other hands
-	sticky    error
+	left    int64 // of the body or the chunk
+	maxHead int
+	sticky  error
+
+	head     bool // the request's method was HEAD
+	begun    bool // a byte of an answer came
+	framing  framing
+	place    uint8 // in a chunked body
+	keep     bool  // the upstream keeps the connection
+	watched  bool
+	finished bool // the connection is in other hands
+	lent     bool // its memory is in use
+	busy     atomic.Int32
+
+	trailered int32 // bytes of trailers so far
 }
 
 // Room is memory for an answer.
-type Room struct {
-	answer answer
-	taken  bool
-}
+type Room struct{ answer answer }
 
 func (m *Room) take() *answer {
-	if m == nil || m.taken {
+	if m == nil || m.answer.lent {
 		return new(answer)
 	}
-	m.taken = true
+	m.answer.lent = true
 	return &m.answer
 }
 

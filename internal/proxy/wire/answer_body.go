@@ -331,7 +331,7 @@ func chunkLength(line []byte) (int64, error) {
 
 // trailer keeps a trailer field. What frames messages may not be one (RFC 9110 section 6.5.1).
 func (a *answer) trailer(line []byte) error {
-	if a.trailered += len(line); a.trailered > a.maxHead {
+	if a.trailered += int32(len(line)); int(a.trailered) > a.maxHead {
 		return errTrailer
 	}
 	colon := bytes.IndexByte(line, ':')
