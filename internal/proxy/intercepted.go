@@ -22,7 +22,7 @@ func (l *link) intercept() {
 		return
 	}
 	l.established("proxy")
-	_ = l.client.SetDeadline(time.Now().Add(v.server.limits.handshake))
+	l.bound(time.Now().Add(v.server.limits.handshake))
 	head, what := l.peek()
 	switch what {
 	case tlsHello:
@@ -63,7 +63,7 @@ func (l *link) peek() (head []byte, what protocol) {
 
 // shake does the client's handshake.
 func (l *link) shake(c *tls.Conn) bool {
-	if err := c.HandshakeContext(l.v.raw.Context()); err != nil {
+	if err := c.Handshake(); err != nil { // a context would cost a goroutine; who cuts the tunnel moves the deadline
 		l.v.server.log.Debug("the client's TLS handshake failed", "id", l.v.ID, "error", err)
 		l.cut(exchange.ClientGone, "the client broke the TLS handshake off; it may not trust the CA")
 		return false

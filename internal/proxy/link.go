@@ -162,6 +162,15 @@ func (l *link) count(why exchange.Code, detail string) {
 	})
 }
 
+// bound gives the client that long, unless the link was cut.
+func (l *link) bound(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.why == "" {
+		_ = l.client.SetDeadline(t)
+	}
+}
+
 // cut ends the link from outside, or when one of its sides broke. Only the first reason counts.
 func (l *link) cut(why exchange.Code, detail string) {
 	l.mu.Lock()

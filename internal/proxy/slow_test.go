@@ -37,6 +37,33 @@ func TestSlowHandshake(t *testing.T) {
 	}
 }
 
+// TestCutHandshake: a drain does not wait for clients that take their time over a handshake.
+func TestCutHandshake(t *testing.T) {
+	r := newRig(t, "defaults: {tls: intercept}", ends{}, standardLimits(), func(s *Server) { s.limits.handshake = time.Hour })
+	hello := string(clientHello(t, "api.example.com"))
+	beginnings := []string{"", "\x16", hello[:len(hello)/2], hello, "GE"}
+	var peers []*peer
+	for _, beginning := range beginnings {
+		p := r.connect("api.example.com:443")
+		p.send(beginning)
+		peers = append(peers, p)
+	}
+	r.tunnels.cut()
+	for i, p := range peers {
+		_ = p.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.Copy(io.Discard, p.r); err != nil {
+			if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+				t.Errorf("%.5q: %v", beginnings[i], err)
+			}
+		}
+	}
+	for _, record := range r.records(len(peers)) {
+		if record["outcome"] != "draining" || record["kind"] != "tunnel" || record["mode"] != "intercept" {
+			t.Errorf("the record is %v", record)
+		}
+	}
+}
+
 // TestHalfOpen: a tunnel that one side has closed does not rest as long as a whole one, but goes on while something moves.
 func TestHalfOpen(t *testing.T) {
 	o, err := net.Listen("tcp", "127.0.0.1:0")
