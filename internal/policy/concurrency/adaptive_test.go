@@ -97,13 +97,40 @@ func TestAdaptiveFindsTheLimit(t *testing.T) {
 			t.Fatalf("%d done", got) // the latency without a queue is known now
 		}
 		done := r.crowd(chain, 200, 2*time.Minute)
-		if got := r.places().Limit; got < 8 || got > 40 {
+		if got := r.places().Limit; got < 8 || got > 30 {
 			t.Errorf("the limit is %d for an upstream of 10 places", got)
 		}
 		if done < 11500 {
 			t.Errorf("%d done of 12000", done)
 		}
 	})
+}
+
+// What was asked for while more were in flight than the halved limit lets says nothing of the latency without a queue.
+func TestAdaptiveLetsTheQueueDrain(t *testing.T) {
+	now := time.Unix(1, 0)
+	g := governor{on: true, min: 1, max: 500, limit: 20, base: 0.1, baseAt: now.Add(-believed)}
+	answer := func(n int, took time.Duration, inFlight int) {
+		for range n {
+			now = now.Add(12 * time.Millisecond)
+			g.sample(now, took, inFlight)
+		}
+	}
+	answer(windowSize, 200*time.Millisecond, 20)
+	if g.limit != 10 || g.resume != 20 {
+		t.Fatalf("the limit is %v, to be %v again: it was not halved", g.limit, g.resume)
+	}
+	answer(3*windowSize, 200*time.Millisecond, 15) // they drain
+	answer(1, 200*time.Millisecond, 10)
+	answer(windowSize, time.Second, 10) // was on its way before
+	if g.resume != 20 || g.n != 0 {
+		t.Fatalf("answers of before were counted: %d, base %v", g.n, g.base)
+	}
+	now = now.Add(time.Second)
+	answer(windowSize, 100*time.Millisecond, 10)
+	if g.resume != 0 || g.limit < 20 || g.base < 0.099 || g.base > 0.101 {
+		t.Errorf("the limit is %v, the latency without a queue %v; want 20 and more, and 0.1", g.limit, g.base)
+	}
 }
 
 // An upstream that is never the bottleneck gets what max allows, and no more.

@@ -38,7 +38,7 @@ type governor struct {
 	base      float64   // latency without a queue, in seconds; 0: not known
 	baseAt    time.Time // it was found
 	resume    float64   // the limit to return to when that is found out; 0: it is not looked for
-	settled   bool      // the halved limit has had a window to show
+	settled   time.Time // no more are in flight since then than the halved limit lets; zero: more are
 	begin     time.Time
 	sum       float64
 	n         int
@@ -83,6 +83,9 @@ func (g *governor) sample(now time.Time, took time.Duration, inFlight int) (chan
 		g.recover(now)
 		return int(g.limit) != before
 	}
+	if g.resume > 0 && !g.quiet(now, took, inFlight) {
+		return false
+	}
 	if g.n == 0 {
 		g.begin = now
 	}
@@ -91,6 +94,17 @@ func (g *governor) sample(now time.Time, took time.Duration, inFlight int) (chan
 		g.window(now)
 	}
 	return int(g.limit) != before
+}
+
+// quiet tells whether an answer says what the latency is at the halved limit: one that was asked for while more were in flight had their queue before it.
+func (g *governor) quiet(now time.Time, took time.Duration, inFlight int) bool {
+	if g.settled.IsZero() {
+		if inFlight <= int(g.limit) {
+			g.settled = now
+		}
+		return false
+	}
+	return !now.Add(-took).Before(g.settled)
 }
 
 // recover grows a limit that does not adapt back to what is written.
@@ -107,10 +121,6 @@ func (g *governor) window(now time.Time) {
 	short := max(g.sum/float64(g.n), 1e-6)
 	busy := 2*g.peak >= int(g.limit)
 	g.n, g.sum, g.peak = 0, 0, 0
-	if g.resume > 0 && !g.settled {
-		g.settled = true
-		return
-	}
 	if g.resume > 0 {
 		g.base, g.limit, g.resume = 0, min(g.max, max(g.min, g.resume)), 0
 	}
@@ -118,7 +128,7 @@ func (g *governor) window(now time.Time) {
 		g.base, g.baseAt = short, now
 	}
 	if now.Sub(g.baseAt) >= believed {
-		g.resume, g.settled = g.limit, false
+		g.resume, g.settled = g.limit, time.Time{}
 		g.limit = max(g.min, g.limit/2)
 		return
 	}
