@@ -38,7 +38,7 @@ type governor struct {
 	base      float64   // latency without a queue, in seconds; 0: not known
 	baseAt    time.Time // it was found
 	resume    float64   // the limit to return to when that is found out; 0: it is not looked for
-	settled   time.Time // no more are in flight since then than the halved limit lets; zero: more are
+	halved    time.Time // for that; what was sent before had a longer queue before it
 	begin     time.Time
 	sum       float64
 	n         int
@@ -73,9 +73,9 @@ func (g *governor) places() int {
 	return int(g.limit)
 }
 
-// sample takes in an answer's latency, and how many were in flight then. It grows back what was lost, or looks at a window that is full. It tells
+// sample takes in an answer's latency, when its request was sent, and how many are in flight now. It grows back what was lost, or looks at a window that is full. It tells
 // whether the number of places changed.
-func (g *governor) sample(now time.Time, took time.Duration, inFlight int) (changed bool) {
+func (g *governor) sample(now, sent time.Time, took time.Duration, inFlight int) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before := int(g.limit)
@@ -83,7 +83,7 @@ func (g *governor) sample(now time.Time, took time.Duration, inFlight int) (chan
 		g.recover(now)
 		return int(g.limit) != before
 	}
-	if g.resume > 0 && !g.quiet(now, took, inFlight) {
+	if g.resume > 0 && sent.Before(g.halved) {
 		return false
 	}
 	if g.n == 0 {
@@ -94,17 +94,6 @@ func (g *governor) sample(now time.Time, took time.Duration, inFlight int) (chan
 		g.window(now)
 	}
 	return int(g.limit) != before
-}
-
-// quiet tells whether an answer says what the latency is at the halved limit: one that was asked for while more were in flight had their queue before it.
-func (g *governor) quiet(now time.Time, took time.Duration, inFlight int) bool {
-	if g.settled.IsZero() {
-		if inFlight <= int(g.limit) {
-			g.settled = now
-		}
-		return false
-	}
-	return !now.Add(-took).Before(g.settled)
 }
 
 // recover grows a limit that does not adapt back to what is written.
@@ -128,7 +117,7 @@ func (g *governor) window(now time.Time) {
 		g.base, g.baseAt = short, now
 	}
 	if now.Sub(g.baseAt) >= believed {
-		g.resume, g.settled = g.limit, time.Time{}
+		g.resume, g.halved = g.limit, now
 		g.limit = max(g.min, g.limit/2)
 		return
 	}
@@ -205,7 +194,7 @@ func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err 
 				h.change("a request timed out")
 			}
 		case answered && g.active.Load():
-			if g.sample(now, took, inFlight) {
+			if g.sample(now, w.sent, took, inFlight) {
 				h.change(latency)
 			}
 		}

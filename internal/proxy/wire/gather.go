@@ -41,7 +41,7 @@ func (g *gather) giveWay() {
 			n := min(2*g.again.Load()+1, gatherAlone)
 			g.again.Store(n)
 			g.alone.Store(n)
-		} else if g.again.Load() != 0 {
+		} else {
 			g.again.Store(0)
 		}
 	}
