@@ -117,19 +117,88 @@ func TestAdaptiveLetsTheQueueDrain(t *testing.T) {
 		}
 	}
 	answer(windowSize, 200*time.Millisecond, 20)
-	if g.limit != 10 || g.resume != 20 {
-		t.Fatalf("the limit is %v, to be %v again: it was not halved", g.limit, g.resume)
+	if got := g.places(); got != 10 {
+		t.Fatalf("%d places: they were not halved", got)
 	}
 	answer(windowSize, 200*time.Millisecond, 15) // they drain
 	answer(windowSize, time.Second, 10)
-	if g.resume != 20 || g.n != 0 {
-		t.Fatalf("answers of before were counted: %d, base %v", g.n, g.base)
+	if got := g.places(); got != 10 || g.n != 0 {
+		t.Fatalf("answers of before were counted: %d, base %v, %d places", g.n, g.base, got)
 	}
 	now = now.Add(time.Second)
 	answer(windowSize, 100*time.Millisecond, 15)
-	if g.resume != 0 || g.limit < 20 || g.base < 0.099 || g.base > 0.101 {
-		t.Errorf("the limit is %v, the latency without a queue %v; want 20 and more, and 0.1", g.limit, g.base)
+	if got := g.places(); got != 20 || g.base < 0.099 || g.base > 0.101 {
+		t.Errorf("%d places, the latency without a queue is %v; want 20 and 0.1", got, g.base)
 	}
+}
+
+// Streams that hold more than half of the places do not keep others out while the limit is halved, and it is halved for a moment only.
+func TestAdaptiveStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := newServer(100, 45*time.Millisecond)
+		r.next = s.serve
+		chain := r.load(true, adaptive(Adaptive{On: true, Max: 20}, func(c *Config) { c.Wait = setting.Duration(time.Second) }))
+		r.crowd(chain, 15, time.Second)
+		s.service = 50 * time.Millisecond
+		r.next = func(req *http.Request) (*http.Response, error) {
+			resp, err := s.serve(req)
+			resp.Body = io.NopCloser(strings.NewReader("it goes on"))
+			return resp, err
+		}
+		var open []*http.Response
+		for range 15 {
+			open = append(open, r.open(chain, api))
+		}
+		r.next = s.serve
+		var failed, halved int
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 5 * 60 * 10 {
+				time.Sleep(100 * time.Millisecond)
+				switch got := r.places().Limit; {
+				case got < 18:
+					failed++ // five others: half of their places are left
+				case got < 20:
+					halved++
+				}
+			}
+		}()
+		if got := r.crowd(chain, 8, 5*time.Minute); got < 5*5*60*20*9/10 {
+			t.Errorf("%d done; five places for 50 ms each allow 30000", got)
+		}
+		<-done
+		if failed > 0 || halved == 0 || halved > 5*60*10/20 {
+			t.Errorf("of %d looks, %d found the places of streams gone, and %d halved ones", 5*60*10, failed, halved)
+		}
+		for _, o := range open {
+			_ = o.Body.Close()
+		}
+		if got := r.places(); got.Held != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// An upstream of slow answers is not asked with half of the places for most of the time.
+func TestAdaptiveSlowAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := newServer(100, 20*time.Second)
+		random := rand.New(rand.NewPCG(1, 2))
+		r.next = func(req *http.Request) (*http.Response, error) {
+			s.mu.Lock()
+			more := time.Duration(random.Int64N(int64(4 * time.Second)))
+			s.mu.Unlock()
+			time.Sleep(more)
+			return s.serve(req)
+		}
+		chain := r.load(true, adaptive(Adaptive{On: true, Min: 2, Max: 20}, func(c *Config) { c.Wait = setting.Duration(time.Hour) }))
+		if got := r.crowd(chain, 30, 4*time.Hour); got < 4*3600*20/22*9/10 {
+			t.Errorf("%d done; twenty places for 22 s each allow 13090", got)
+		}
+	})
 }
 
 // An upstream that is never the bottleneck gets what max allows, and no more.

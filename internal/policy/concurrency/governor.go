@@ -14,7 +14,8 @@ import (
 
 // The numbers of the adaptive limit. It compares the latency of a short window with that of a time without a queue at the upstream: as long as they
 // are alike the limit grows by the root of itself; where the short one is more than half as long again, it shrinks in proportion. What the latency
-// without a queue is, is found out again and again: of itself where few requests are in flight, else by halving the limit for a moment.
+// without a queue is, is found out again and again: of itself where few requests are in flight, else by halving for a moment the places of those that
+// wait for an answer.
 const (
 	firstPlaces = 20                     // at the begin, within the bounds
 	windowTime  = 100 * time.Millisecond // of a short window, at least
@@ -22,14 +23,17 @@ const (
 	tolerance   = 1.5                    // of the latency without a queue are no sign of one
 	least       = 0.5                    // of the limit are left by one window
 	smoothing   = 0.2                    // of what a window asks for is done
-	believed    = 30 * time.Second       // is a latency without a queue
-	retreat     = 0.7                    // of what was in flight is left after the upstream said that it was too much
-	recovery    = time.Minute            // in which a limit that does not adapt grows back from nothing to its whole
+	believed    = 30 * time.Second       // is a latency without a queue, or ages times itself
+	ages        = 20
+	retreat     = 0.7         // of what was in flight is left after the upstream said that it was too much
+	recovery    = time.Minute // in which a limit that does not adapt grows back from nothing to its whole
 )
 
 // governor decides how many places there are.
 type governor struct {
-	active atomic.Bool // on, or below what is written: somebody must look
+	active  atomic.Bool  // on, or below what is written: somebody must look
+	halving atomic.Bool  // the latency without a queue is looked for; written with mu held
+	taken   atomic.Int32 // places whose answer has begun: what holds them is no work that the upstream has yet to begin
 
 	mu        sync.Mutex
 	on        bool
@@ -37,8 +41,7 @@ type governor struct {
 	limit     float64
 	base      float64   // latency without a queue, in seconds; 0: not known
 	baseAt    time.Time // it was found
-	resume    float64   // the limit to return to when that is found out; 0: it is not looked for
-	halved    time.Time // for that; what was sent before had a longer queue before it
+	halved    time.Time // to find it out; what was sent before had a longer queue before it
 	begin     time.Time
 	sum       float64
 	n         int
@@ -62,15 +65,21 @@ func (g *governor) configure(c Config) {
 		g.min, g.max = float64(low), float64(high)
 		g.limit = min(g.max, max(g.min, g.limit))
 	}
-	g.on, g.resume = c.Adaptive.On, 0
+	g.on = c.Adaptive.On
+	g.halving.Store(false)
 	g.active.Store(g.on)
 }
 
-// places is how many there should be now.
+// places is how many there should be now. Streams keep theirs when the limit is halved, and half of the others are left: streams could fill half of all,
+// and no answer would come by which the halving ends.
 func (g *governor) places() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return int(g.limit)
+	n := int(g.limit)
+	if g.halving.Load() {
+		n = max(int(g.min), (n+min(n, int(g.taken.Load()))+1)/2)
+	}
+	return n
 }
 
 // sample takes in an answer's latency, when its request was sent, and how many are in flight now. It grows back what was lost, or looks at a window that is full. It tells
@@ -78,12 +87,12 @@ func (g *governor) places() int {
 func (g *governor) sample(now, sent time.Time, took time.Duration, inFlight int) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before := int(g.limit)
+	before, halving := int(g.limit), g.halving.Load()
 	if !g.on {
 		g.recover(now)
 		return int(g.limit) != before
 	}
-	if g.resume > 0 && sent.Before(g.halved) {
+	if halving && sent.Before(g.halved) {
 		return false
 	}
 	if g.n == 0 {
@@ -93,7 +102,7 @@ func (g *governor) sample(now, sent time.Time, took time.Duration, inFlight int)
 	if g.n >= windowSize && now.Sub(g.begin) >= windowTime {
 		g.window(now)
 	}
-	return int(g.limit) != before
+	return int(g.limit) != before || g.halving.Load() != halving
 }
 
 // recover grows a limit that does not adapt back to what is written.
@@ -110,15 +119,18 @@ func (g *governor) window(now time.Time) {
 	short := max(g.sum/float64(g.n), 1e-6)
 	busy := 2*g.peak >= int(g.limit)
 	g.n, g.sum, g.peak = 0, 0, 0
-	if g.resume > 0 {
-		g.base, g.limit, g.resume = 0, min(g.max, max(g.min, g.resume)), 0
-	}
-	if g.base == 0 || short <= g.base || !busy && now.Sub(g.baseAt) >= believed {
+	if g.halving.Load() {
 		g.base, g.baseAt = short, now
+		g.halving.Store(false)
+		return
 	}
-	if now.Sub(g.baseAt) >= believed {
-		g.resume, g.halved = g.limit, now
-		g.limit = max(g.min, g.limit/2)
+	old := now.Sub(g.baseAt).Seconds() >= max(believed.Seconds(), ages*g.base)
+	if g.base == 0 || short <= g.base || old && !busy {
+		g.base, g.baseAt, old = short, now, false
+	}
+	if old {
+		g.halved = now
+		g.halving.Store(true)
 		return
 	}
 	gradient := min(1, max(least, tolerance*g.base/short))
@@ -136,7 +148,8 @@ func (g *governor) back(now, sent time.Time, inFlight int) (changed bool) {
 	if !g.retreated.IsZero() && !sent.After(g.retreated) {
 		return false
 	}
-	g.retreated, g.grown, g.resume = now, now, 0
+	g.retreated, g.grown = now, now
+	g.halving.Store(false)
 	g.limit = max(g.min, retreat*min(g.limit, float64(inFlight)))
 	g.n, g.sum, g.peak = 0, 0, 0
 	g.active.Store(true)

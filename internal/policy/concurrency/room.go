@@ -120,6 +120,17 @@ func (h *bulkhead) change(reason string) {
 	h.told = to
 }
 
+// take counts places whose answer has begun, or is over. While the limit is halved it goes by them.
+func (h *bulkhead) take(n int32) {
+	h.governor.taken.Add(n)
+	if !h.governor.halving.Load() {
+		return
+	}
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	h.SetMax(h.governor.places())
+}
+
 // Stage holds an exchange until each level has a place for it, and its places until its answer's body is closed.
 func (r *Room) Stage(scope state.Scope, levels []Level) exchange.Stage {
 	gates := make([]gate, len(levels))
@@ -189,6 +200,9 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	p.handed = true
+	for _, h := range p.held {
+		h.take(1)
+	}
 	resp.Body = p.wrap(resp.Body)
 	return resp, nil
 }
@@ -265,8 +279,11 @@ func (p *places) release() {
 	if p.counted {
 		p.metrics.active.Dec()
 	}
-	for _, s := range p.held {
-		s.Release()
+	for _, h := range p.held {
+		if p.handed {
+			h.take(-1)
+		}
+		h.Release()
 	}
 }
 
