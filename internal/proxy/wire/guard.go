@@ -14,6 +14,8 @@ import (
 type Guard struct {
 	MaxHead int // bytes of a request head
 	state   guardState
+	scan    headScan  // of the head that is not complete yet
+	judged  int       // how much of that head is lines that scan has taken in
 	left    int64     // of a body with Content-Length, or of the chunk
 	held    []byte    // a head that is not complete yet, or bytes that were cleared but not fetched
 	cleared int       // how many of held may go
@@ -70,20 +72,21 @@ func (g *Guard) next(p []byte) (n int, refusal *exchange.Refusal) {
 	return n, nil
 }
 
-// head judges the head at the start of p. used is its length.
+// head judges the head at the start of p. used is its length. Of one that is not complete it remembers the lines: they are not judged again.
 func (g *Guard) head(p []byte) (used int, complete bool, refusal *exchange.Refusal) {
 	limit := p
 	if len(limit) > g.MaxHead {
 		limit = limit[:g.MaxHead]
 	}
-	h := headScan{}
-	rest := limit
+	h := &g.scan
+	rest := limit[g.judged:]
 	for {
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
 			if len(p) >= g.MaxHead {
 				return 0, false, h.tooLarge()
 			}
+			g.judged = len(limit) - len(rest)
 			return 0, false, h.partial(rest)
 		}
 		line := rest[:end]
@@ -102,7 +105,8 @@ func (g *Guard) head(p []byte) (used int, complete bool, refusal *exchange.Refus
 	if refusal := h.finish(); refusal != nil {
 		return 0, false, refusal
 	}
-	g.follow(&h)
+	g.follow(h)
+	g.scan, g.judged = headScan{}, 0
 	return len(limit) - len(rest), true, nil
 }
 
@@ -312,16 +316,24 @@ func (g *Guard) more(r io.Reader, replace func(*exchange.Refusal) []byte) error 
 		return nil // nothing new to judge: a head that drips in byte by byte is not scanned byte by byte
 	}
 	p := g.held
-	g.held = nil
-	ok, refusal := g.next(p)
-	rest := g.held // what next held back is a copy of p[ok:]
+	ok, complete, refusal := g.head(p)
 	switch {
 	case refusal != nil:
+		g.state = refused
+	case !complete:
+		return nil
+	default:
+		var n int
+		g.held = nil
+		n, refusal = g.next(p[ok:])
+		ok += n
+	}
+	if refusal != nil {
 		g.held = append(p[:ok:ok], replace(refusal)...)
 		g.cleared = len(g.held)
-	default:
-		g.held, g.cleared = append(p[:ok:ok], rest...), ok
+		return nil
 	}
+	g.held, g.cleared = append(p[:ok:ok], g.held...), ok // what next held back is a copy of p[ok:]
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -205,4 +206,32 @@ func BenchmarkGuard(b *testing.B) {
 			b.Fatal(ok, refusal)
 		}
 	}
+}
+
+// A head that comes line by line is read once: the rate does not fall with its length.
+func BenchmarkGuardDrips(b *testing.B) {
+	for _, lines := range []int{50, 400} {
+		b.Run(fmt.Sprint(lines), func(b *testing.B) {
+			field := "X-Field: " + strings.Repeat("v", 100) + "\r\n"
+			in := append([]string{"GET / HTTP/1.1\r\n", host}, slices.Repeat([]string{field}, lines)...)
+			in = append(in, "\r\n")
+			p := make([]byte, 4096)
+			b.SetBytes(int64(lines * len(field)))
+			for b.Loop() {
+				g, r := &Guard{MaxHead: 1 << 16}, lineReader(in)
+				if _, err := g.Read(&r, p, nil); err != nil || len(r) > 0 {
+					b.Fatal(err, len(r))
+				}
+			}
+		})
+	}
+}
+
+// lineReader gives a line at a time.
+type lineReader []string
+
+func (l *lineReader) Read(p []byte) (int, error) {
+	n := copy(p, (*l)[0])
+	*l = (*l)[1:]
+	return n, nil
 }
