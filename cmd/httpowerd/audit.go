@@ -35,6 +35,7 @@ func auditCommand(io stdio) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return flags.run(cmd.Context(), args) },
 	}
 	flags.add(cmd)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongly("%v", err) })
 	cmd.AddCommand(auditVerifyCommand(io), auditKeyCommand(io))
 	return cmd
 }

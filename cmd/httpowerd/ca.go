@@ -53,7 +53,11 @@ func caCommand(io stdio) *cobra.Command {
 				if err := ca.Rotate(); err != nil {
 					return err
 				}
-				return describeCA(io, ca, dir)
+				if err := describeCA(io, ca, dir); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(io.err, "httpowerd: a running daemon takes it at its next reload; programs get it by httpowerd env, and must be started again")
+				return err
 			})},
 	)
 	return cmd

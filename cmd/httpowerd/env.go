@@ -1,60 +1,152 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"httpowerd/internal/daemon"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/trust"
 )
 
+type envFlags struct {
+	sourceFlags
+	format, proxy, ca, caPath string
+	noCA                      bool
+}
+
 func envCommand(io stdio) *cobra.Command {
-	var flags sourceFlags
-	var format, proxy string
-	var noCA bool
+	var f envFlags
 	cmd := &cobra.Command{
-		Use:     "env",
-		Short:   "Print the variables that point a program at the proxy and make it trust the CA",
-		Example: "  eval \"$(httpowerd env)\"\n  httpowerd env --format dotenv > .env",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			file, faults := policy.Load(flags.source())
-			if len(faults) > 0 {
-				return faults
-			}
-			s, err := environment(file.Settings(), proxy, !noCA)
+		Use:   "env",
+		Short: "Print the variables that point a program at the proxy and make it trust the CA",
+		Example: "  eval \"$(httpowerd env)\"\n  httpowerd env --format dotenv > .env\n" +
+			"  httpowerd env --format k8s --proxy http://httpowerd.egress.svc:3128 --ca-path /etc/httpowerd-ca",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, notes, err := f.settings(cmd.Context())
 			if err != nil {
 				return err
 			}
-			for _, w := range s.Warnings() {
-				fmt.Fprintln(io.err, "httpowerd: "+w)
+			for _, n := range append(notes, s.Warnings()...) {
+				fmt.Fprintln(io.err, "httpowerd: "+n)
 			}
-			return trust.Format(io.out, format, s.Vars())
+			return trust.Format(io.out, f.format, s.Vars())
 		},
 	}
-	flags.addConfig(cmd.Flags())
-	cmd.Flags().StringVar(&format, "format", "sh", strings.Join(trust.Formats, ", "))
-	cmd.Flags().StringVar(&proxy, "proxy", "", "the proxy's `URL` where programs reach it by another address than it listens on")
-	cmd.Flags().BoolVar(&noCA, "no-ca", false, "leave the CA out, where nothing is intercepted")
+	f.addConfig(cmd.Flags())
+	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "the `ADDR` that the proxy listens on, where that is not in the configuration")
+	cmd.Flags().StringVar(&f.format, "format", "sh", strings.Join(trust.Formats, ", "))
+	cmd.Flags().StringVar(&f.proxy, "proxy", "", "the proxy's `URL` where programs reach it by another address than it listens on")
+	cmd.Flags().StringVar(&f.ca, "ca", "", "trust the certificate in `FILE`, such as the admin listener's /ca.pem, instead of the configuration's CA")
+	cmd.Flags().StringVar(&f.caPath, "ca-path", "", "the `DIR` where programs find the CA's files, where that is not where they are on this machine")
+	cmd.Flags().BoolVar(&f.noCA, "no-ca", false, "leave the CA out, where nothing is intercepted")
 	return cmd
 }
 
-// environment is what programs must be told of this configuration's proxy.
-func environment(s policy.Settings, proxy string, withCA bool) (t trust.Settings, err error) {
-	if withCA {
-		ca, dir, err := openCA(s)
+// settings is what programs must be told, and what their user should know.
+func (f *envFlags) settings(ctx context.Context) (t trust.Settings, notes []string, err error) {
+	file, faults := policy.Load(f.source())
+	if len(faults) > 0 {
+		return t, nil, faults
+	}
+	s := file.Settings()
+	if t.Proxy = f.proxy; f.proxy == "" {
+		if t.Proxy, err = proxyURL(s.Proxy.Listen[0], s.Proxy.TLS.Cert != ""); err != nil {
+			return t, nil, err
+		}
+	}
+	if err := t.Check(); err != nil {
+		return t, nil, err
+	}
+	if len(s.Tenants) > 0 && f.proxy == "" {
+		notes = append(notes, "tenants are configured: whoever does not show who it is by a certificate, an address or a signature needs credentials in the URL, as in --proxy http://NAME:PASSWORD@"+
+			strings.TrimPrefix(strings.TrimPrefix(t.Proxy, "http://"), "https://"))
+	}
+	if f.format == "k8s" {
+		t.NoProxy = []string{"svc", "cluster.local"}
+	}
+	if f.noCA {
+		return t, notes, nil
+	}
+	files, dir, note, err := f.trust(ctx, s)
+	if err != nil {
+		return t, nil, err
+	}
+	if note != "" {
+		notes = append(notes, note)
+	}
+	switch elsewhere := slices.Contains([]string{"docker", "k8s"}, f.format); {
+	case f.caPath != "":
+		files.Move(f.caPath)
+	case elsewhere: // variables that name files which are not there take away all roots
+		return t, append(notes, fmt.Sprintf("the CA is left out: its files are in %s on this machine; where hosts are intercepted mount them, and say where: --ca-path DIR", dir)), nil
+	}
+	t.CAFile, t.BundleFile, t.JavaTrustStore = files.CAFile, files.BundleFile, files.JavaTrustStore
+	return t, notes, nil
+}
+
+// trust writes the files that programs need in order to trust the CA. The note is there where they will not help.
+func (f *envFlags) trust(ctx context.Context, s policy.Settings) (files trust.Settings, dir, note string, err error) {
+	if f.ca != "" {
+		ca, err := os.ReadFile(f.ca)
 		if err != nil {
-			return t, err
+			return files, "", "", err
 		}
-		if t, err = trustFiles(ca.PEM(), filepath.Join(dir, "trust")); err != nil {
-			return t, err
+		if block, _ := pem.Decode(ca); block == nil || block.Type != "CERTIFICATE" {
+			return files, "", "", fmt.Errorf("--ca: %s holds no certificate in PEM", f.ca)
+		} else if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return files, "", "", fmt.Errorf("--ca: %s: %w", f.ca, err)
 		}
+		if dir, err = filepath.Abs(filepath.Join(filepath.Dir(f.ca), "trust")); err != nil {
+			return files, "", "", err
+		}
+		files, err = trustFiles(ca, dir)
+		return files, dir, "", err
 	}
-	if t.Proxy = proxy; proxy == "" {
-		t.Proxy, err = proxyURL(s.Proxy.Listen[0], s.Proxy.TLS.Cert != "")
+	address := s.Admin.Listen
+	running := runningCA(ctx, address)
+	ca, dir, err := openCA(s)
+	if err == nil {
+		dir = filepath.Join(dir, "trust")
+		files, err = trustFiles(ca.PEM(), dir)
 	}
-	return t, err
+	other := fmt.Sprintf("take its CA from the daemon (curl -o ca.pem http://%s/ca.pem), and write --ca ca.pem", address)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%w: the daemon runs as another user; %s, or --no-ca where nothing is intercepted", err, other)
+	case err == nil && running != nil && !bytes.Equal(running, ca.PEM()):
+		note = fmt.Sprintf("the daemon at %s has another CA than %s: it runs as another user, or with another configuration; %s", address, daemon.CAConfig(s).Dir, other)
+	}
+	return files, dir, note, err
+}
+
+// runningCA is what a daemon at the admin address hands out, nil where none does.
+func runningCA(ctx context.Context, address string) []byte {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	resp, err := askAdmin(ctx, address, "/ca.pem")
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return nil
+	}
+	return body
 }

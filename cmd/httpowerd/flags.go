@@ -23,7 +23,7 @@ type stdio struct {
 func flagsFromEnv(cmd *cobra.Command) error {
 	var faults []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" {
+		if f.Changed || f.Name == "help" || f.Name == "version" {
 			return
 		}
 		name := "HTTPOWERD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -39,23 +40,35 @@ func healthcheckCommand(io stdio) *cobra.Command {
 	return cmd
 }
 
-// ready asks /readyz of the admin listener at address; a wildcard is reached by loopback.
-func ready(ctx context.Context, address string) error {
+// askAdmin gets a page of the admin listener at address; a wildcard is reached by loopback.
+func askAdmin(ctx context.Context, address, path string) (*http.Response, error) {
+	if address == "" {
+		return nil, errors.New("the configuration has admin: off, and nobody else to ask")
+	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no proxy: this is the daemon itself
 	resp, err := client.Do(r)
 	if err != nil {
-		return fmt.Errorf("not reachable: %w", err)
+		return nil, fmt.Errorf("not reachable: %w", err)
+	}
+	return resp, nil
+}
+
+// ready asks /readyz of the admin listener at address.
+func ready(ctx context.Context, address string) error {
+	resp, err := askAdmin(ctx, address, "/readyz")
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

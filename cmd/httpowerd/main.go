@@ -58,9 +58,33 @@ func newRoot(io stdio) *cobra.Command {
 	root.SetIn(io.in)
 	root.SetOut(io.out)
 	root.SetErr(io.err)
+	root.Version = version()
+	root.SetVersionTemplate(versionText())
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddCommand(serve, runCommand(io), validateCommand(io), explainCommand(io), envCommand(io), caCommand(io), doctorCommand(io),
 		auditCommand(io), redactCommand(io), healthcheckCommand(io), benchCommand(io), schemaCommand(io), versionCommand(io), manCommand(io))
 	root.InitDefaultCompletionCmd()
+	explainArguments(root)
 	return root
+}
+
+// explainArguments makes each command say how it is used where its arguments are wrong.
+func explainArguments(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			switch {
+			case err == nil:
+				return nil
+			case !cmd.HasParent() && isFile(args[0]):
+				return fmt.Errorf("unknown command %q: to serve that configuration write httpowerd --config %s", args[0], args[0])
+			case !cmd.HasParent():
+				return err
+			}
+			return fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		explainArguments(sub)
+	}
 }

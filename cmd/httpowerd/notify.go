@@ -21,7 +21,7 @@ func newNotifier() *notifier {
 func (n *notifier) ready()    { n.send("READY=1") }
 func (n *notifier) stopping() { n.send("STOPPING=1") }
 
-// reloading tells the time too, as Type=notify-reload asks.
+// reloading tells the time too, as systemd asks of who says RELOADING.
 func (n *notifier) reloading() {
 	n.send("RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(monotonic().Microseconds(), 10))
 }

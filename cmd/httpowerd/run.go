@@ -26,7 +26,7 @@ const privateHosts = 10_000
 type runFlags struct {
 	sourceFlags
 	intercept, summary bool
-	audit              string
+	audit, tenant      string
 }
 
 func runCommand(io stdio) *cobra.Command {
@@ -49,6 +49,7 @@ func runCommand(io stdio) *cobra.Command {
 	flags.addLog(cmd.Flags())
 	cmd.Flags().BoolVar(&flags.intercept, "intercept", false, "decrypt HTTPS on every host that the configuration does not say otherwise of")
 	cmd.Flags().BoolVar(&flags.summary, "summary", false, "print a table of hosts, requests, retries, refusals and failures to stderr at the end")
+	cmd.Flags().StringVar(&flags.tenant, "tenant", "", "the command is the tenant `NAME`; without it tenants are left out, and hosts' own policies hold")
 	cmd.Flags().StringVar(&flags.audit, "audit", "", "write audit records to `FILE`")
 	return cmd
 }
@@ -93,7 +94,7 @@ func (f *runFlags) source() policy.Source {
 	} else if f.audit != "" {
 		audit, _ = filepath.Abs(f.audit) // else a command named "off" would have an odd file
 	}
-	s.Overrides.AuditOutput = &audit
+	s.Overrides.AuditOutput, s.Overrides.Tenant = &audit, &f.tenant
 	if f.intercept {
 		s.Overrides.Intercept = &f.intercept
 	}

@@ -39,7 +39,9 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // before anybody can see that the daemon is there
 	defer signal.Stop(signals)
-	d, err := daemon.Start(daemon.Options{Source: flags.source(), Version: version(), Log: io.err})
+	source := flags.source()
+	source.Overrides.Warn = true
+	d, err := daemon.Start(daemon.Options{Source: source, Version: version(), Log: io.err})
 	if err != nil {
 		return err
 	}

@@ -10,11 +10,20 @@ import (
 
 func validateCommand(io stdio) *cobra.Command {
 	var strict bool
+	var flags sourceFlags
 	cmd := &cobra.Command{
 		Use:   "validate [--strict] FILE…",
 		Short: "Check configuration files: every fault with its place and what to write instead",
-		Args:  cobra.MinimumNArgs(1),
+		Args: func(cmd *cobra.Command, files []string) error {
+			if flags.config != "" {
+				return nil
+			}
+			return cobra.MinimumNArgs(1)(cmd, files)
+		},
 		RunE: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				files = []string{flags.config}
+			}
 			bad := false
 			for _, path := range files {
 				bad = !validateFile(io, path, strict) || bad
@@ -25,6 +34,7 @@ func validateCommand(io stdio) *cobra.Command {
 			return nil
 		},
 	}
+	flags.addConfig(cmd.Flags())
 	cmd.Flags().BoolVar(&strict, "strict", false, "let warnings fail too")
 	return cmd
 }

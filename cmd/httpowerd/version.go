@@ -32,6 +32,13 @@ func version() string {
 	return "devel"
 }
 
+func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
+
+// versionText is what people are shown.
+func versionText() string {
+	return fmt.Sprintf("httpowerd %s (%s, %s)\n", version(), runtime.Version(), platform())
+}
+
 func versionCommand(io stdio) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -39,11 +46,10 @@ func versionCommand(io stdio) *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			platform := runtime.GOOS + "/" + runtime.GOARCH
 			if asJSON {
-				return json.NewEncoder(io.out).Encode(map[string]string{"version": version(), "go": runtime.Version(), "platform": platform})
+				return json.NewEncoder(io.out).Encode(map[string]string{"version": version(), "go": runtime.Version(), "platform": platform()})
 			}
-			_, err := fmt.Fprintf(io.out, "httpowerd %s (%s, %s)\n", version(), runtime.Version(), platform)
+			_, err := fmt.Fprint(io.out, versionText())
 			return err
 		},
 	}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -50,11 +51,31 @@ func (a *assembly) derive(p *plan) {
 			}
 		}
 	}
+	a.checkUpstream(p.blocks["upstream"])
 	for _, l := range p.blocks["rate_limit"].levels {
 		if c := l.config.(*ratelimit.Config); c.Burst == 0 {
 			c.Burst = c.Requests
 		}
 	}
+}
+
+// checkUpstream warns of connections that others can read, or pose as.
+func (a *assembly) checkUpstream(u *merged) {
+	c := u.config.(*upstream.Config)
+	if n, rest := find(u.body, []string{"insecure_skip_verify"}); c.InsecureSkipVerify && n != nil && len(rest) == 0 && !stays(n.path, c.Resolve) {
+		a.warnings.at(n, "certificates of upstreams are not verified: whoever is on the way can read and change everything; name their CA in upstream.ca instead")
+	}
+	if n, rest := find(u.body, []string{"min_version"}); c.MinVersion < "1.2" && n != nil && len(rest) == 0 {
+		a.warnings.at(n, "TLS before 1.2 is broken (RFC 8996), and PCI DSS forbids it: leave it out where the upstream can do better")
+	}
+}
+
+// stays tells whether the host in whose block path stands leads to this machine, where nobody is on the way.
+func stays(path string, resolve map[string]string) bool {
+	_, path, _ = strings.Cut(path, `hosts["`)
+	name, _, _ := strings.Cut(path, `"`)
+	to := resolve[name]
+	return to != "" && (loopback(to) || loopback(net.JoinHostPort(to, "443")))
 }
 
 // spoilt tells whether a fault of the block was reported already: what would be derived from it would only confuse.
@@ -141,7 +162,7 @@ func (a *assembly) checkSettings() {
 	a.secretFile(top("proxy", "tls", "key"))
 	a.secretFile(top("ca", "key"))
 	if n := top("admin", "listen"); n != nil && s.Admin.Listen != "" && !loopback(s.Admin.Listen) && s.Admin.Token.IsZero() {
-		a.warnings.at(n, "is open to the network without a token: it serves health, metrics and the CA certificate only")
+		a.warnings.at(n, "is open to the network and has no token, so it serves health, metrics and the CA certificate only")
 	}
 	a.checkTargets(top)
 	a.checkState(top)

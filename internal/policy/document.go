@@ -81,6 +81,18 @@ func (n *node) set(key string, v *node) {
 	n.fields = append(n.fields, field{key, v})
 }
 
+// words are a scalar, or a list of scalars, as they were written.
+func (n *node) words() []string {
+	if n.kind == scalar {
+		return []string{n.text}
+	}
+	var out []string
+	for _, item := range n.items {
+		out = append(out, item.text)
+	}
+	return out
+}
+
 // isOff tells off and false.
 func (n *node) isOff() bool {
 	return n != nil && n.kind == scalar && (n.value == false || n.value == "off")

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/policy/destination"
 	"httpowerd/internal/policy/match"
 	tenants "httpowerd/internal/policy/tenant"
 	"httpowerd/internal/redact"
@@ -72,7 +74,7 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	}
 	x.fill(p, &authority)
 	x.Authority = authority.String()
-	return x, nil
+	return x, x.destination(f, authority)
 }
 
 // RedactionFor is what the policy that a request would meet adds to redaction; without a URL, what defaults add.
@@ -96,6 +98,19 @@ func RedactionFor(f *File, method, rawURL, tenant string) (redact.Config, error)
 	}
 	c, _ := config[redact.Config](p, "redact")
 	return c, nil
+}
+
+// destination notes what can be known of a refusal without a name server.
+func (x *Explanation) destination(f *File, authority exchange.Authority) error {
+	rules, err := destination.Compile(f.settings.Destinations, f.settings.Proxy.LoopbackOnly())
+	if err != nil {
+		return err
+	}
+	var refusal *exchange.Refusal
+	if errors.As(rules.CheckHost(authority), &refusal) {
+		x.Notes = append(x.Notes, fmt.Sprintf("refused with %s: %s", refusal.Code, refusal.Detail))
+	}
+	return nil
 }
 
 // who notes what comes of the tenant.

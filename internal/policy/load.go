@@ -32,6 +32,8 @@ type Overrides struct {
 	NoAudit     bool     // no audit record at all
 	CADir       *string
 	StateDir    *string
+	Warn        bool    // of each value of the file that one of these wins over
+	Tenant      *string // --tenant: everybody is the one of that name, none is told apart where it is empty
 }
 
 // File is a configuration that was read and found valid. It is immutable.
@@ -83,7 +85,10 @@ func load(src Source) (*File, Faults) {
 	root := r.root(src.Path)
 	f := &File{path: src.Path}
 	if root != nil && r.nodes <= maxNodes { // what is left of too much is still a lot of work, and says nothing more
-		overrides(root, src.Overrides)
+		r.overrides(root, src.Overrides)
+		if src.Overrides.Tenant != nil {
+			r.onlyTenant(root, *src.Overrides.Tenant)
+		}
 		(&assembly{reader: r, file: f}).assemble(root)
 	}
 	f.files, f.folders, f.looks, f.filled = r.files, r.folders, r.looks, r.faults.secrets
@@ -269,15 +274,22 @@ func (r *reader) adopt(root, included *node) {
 }
 
 // overrides writes the flags over the file's tree.
-func overrides(root *node, o Overrides) {
+func (r *reader) overrides(root *node, o Overrides) {
 	put := func(flag, block, key string, v any) {
 		at := position{file: "--" + flag}
+		value := plainNode(v, at, join(block, key))
 		parent := root.get(block)
-		if parent == nil || parent.kind != mapping {
+		old := parent
+		if parent != nil && parent.kind == mapping {
+			old = parent.get(key)
+		} else {
 			parent = &node{kind: mapping, at: at, path: block, origin: originFlag}
 			root.set(block, parent)
 		}
-		parent.set(key, plainNode(v, at, join(block, key)))
+		if o.Warn && old != nil && !slices.Equal(old.words(), value.words()) {
+			r.warnings.at(old, "has no effect: --%s, or the variable HTTPOWERD_%s, says otherwise", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
+		}
+		parent.set(key, value)
 	}
 	text := func(flag, block, key string, v *string) {
 		if v != nil {
@@ -305,4 +317,23 @@ func overrides(root *node, o Overrides) {
 		}
 		put("intercept", "defaults", "tls", word)
 	}
+}
+
+// onlyTenant leaves the tenant of that name alone, whom an address on loopback shows, or none where the name is empty.
+func (r *reader) onlyTenant(root *node, name string) {
+	at := position{file: "--tenant"}
+	all := root.get("tenants")
+	root.fields = slices.DeleteFunc(root.fields, func(f field) bool { return f.key == "tenants" })
+	if name == "" {
+		return
+	}
+	one := all.get(name)
+	if one == nil || one.kind != mapping {
+		r.faults.add(at, "", "the configuration has no tenant %q", name)
+		return
+	}
+	path := join(one.path, "auth")
+	shown := plainNode(map[string]any{"source": []string{"127.0.0.0/8", "::1/128"}}, at, path)
+	one.set("auth", &node{kind: list, at: at, path: path, origin: originFlag, items: []*node{shown}})
+	root.set("tenants", &node{kind: mapping, at: all.at, path: all.path, origin: all.origin, fields: []field{{name, one}}})
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,6 +225,16 @@ hosts:
   upgraded.example.com:
     upgrade: https
     audit: {headers: true}
+    upstream: {insecure_skip_verify: true, min_version: "1.1"}
+  here.example.com:
+    tls: intercept
+    upstream: {insecure_skip_verify: true, resolve: {here.example.com: "127.0.0.1:8443"}}
+  there.example.com:
+    tls: intercept
+    upstream: {insecure_skip_verify: true, resolve: {there.example.com: "198.51.100.1", here.example.com: "::1"}}
+  modern.example.com:
+    tls: intercept
+    upstream: {insecure_skip_verify: false, min_version: "1.3"}
   denied.example.com:
     access: deny
     audit: {headers: true}
@@ -236,7 +247,9 @@ hosts:
 		got = append(got, w.Path)
 	}
 	want := []string{"proxy.open", "admin.listen", "defaults.upstream.proxy", `hosts["*.co.uk"]`,
-		`hosts["tunnel.example.com"].audit`, `hosts["tunnel.example.com"].retry.statuses`, `hosts["tunnel.example.com"].routes[0]`}
+		`hosts["tunnel.example.com"].audit`, `hosts["tunnel.example.com"].retry.statuses`, `hosts["tunnel.example.com"].routes[0]`,
+		`hosts["upgraded.example.com"].upstream.insecure_skip_verify`, `hosts["upgraded.example.com"].upstream.min_version`,
+		`hosts["there.example.com"].upstream.insecure_skip_verify`}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
@@ -273,6 +286,21 @@ hosts: {plain.example.com: {tls: tunnel}, other.example.com: {}}
 	}
 	if v := valueOf(t, x, "tls"); v.Origin != "flag" || v.Where != "--intercept" {
 		t.Errorf("%+v", v)
+	}
+	if w := f.Warnings(); len(w) > 0 {
+		t.Errorf("%v", w)
+	}
+	same := "warn"
+	f, faults = Load(Source{Path: path, Env: testEnv, Overrides: Overrides{Listen: []string{"127.0.0.1:1"}, Admin: &admin, LogLevel: &same, NoAudit: true, Warn: true}})
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	var got []string
+	for _, w := range f.Warnings() {
+		got = append(got, fmt.Sprintf("%d %s", w.Line, w.Path))
+	}
+	if want := []string{"3 admin", "5 audit.output"}; !slices.Equal(got, want) { // what the file says too is no news
+		t.Errorf("warns of %q; want %q", got, want)
 	}
 	bad := "nowhere"
 	if _, faults := Load(Source{Overrides: Overrides{Open: &bad}}); len(faults) != 1 || !strings.HasPrefix(faults[0].String(), "--open: proxy.open: ") {

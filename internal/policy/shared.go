@@ -103,6 +103,6 @@ func (a *assembly) checkState(top func(block string, keys ...string) *node) {
 		a.warnings.at(n, "is not encrypted: whoever is on the way reads the password; write rediss://")
 	}
 	if s.Secret.IsZero() {
-		a.warnings.at(n, "is used without a secret: whoever reads the server's memory can read stored answers; write state.secret, the same in all daemons")
+		a.warnings.at(n, "has no secret beside it, so whoever reads the server's memory can read stored answers; write state.secret, the same in all daemons")
 	}
 }

@@ -4,10 +4,13 @@ package trust
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -67,13 +70,36 @@ func (s Settings) Vars() []Var {
 	return vars
 }
 
-// Warnings says which of the settings some runtime will not understand, or that would switch the proxy off.
-func (s Settings) Warnings() []string {
-	var out []string
+// Check says what makes the settings useless. It is an error that no program could be told of.
+func (s Settings) Check() error {
 	u, err := url.Parse(s.Proxy)
-	if s.Proxy != "" && (err != nil || u.Hostname() == "") {
-		return []string{"the proxy is not a URL such as http://127.0.0.1:3128"}
+	switch {
+	case s.Proxy == "":
+		return nil
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("the proxy is not a URL such as http://127.0.0.1:3128, or http://billing:PASSWORD@proxy.example.com:3128 (in which a password is percent-encoded)")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("the proxy's URL has more than an address: write it as http://127.0.0.1:3128")
 	}
+	return nil
+}
+
+// Move makes the variables name the same files in dir.
+func (s *Settings) Move(dir string) {
+	for _, file := range []*string{&s.CAFile, &s.BundleFile, &s.JavaTrustStore} {
+		if *file != "" {
+			*file = path.Join(dir, filepath.Base(*file))
+		}
+	}
+}
+
+// Warnings says which of the settings some runtime will not understand, or that would switch the proxy off. Of settings that Check refuses it says nothing.
+func (s Settings) Warnings() []string {
+	if s.Check() != nil {
+		return nil
+	}
+	var out []string
+	u, _ := url.Parse(s.Proxy)
 	if s.Proxy != "" && u.Scheme != "http" {
 		out = append(out, fmt.Sprintf("the proxy's scheme is %q: only curl, Go and a few more speak TLS to a proxy", u.Scheme))
 	}

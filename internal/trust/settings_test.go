@@ -129,7 +129,6 @@ func TestJavaOptions(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	for want, s := range map[string]Settings{
 		"":                    {Proxy: "http://127.0.0.1:3128", NoProxy: []string{"example.org"}},
-		"is not a URL":        {Proxy: "127.0.0.1:3128"},
 		"scheme is \"https\"": {Proxy: "https://proxy.example.com"},
 		"Java takes no proxy": {Proxy: "http://u:p@proxy.example.com"},
 		"nothing will use":    {Proxy: "http://127.0.0.1:1", NoProxy: []string{"*"}},
@@ -142,6 +141,29 @@ func TestWarnings(t *testing.T) {
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%q: %q", want, got)
 		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	for proxy, want := range map[string]string{
+		"": "", "http://127.0.0.1:3128": "", "https://proxy.example.com/": "", "http://[::1]:3128": "", "http://u:p%20w@proxy.example.com": "",
+		"127.0.0.1:3128": "is not a URL", "bogus": "is not a URL", "proxy.example.com:3128": "is not a URL", "http://u:a pw@h:1": "is not a URL", "socks5://h:1": "is not a URL",
+		"http://h:1/path": "more than an address", "http://h:1?q": "more than an address",
+	} {
+		s := Settings{Proxy: proxy}
+		if err := s.Check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q", proxy, err, want)
+		} else if err != nil && s.Warnings() != nil {
+			t.Errorf("%q: %q", proxy, s.Warnings())
+		}
+	}
+}
+
+func TestMove(t *testing.T) {
+	s := Settings{CAFile: "/var/lib/x/trust/ca.pem", BundleFile: "/var/lib/x/trust/bundle.pem"}
+	s.Move("/etc/ca")
+	if s.CAFile != "/etc/ca/ca.pem" || s.BundleFile != "/etc/ca/bundle.pem" || s.JavaTrustStore != "" {
+		t.Errorf("%+v", s)
 	}
 }
 
