@@ -42,7 +42,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	s := d.settings
 	d.metrics = admin.NewRegistry(o.Version)
 	d.own = &proxy.Own{}
-	labels := proxy.NewLabels(max(o.Labels, s.Metrics.Hosts))
+	labels := proxy.NewLabels(max(o.Labels, s.Metrics.Hosts), o.Labels > 0)
 	if d.proxyTLS, err = proxyTLS(s); err != nil {
 		return err
 	}

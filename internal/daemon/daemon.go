@@ -36,7 +36,7 @@ type Options struct {
 	Source  policy.Source
 	Version string
 	Log     io.Writer // the daemon's own log
-	// Labels raises metrics.hosts where a short-lived daemon wants every host by name; 0: as configured.
+	// Labels raises metrics.hosts where a short-lived daemon wants every host by name, those that cannot be reached too; 0: as configured.
 	Labels int
 	// NoWatch leaves the files alone after the start.
 	NoWatch bool

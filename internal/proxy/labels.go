@@ -13,13 +13,16 @@ const otherHost = "other"
 // Labels bounds the host label of metrics: configured patterns always have it, other names when a connection to them was made, up to a limit.
 type Labels struct {
 	limit int
+	all   bool
 
 	mu    sync.RWMutex
 	known map[string]string // a name, and its own copy, which may be kept: a request's is a part of its head
 }
 
-// NewLabels makes Labels for at most limit names beside the configured patterns.
-func NewLabels(limit int) *Labels { return &Labels{limit: limit, known: map[string]string{}} }
+// NewLabels makes Labels for at most limit names beside the configured patterns. all takes in names that no connection was made to, which clients may make up.
+func NewLabels(limit int, all bool) *Labels {
+	return &Labels{limit: limit, all: all, known: map[string]string{}}
+}
 
 // For is the label of an exchange as of now.
 func (l *Labels) For(x *exchange.Exchange) string {
@@ -32,13 +35,22 @@ func (l *Labels) of(pattern, host string) string {
 	if pattern != "" {
 		return pattern
 	}
-	l.mu.RLock()
-	own, ok := l.known[host]
-	l.mu.RUnlock()
+	own, ok := l.own(host)
+	if !ok && l.all {
+		l.Reached(host)
+		own, ok = l.own(host)
+	}
 	if ok {
 		return own
 	}
 	return otherHost
+}
+
+func (l *Labels) own(host string) (string, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	own, ok := l.known[host]
+	return own, ok
 }
 
 // Reached gives the host a label of its own while there is room.

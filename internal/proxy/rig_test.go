@@ -124,7 +124,7 @@ func newRig(t *testing.T, config string, e ends, limits Limits, tune ...func(*Se
 		t.Fatal(err)
 	}
 	r.Server = New(Options{Policies: fixed{snapshot}, Audit: trail, CA: func() (*intercept.Authority, error) { return ca, ca.Ready() },
-		Limits: limits, Open: OpenAll, Labels: NewLabels(10), Own: own, Registerer: registry, Logger: log, Standard: standardWire})
+		Limits: limits, Open: OpenAll, Labels: NewLabels(10, false), Own: own, Registerer: registry, Logger: log, Standard: standardWire})
 	for _, f := range tune {
 		f(r.Server)
 	}
