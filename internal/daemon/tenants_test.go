@@ -176,12 +176,21 @@ func TestTenantsAreApart(t *testing.T) {
 func TestGuessing(t *testing.T) {
 	b := start(t, twoTenants)
 	c := b.dialProxy()
-	for range 20 {
-		c.send("GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\n" + proxyAuth("billing", "guess") + "\r\n")
-		refused(t, c.answer(http.MethodGet), 407, "auth_required")
+	ask := func(password string) answer {
+		c.send("GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\n" + proxyAuth("billing", password) + "\r\n")
+		return c.answer(http.MethodGet)
 	}
-	c.send("GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\n" + proxyAuth("billing", "right password") + "\r\n")
-	a := c.answer(http.MethodGet)
+	for range 20 {
+		refused(t, ask("old password"), 407, "auth_required")
+	}
+	refused(t, ask("old password"), 429, "rate_limited")
+	for i := range 19 { // the old one was the first
+		if a := ask("right password"); a.StatusCode == 429 || a.StatusCode == 407 {
+			t.Fatalf("after %d wrong ones the right one is answered %d", 1+i, a.StatusCode)
+		}
+		refused(t, ask(fmt.Sprint("guess ", i)), 407, "auth_required")
+	}
+	a := ask("right password")
 	refused(t, a, 429, "rate_limited")
 	if a.Header.Get("Retry-After") == "" {
 		t.Error("Retry-After is missing")

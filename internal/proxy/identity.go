@@ -42,9 +42,8 @@ func (v *visit) identify(header http.Header) error {
 	if addr, err := netip.ParseAddrPort(v.Client); err == nil {
 		e.Address = addr.Addr()
 	}
-	now := v.Start
 	if e.Signature != nil || len(e.Authorization) > 0 {
-		if wait, spent := v.server.failures.Spent(e.Address, now); spent {
+		if wait, spent := v.server.failures.Spent(&e); spent {
 			return &exchange.Refusal{Code: exchange.RateLimited, Detail: "too many wrong proxy credentials came from this address", RetryAfter: wait}
 		}
 	}
@@ -56,7 +55,7 @@ func (v *visit) identify(header http.Header) error {
 	case tenant.Busy:
 		return &exchange.Refusal{Code: exchange.RateLimited, Detail: e.Why.Error(), RetryAfter: time.Second}
 	case tenant.Wrong:
-		v.server.failures.Add(e.Address, now)
+		v.server.failures.Add(&e)
 		if e.Why != nil {
 			return exchange.Refuse(exchange.AuthRequired, "%v", e.Why)
 		}

@@ -1,22 +1,31 @@
 package tenant
 
 import (
+	"hash/maphash"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
 
-// The budget of wrong credentials from one address. Right ones are not counted.
+// The budgets of wrong credentials from one address: of different ones, which are guesses, and of one that comes again and again, as from a program whose password
+// is an old one, and which must not stop its neighbours. Right ones are not counted.
 const (
 	maxFailures   = 20
 	failureWindow = time.Minute
-	maxAddresses  = 10_000
+	maxKept       = 10_000
 )
 
 // Failures counts wrong credentials by the client's address: a network of 64 bits where that is IPv6. Its zero value is ready.
 type Failures struct {
 	mu sync.Mutex
-	m  map[netip.Prefix]*failures
+	m  map[failureKey]*failures
+}
+
+// failureKey is a credential from a network, or, where that is 0, how many different ones came from there.
+type failureKey struct {
+	network    netip.Prefix
+	credential uint64
 }
 
 type failures struct {
@@ -24,34 +33,61 @@ type failures struct {
 	until time.Time
 }
 
-// Spent tells whether the address has used its budget up, and for how long nothing it shows is looked at.
-func (f *Failures) Spent(a netip.Addr, now time.Time) (time.Duration, bool) {
+var credentialSeed = maphash.MakeSeed()
+
+// credential tells one that comes again from others. Signatures, of which none is like another, count as one.
+func (e *Evidence) credential() uint64 {
+	if len(e.Authorization) == 0 || len(e.Authorization[0]) > len(schemeHMAC) && strings.EqualFold(e.Authorization[0][:len(schemeHMAC)], schemeHMAC) {
+		return 1
+	}
+	var h maphash.Hash
+	h.SetSeed(credentialSeed)
+	for _, line := range e.Authorization {
+		_, _ = h.WriteString(line)
+	}
+	return max(2, h.Sum64())
+}
+
+// Spent tells whether the address has used a budget up, and for how long what it shows is not looked at.
+func (f *Failures) Spent(e *Evidence) (time.Duration, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e := f.m[networkOf(a)]
-	if e == nil || e.n < maxFailures || !now.Before(e.until) {
+	if len(f.m) == 0 {
 		return 0, false
 	}
-	return e.until.Sub(now), true
+	network := networkOf(e.Address)
+	for _, k := range [...]failureKey{{network, 0}, {network, e.credential()}} {
+		if c := f.m[k]; c != nil && c.n >= maxFailures && e.Now.Before(c.until) {
+			return c.until.Sub(e.Now), true
+		}
+	}
+	return 0, false
 }
 
 // Add counts one.
-func (f *Failures) Add(a netip.Addr, now time.Time) {
+func (f *Failures) Add(e *Evidence) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.m == nil {
-		f.m = map[netip.Prefix]*failures{}
+		f.m = map[failureKey]*failures{}
 	}
-	p := networkOf(a)
-	e := f.m[p]
-	if e == nil || !now.Before(e.until) {
-		if e == nil && len(f.m) >= maxAddresses {
+	network := networkOf(e.Address)
+	if f.count(failureKey{network, e.credential()}, e.Now) == 1 {
+		f.count(failureKey{network, 0}, e.Now)
+	}
+}
+
+func (f *Failures) count(k failureKey, now time.Time) int {
+	c := f.m[k]
+	if c == nil || !now.Before(c.until) {
+		if c == nil && len(f.m) >= maxKept {
 			f.makeRoom(now)
 		}
-		e = &failures{until: now.Add(failureWindow)}
-		f.m[p] = e
+		c = &failures{until: now.Add(failureWindow)}
+		f.m[k] = c
 	}
-	e.n++
+	c.n++
+	return c.n
 }
 
 // makeRoom forgets what is over; then a tenth of the rest, those with few failures first, in no order that a flood of addresses can foresee.
@@ -63,7 +99,7 @@ func (f *Failures) makeRoom(now time.Time) {
 	}
 	for _, least := range [...]int{maxFailures, 1 << 62} {
 		for p, e := range f.m {
-			if len(f.m) <= maxAddresses-maxAddresses/10 {
+			if len(f.m) <= maxKept-maxKept/10 {
 				return
 			}
 			if e.n < least {

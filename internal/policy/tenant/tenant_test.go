@@ -98,35 +98,59 @@ func TestOnly(t *testing.T) {
 	}
 }
 
-// TestFailures (A44): a budget for each address, which comes back, in bounded memory.
+// TestFailures (A44): a budget for each address, which comes back, in bounded memory; another for one credential that comes again, which leaves others alone.
 func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f Failures
+		shown := func(a netip.Addr, credential string) *Evidence {
+			return &Evidence{Address: a, Now: time.Now(), Authorization: []string{credential}}
+		}
+		again := netip.MustParseAddr("198.51.100.1")
+		for range 3 * maxFailures {
+			f.Add(shown(again, "Basic old"))
+		}
+		if _, spent := f.Spent(shown(again, "Basic old")); !spent {
+			t.Error("a wrong credential may be shown for ever")
+		}
+		if _, spent := f.Spent(shown(again, "Basic right")); spent {
+			t.Error("one old password stops its neighbours")
+		}
+		for i := range 3 * maxFailures {
+			f.Add(shown(again, fmt.Sprintf("%s %d", schemeHMAC, i)))
+			f.Add(&Evidence{Address: again, Now: time.Now()}) // a signature
+		}
+		if _, spent := f.Spent(shown(again, "Basic right")); spent {
+			t.Error("signatures with one old key stop others")
+		}
+		if _, spent := f.Spent(shown(again, "hmac-sha256 another")); !spent {
+			t.Error("signatures may be wrong for ever")
+		}
 		a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 		other := netip.MustParseAddr("2001:db8:0:1::1")
-		for range maxFailures {
-			if _, spent := f.Spent(a, time.Now()); spent {
+		for i := range maxFailures {
+			guess := shown(a, fmt.Sprintf("Bearer %d", i))
+			if _, spent := f.Spent(guess); spent {
 				t.Fatal("spent too early")
 			}
-			f.Add(a, time.Now())
+			f.Add(guess)
 		}
-		if wait, spent := f.Spent(b, time.Now()); !spent || wait > failureWindow {
+		if wait, spent := f.Spent(shown(b, "Bearer right")); !spent || wait > failureWindow {
 			t.Error("a neighbour in the same network has a budget of its own")
 		}
-		if _, spent := f.Spent(other, time.Now()); spent {
+		if _, spent := f.Spent(shown(other, "Bearer right")); spent {
 			t.Error("another network shares the budget")
 		}
-		for i := range 3 * maxAddresses {
-			f.Add(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), time.Now())
+		for i := range 3 * maxKept {
+			f.Add(shown(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "Bearer guess"))
 		}
-		if len(f.m) > maxAddresses {
+		if len(f.m) > maxKept {
 			t.Errorf("%d addresses are kept", len(f.m))
 		}
-		if _, spent := f.Spent(a, time.Now()); !spent {
+		if _, spent := f.Spent(shown(a, "Bearer right")); !spent {
 			t.Error("a flood of addresses gives the budget back")
 		}
 		time.Sleep(failureWindow)
-		if _, spent := f.Spent(a, time.Now()); spent {
+		if _, spent := f.Spent(shown(a, "Bearer right")); spent {
 			t.Error("the budget does not come back")
 		}
 	})
