@@ -21,6 +21,7 @@ func caCommand(io stdio) *cobra.Command {
 		Long: "The interception CA signs the certificates shown to programs on hosts with `tls: intercept`. Programs must trust it;\n" +
 			"`httpowerd env` prints how.",
 		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without it cobra takes an unknown command for a wish for help
 	}
 	flags.addConfig(cmd.PersistentFlags())
 	with := func(f func(ca *intercept.Authority, dir string) error) func(*cobra.Command, []string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -73,6 +74,9 @@ func ready(ctx context.Context, address string) error {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("not ready: %s", resp.Status)
+	}
+	if body, err := io.ReadAll(io.LimitReader(resp.Body, 64)); err != nil || string(body) != "ready\n" {
+		return fmt.Errorf("whoever answers at %s is no httpowerd", address)
 	}
 	return nil
 }

@@ -64,6 +64,11 @@ func newRoot(io stdio) *cobra.Command {
 	root.AddCommand(serve, runCommand(io), validateCommand(io), explainCommand(io), envCommand(io), caCommand(io), doctorCommand(io),
 		auditCommand(io), redactCommand(io), healthcheckCommand(io), benchCommand(io), schemaCommand(io), versionCommand(io), manCommand(io))
 	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" && c.RunE == nil {
+			c.Args, c.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	explainArguments(root)
 	return root
 }

@@ -40,16 +40,12 @@ func validateCommand(io stdio) *cobra.Command {
 }
 
 func validateFile(io stdio, path string, strict bool) bool {
-	file, faults := policy.Load(policy.Source{Path: path})
+	warnings, faults := policy.Check(policy.Source{Path: path})
 	for _, f := range faults {
 		fmt.Fprintln(io.out, f.String())
 	}
-	if len(faults) > 0 {
-		return false
-	}
-	warnings := file.Warnings()
 	for _, w := range warnings {
 		fmt.Fprintf(io.out, "%s (warning)\n", w.String())
 	}
-	return !strict || len(warnings) == 0
+	return len(faults) == 0 && (!strict || len(warnings) == 0)
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -154,6 +155,9 @@ func (h *Handler) explain(c *call) *problem {
 		header.Add(name, strings.TrimSpace(value))
 	}
 	x, err := policy.Explain(f, method, q.Get("url"), q.Get("tenant"), header)
+	if errors.Is(err, policy.ErrNoTenant) {
+		return refuse(codeBadRequest, policy.ErrNoTenant.Error())
+	}
 	if err != nil {
 		return refuse(codeBadRequest, detailOf(err, "url must be absolute, such as https://api.example.com/v1, or HOST:PORT with method=CONNECT"))
 	}

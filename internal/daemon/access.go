@@ -11,18 +11,7 @@ import (
 func (d *Daemon) CA() ([]byte, error) { return d.ca.pem() }
 
 // Intercepts tells whether any policy decrypts, so that programs must trust the CA.
-func (d *Daemon) Intercepts() bool {
-	s := d.holder.Load()
-	if s.Default().Intercept {
-		return true
-	}
-	for _, h := range s.Hosts() {
-		if h.Base.Intercept {
-			return true
-		}
-	}
-	return false
-}
+func (d *Daemon) Intercepts() bool { return d.holder.Load().Intercepts() }
 
 // Gatherer gives the metrics.
 func (d *Daemon) Gatherer() prometheus.Gatherer { return d.metrics }

@@ -76,6 +76,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	d.rooms.RateLimit.Log(d.log)
 	d.rooms.RateLimit.OnGate(d.gateChanged)
 	d.ca = &lazyCA{config: CAConfig(s), event: d.audit.Event}
+	d.rooms.CA = d.ca.check
 	d.governor.Shed(d.ca.shed)
 	d.holder = policy.NewHolder(o.Source, d.rooms, d.metrics, d.log)
 	d.holder.OnReload(d.reloaded)
@@ -202,6 +203,12 @@ func (l *lazyCA) get() (*intercept.Authority, error) {
 		l.tell("ca_created")
 	}
 	return ca, nil
+}
+
+// check is get for who wants to know that there is one.
+func (l *lazyCA) check() error {
+	_, err := l.get()
+	return err
 }
 
 // tell makes an audit record of what became of the CA.

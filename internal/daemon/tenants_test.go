@@ -116,7 +116,7 @@ func TestTenantOfATunnel(t *testing.T) {
 	for _, r := range b.records(2) {
 		if r["kind"] == "request" {
 			found = true
-			r.want(t, map[string]any{"tenant": "billing", "policy": "@billing", "outcome": "ok"})
+			r.want(t, map[string]any{"tenant": "billing", "policy": "127.0.0.1@billing", "outcome": "ok"})
 		}
 	}
 	if !found {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,7 @@ type Exchange struct {
 	URL     string // absolute, as the client meant it; not redacted
 	Scheme  string // spoken upstream: http, https; "" for tunnels
 	Target  Authority
-	Policy  string // the pattern that matched, "#" and the route's name where one did; "": nothing but defaults
+	Policy  string // the pattern that matched, "#" and the route's name where one did, "@" and the tenant's where that has its own; "": nothing but defaults
 	Host    string // metrics label as it was when the request matched; see Label
 	TraceID string
 	Trace   Trace
@@ -131,6 +132,14 @@ func NewContext(ctx context.Context, x *Exchange) context.Context {
 // From is the exchange that ctx carries. It panics where there is none: every request below the door has one.
 func From(ctx context.Context) *Exchange {
 	return ctx.Value(contextKey{}).(*Exchange)
+}
+
+// Pattern is the configured pattern that the host matched; "": none did.
+func (x *Exchange) Pattern() string {
+	if i := strings.IndexAny(x.Policy, "#@"); i >= 0 {
+		return x.Policy[:i]
+	}
+	return x.Policy
 }
 
 // Update changes the story under its lock; f must be short and must not call other methods of x.

@@ -76,3 +76,12 @@ func TestRefusalAndFailure(t *testing.T) {
 		t.Errorf("an unknown code is %d", info.Status)
 	}
 }
+
+func TestPattern(t *testing.T) {
+	for policy, want := range map[string]string{"": "", "api.example.com": "api.example.com", "*.example.com:8443#writes": "*.example.com:8443",
+		"api.example.com@billing": "api.example.com", "api.example.com#a@b@billing": "api.example.com"} {
+		if got := (&Exchange{Policy: policy}).Pattern(); got != want {
+			t.Errorf("%s: %q", policy, got)
+		}
+	}
+}

@@ -215,10 +215,15 @@ func (a *assembly) named(n *node, keys ...string) {
 	}
 }
 
-// later refuses what is not in this release, unless it is switched off.
+// later refuses what is not in this release, unless it is switched off, or written as what it is by default.
 func (a *assembly) later(n *node, key string) {
-	empty := (n.kind == mapping && len(n.fields) == 0) || (n.kind == list && len(n.items) == 0)
-	if n.kind == broken || empty || n.isOff() {
+	switch {
+	case n.kind == broken || n.isOff() || n.kind == list && len(n.items) == 0:
+		return
+	case n.kind == mapping && len(n.fields) == 0:
+		if slices.Contains(laterSwitches, key) {
+			a.warnings.at(n, "has no effect: `%s` is not available in this release", key)
+		}
 		return
 	}
 	a.faults.at(n, "`%s` is not available in this release", key)

@@ -63,7 +63,8 @@ func blocks() []block {
 var (
 	laterBlocks = []string{"cache", "compression", "credential", "verify", "request", "response", "hooks", "validate",
 		"paginate", "batch"}
-	laterTops = []string{"credentials", "webhooks", "test"}
+	laterTops     = []string{"credentials", "webhooks", "test"}
+	laterSwitches = []string{"cache", "compression", "verify", "test"} // which {} switches on
 )
 
 // choice is a policy's key with a few words to choose from; the first one holds where nothing is written.

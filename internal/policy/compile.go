@@ -36,6 +36,7 @@ type Rooms struct {
 	Tenants     *tenant.Room // nil where no key sets are fetched
 	Ends        Ends
 	Redact      redact.Shared
+	CA          func() error // makes sure that there is a CA which can be used; nil: nobody intercepts
 }
 
 // Ends makes what stands at the end of every chain.
@@ -83,6 +84,11 @@ func compile(f *File, rooms Rooms, keeper *state.Keeper, loopbackOnly bool) (_ *
 	if err := c.tenants(s); err != nil {
 		return nil, nil, err
 	}
+	if s.intercepts = c.intercepts; s.intercepts && rooms.CA != nil {
+		if err := rooms.CA(); err != nil {
+			return nil, nil, fmt.Errorf("tls: intercept needs a CA, and it cannot be used: %w", err)
+		}
+	}
 	return s, generation, nil
 }
 
@@ -93,6 +99,7 @@ type compiler struct {
 	rules      *destination.Rules
 	builtin    *redact.Redactor            // what holds where nothing is added
 	redactors  map[string]*redact.Redactor // by the spelling of their configuration
+	intercepts bool
 }
 
 func newCompiler(f *File, rooms Rooms, generation *state.Generation, rules *destination.Rules) *compiler {
@@ -153,8 +160,10 @@ func (c *compiler) policy(p *plan) (*Policy, error) {
 	}
 	settings := settingsOf(p)
 	order := requestOrder(settings)
+	intercept := p.wordOf("tls") == "intercept"
+	c.intercepts = c.intercepts || intercept
 	return &Policy{
-		Name: p.name, Access: Access(p.wordOf("access")), Intercept: p.wordOf("tls") == "intercept", SNI: SNI(p.wordOf("sni")),
+		Name: p.name, Access: Access(p.wordOf("access")), Intercept: intercept, SNI: SNI(p.wordOf("sni")),
 		Upgrade: p.wordOf("upgrade") == "https", Timeout: limits, Audit: audit, Redactor: redactor, Unapplied: p.deaf,
 		Signal:   http.CanonicalHeaderKey(settings.retry.Signal),
 		Requests: exchange.Chain(whole{requests}, forge(order, c.rooms, scope)...),

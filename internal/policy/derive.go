@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
@@ -163,6 +164,9 @@ func (a *assembly) checkSettings() {
 	a.secretFile(top("ca", "key"))
 	if n := top("admin", "listen"); n != nil && s.Admin.Listen != "" && !loopback(s.Admin.Listen) && s.Admin.Token.IsZero() {
 		a.warnings.at(n, "is open to the network and has no token, so it serves health, metrics and the CA certificate only")
+	}
+	if n := top("admin", "listen"); n != nil && slices.Contains(s.Proxy.Listen, s.Admin.Listen) && !strings.HasSuffix(s.Admin.Listen, ":0") {
+		a.faults.at(n, "%s is the proxy's own address: the admin listener needs one of its own", s.Admin.Listen)
 	}
 	a.checkTargets(top)
 	a.checkState(top)

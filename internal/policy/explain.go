@@ -37,9 +37,12 @@ type Explanation struct {
 type Value struct {
 	Path   string `json:"path"`
 	Value  any    `json:"value"`
-	Origin string `json:"origin"`          // default, derived, profile, provider, defaults, host, route, flag
+	Origin string `json:"origin"`          // default, derived, profile, provider, defaults, host, route, tenant, flag
 	Where  string `json:"where,omitempty"` // FILE:LINE:COL of the key, or the flag
 }
+
+// ErrNoTenant is for a name that no tenant has.
+var ErrNoTenant = errors.New("there is no tenant of that name")
 
 // Explain answers for a request that a client would make. rawURL is absolute, or host:port for CONNECT.
 func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Explanation, error) {
@@ -123,7 +126,7 @@ func (x *Explanation) who(f *File, authority exchange.Authority) error {
 	case x.Tenant == "":
 		x.Notes = append(x.Notes, "refused with 407 unless the client shows which tenant it is: write --tenant NAME")
 	case !set.Has(x.Tenant):
-		return fmt.Errorf("there is no tenant %q", harmless(x.Tenant))
+		return fmt.Errorf("%w: %q", ErrNoTenant, harmless(x.Tenant))
 	case !set.May(x.Tenant, authority):
 		x.Notes = append(x.Notes, "refused: the host is not among the tenant's only")
 	}

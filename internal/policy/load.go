@@ -79,6 +79,12 @@ func Load(src Source) (*File, Faults) {
 	return f, nil
 }
 
+// Check is Load for who wants to know what is wrong, and what is hardly meant, and no more.
+func Check(src Source) (warnings []Fault, faults Faults) {
+	f, faults := load(src)
+	return f.warnings, faults
+}
+
 // load returns a File in any case, so that a watcher knows which files to look at while they are broken.
 func load(src Source) (*File, Faults) {
 	r := newReader(src)
@@ -86,6 +92,7 @@ func load(src Source) (*File, Faults) {
 	f := &File{path: src.Path}
 	if root != nil && r.nodes <= maxNodes { // what is left of too much is still a lot of work, and says nothing more
 		r.overrides(root, src.Overrides)
+		r.adminToken(root)
 		if src.Overrides.Tenant != nil {
 			r.onlyTenant(root, *src.Overrides.Tenant)
 		}
@@ -317,6 +324,27 @@ func (r *reader) overrides(root *node, o Overrides) {
 		}
 		put("intercept", "defaults", "tls", word)
 	}
+}
+
+// adminTokenVariable is what admin.token is filled from where nothing is written.
+const adminTokenVariable = "HTTPOWERD_ADMIN_TOKEN"
+
+// adminToken fills the default of admin.token in.
+func (r *reader) adminToken(root *node) {
+	value, _ := r.env(adminTokenVariable)
+	admin := root.get("admin")
+	if value == "" || admin != nil && (admin.kind != mapping || admin.get("token") != nil) {
+		return
+	}
+	at := position{file: adminTokenVariable}
+	if admin == nil {
+		admin = &node{kind: mapping, at: at, path: "admin", origin: originDefault}
+		root.set("admin", admin)
+	}
+	token := plainNode(value, at, "admin.token")
+	token.secret, token.origin = true, originDefault
+	admin.set("token", token)
+	r.faults.hide(value)
 }
 
 // onlyTenant leaves the tenant of that name alone, whom an address on loopback shows, or none where the name is empty.

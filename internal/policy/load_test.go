@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"httpowerd/internal/redact"
 )
 
 var update = flag.Bool("update", false, "write what the tests get into testdata")
@@ -305,6 +307,29 @@ hosts: {plain.example.com: {tls: tunnel}, other.example.com: {}}
 	bad := "nowhere"
 	if _, faults := Load(Source{Overrides: Overrides{Open: &bad}}); len(faults) != 1 || !strings.HasPrefix(faults[0].String(), "--open: proxy.open: ") {
 		t.Errorf("%v", faults)
+	}
+}
+
+// TestAdminToken: where no token is written the variable's holds, hidden like any secret.
+func TestAdminToken(t *testing.T) {
+	const token = "a token of the variable"
+	env := func(name string) (string, bool) { return token, name == "HTTPOWERD_ADMIN_TOKEN" }
+	for text, want := range map[string]string{
+		"": token, "admin: {metrics_auth: true}": token, "admin: {token: one that is written}": "one that is written", `admin: {token: ""}`: "", "admin: off": "",
+	} {
+		f, faults := Load(Source{Path: write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\n"+text+"\n"), Env: env})
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		if got := f.Settings().Admin.Token; got.Reveal() != want {
+			t.Errorf("%s: %q", text, got.Reveal())
+		}
+		if want == token && !slices.ContainsFunc(f.Secrets(), func(s redact.Secret) bool { return s.Reveal() == token }) {
+			t.Errorf("%s: the token is not known as a secret", text)
+		}
+	}
+	if f, _ := Load(Source{Env: env}); f.Settings().Admin.Token.Reveal() != token {
+		t.Error("without a file the variable is not heard")
 	}
 }
 

@@ -347,8 +347,8 @@ func (c *checks) address(key, v string) {
 	}
 }
 
-// pair checks a certificate and its key.
-func (c *checks) pair(certKey, cert, keyKey, key string) {
+// pair checks a certificate and its key. It returns the certificate where that is one.
+func (c *checks) pair(certKey, cert, keyKey, key string) *x509.Certificate {
 	switch {
 	case cert == "" && key == "":
 	case cert == "":
@@ -359,12 +359,15 @@ func (c *checks) pair(certKey, cert, keyKey, key string) {
 		certPEM, ok := c.read(certKey, cert)
 		keyPEM, keyOK := c.read(keyKey, key)
 		if !ok || !keyOK {
-			return
+			return nil
 		}
-		if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
-			*c = append(*c, setting.Faultf(certKey, "%s and its key do not make a certificate: %s", cert, strings.TrimPrefix(err.Error(), "tls: ")))
+		p, err := tls.X509KeyPair(certPEM, keyPEM)
+		if err == nil {
+			return p.Leaf
 		}
+		*c = append(*c, setting.Faultf(certKey, "%s and its key do not make a certificate: %s", cert, strings.TrimPrefix(err.Error(), "tls: ")))
 	}
+	return nil
 }
 
 // roots checks a file of CA certificates.
@@ -527,7 +530,9 @@ func (c *checks) copies(a AuditSettings) {
 // Validate returns every fault of the block.
 func (a CASettings) Validate() []setting.Fault {
 	var c checks
-	c.pair("cert", a.Cert, "key", a.Key)
+	if cert := c.pair("cert", a.Cert, "key", a.Key); cert != nil && !(cert.BasicConstraintsValid && cert.IsCA) {
+		c = append(c, setting.Faultf("cert", "%s is no certificate of a CA (basic constraints CA:TRUE): it cannot sign others", a.Cert))
+	}
 	c.span("leaf_ttl", a.LeafTTL, 10*time.Minute, 397*24*time.Hour) // clients of the large platforms refuse longer-lived ones
 	return c
 }

@@ -25,7 +25,11 @@ type Snapshot struct {
 
 	hosts       hostIndex
 	tenantHosts map[string]*tenantHosts
+	intercepts  bool
 }
+
+// Intercepts tells whether any policy decrypts, so that programs must trust the CA.
+func (s *Snapshot) Intercepts() bool { return s.intercepts }
 
 // hostIndex finds the block of an authority.
 type hostIndex struct {

@@ -100,8 +100,9 @@ func (a *assembly) tenants(root *node) {
 }
 
 func (a *assembly) tenantHost(name string, p match.Pattern, n *node) tenantHost {
+	n.mark(originTenant)
 	on := func(below *plan) *plan {
-		full := a.plan(below.name+"@"+name, n, a.stack(below.layers, n, originTenant))
+		full := a.plan(cmp.Or(below.name, p.String())+"@"+name, n, a.stack(below.layers, n, originTenant))
 		full.matches = below.matches
 		return full
 	}

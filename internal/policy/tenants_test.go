@@ -37,3 +37,30 @@ tenants:
 		t.Errorf("%v", faults)
 	}
 }
+
+// TestTenantsPolicies: a tenant's policies are called by the pattern that they are written for, and their values say where they stand.
+func TestTenantsPolicies(t *testing.T) {
+	f, faults := Load(testSource(write(t, filepath.Join(t.TempDir(), "c.yaml"), `version: 1
+hosts: {a.example.com: {timeout: {attempt: 20s}}}
+tenants: {billing: {auth: [{basic: {password: a password of billing}}], hosts: {a.example.com: {retry: {attempts: 2}}, b.example.com: {retry: {attempts: 3}}}}}
+`)))
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	for host, attempts := range map[string]int{"a.example.com": 2, "b.example.com": 3} {
+		x, err := Explain(f, "GET", "http://"+host+"/", "billing", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := valueOf(t, x, "retry.attempts"); x.Policy != host+"@billing" || v.Origin != "tenant" || fmt.Sprint(v.Value) != fmt.Sprint(attempts) {
+			t.Errorf("%s: policy %q, attempts %v of %s", host, x.Policy, v.Value, v.Origin)
+		}
+	}
+	x, err := Explain(f, "GET", "http://a.example.com/", "billing", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := valueOf(t, x, "timeout.attempt"); v.Origin != "host" {
+		t.Errorf("the host's value is of %s", v.Origin)
+	}
+}

@@ -26,7 +26,7 @@ func NewLabels(limit int, all bool) *Labels {
 
 // For is the label of an exchange as of now.
 func (l *Labels) For(x *exchange.Exchange) string {
-	pattern, _, _ := strings.Cut(x.Policy, "#")
+	pattern := x.Pattern()
 	return l.of(pattern, x.Target.Host)
 }
 

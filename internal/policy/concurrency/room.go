@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,7 +158,7 @@ type gate struct {
 func (g *gate) of(x *exchange.Exchange, label string) *bulkhead {
 	k := state.Key{Authority: x.Target}
 	if g.pattern {
-		pattern, _, _ := strings.Cut(x.Policy, "#")
+		pattern := x.Pattern()
 		k.Authority = exchange.Authority{Host: pattern}
 	}
 	h := g.table.Get(k)

@@ -112,7 +112,7 @@ func (r *Room) limitOf(scope state.Scope, l Level) limit {
 func (l *limit) of(room *Room, x *exchange.Exchange, r *http.Request) *counted {
 	k := state.Key{Authority: x.Target}
 	if l.config.Scope == ScopePattern {
-		pattern, _, _ := strings.Cut(x.Policy, "#")
+		pattern := x.Pattern()
 		k.Authority = exchange.Authority{Host: pattern}
 	}
 	if len(l.config.Key) == 0 {
