@@ -326,17 +326,15 @@ func (r *reader) overrides(root *node, o Overrides) {
 	}
 }
 
-// adminTokenVariable is what admin.token is filled from where nothing is written.
-const adminTokenVariable = "HTTPOWERD_ADMIN_TOKEN"
-
 // adminToken fills the default of admin.token in.
 func (r *reader) adminToken(root *node) {
-	value, _ := r.env(adminTokenVariable)
+	const from = "HTTPOWERD_ADMIN_TOKEN"
+	value, _ := r.env(from)
 	admin := root.get("admin")
 	if value == "" || admin != nil && (admin.kind != mapping || admin.get("token") != nil) {
 		return
 	}
-	at := position{file: adminTokenVariable}
+	at := position{file: from}
 	if admin == nil {
 		admin = &node{kind: mapping, at: at, path: "admin", origin: originDefault}
 		root.set("admin", admin)
