@@ -23,6 +23,7 @@ type server struct {
 	mu      sync.Mutex
 	now     int
 	most    int
+	counted int
 }
 
 func newServer(places int, service time.Duration) *server {
@@ -41,6 +42,14 @@ func (s *server) serve(r *http.Request) (*http.Response, error) {
 	s.now--
 	s.mu.Unlock()
 	return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+}
+
+// count counts up.
+func (s *server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counted++
+	return s.counted
 }
 
 // crowd keeps n requests going for d.
@@ -113,44 +122,111 @@ func TestAdaptiveLetsTheQueueDrain(t *testing.T) {
 	answer := func(n int, took time.Duration, inFlight int) {
 		for range n {
 			now = now.Add(12 * time.Millisecond)
-			g.sample(now, now.Add(-took), took, inFlight)
+			g.sample(now, now.Add(-took), took, whole, inFlight)
 		}
 	}
 	answer(windowSize, 200*time.Millisecond, 20)
-	if got := g.places(); got != 10 {
-		t.Fatalf("%d places: they were not halved", got)
+	if got, _ := g.places(); got != 10 {
+		t.Fatalf("the limit is %d: it was not halved", got)
 	}
 	answer(windowSize, 200*time.Millisecond, 15) // they drain
 	answer(windowSize, time.Second, 10)
-	if got := g.places(); got != 10 || g.n != 0 {
-		t.Fatalf("answers of before were counted: %d, base %v, %d places", g.n, g.base, got)
+	if got, _ := g.places(); got != 10 || g.windows[whole].n != 0 {
+		t.Fatalf("answers of before were counted: %d, base %v, the limit is %d", g.windows[whole].n, g.base, got)
 	}
 	now = now.Add(time.Second)
 	answer(windowSize, 100*time.Millisecond, 15)
-	if got := g.places(); got != 20 || g.base < 0.099 || g.base > 0.101 {
-		t.Errorf("%d places, the latency without a queue is %v; want 20 and 0.1", got, g.base)
+	if got, _ := g.places(); got != 20 || g.base < 0.099 || g.base > 0.101 {
+		t.Errorf("the limit is %d, the latency without a queue %v; want 20 and 0.1", got, g.base)
 	}
 }
 
-// Streams that hold more than half of the places do not keep others out while the limit is halved, and it is halved for a moment only.
+// streaming is an answer whose head comes after wait, and whose body goes on.
+func streaming(wait time.Duration) func(*http.Request) (*http.Response, error) {
+	return func(*http.Request) (*http.Response, error) {
+		time.Sleep(wait)
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader("it goes on"))}, nil
+	}
+}
+
+// Streams hold places beyond the limit, up to max: there is always one for an answer that may end, and by which the limit can grow.
+func TestAdaptiveStreamsBeyondTheLimit(t *testing.T) {
+	for name, body := range map[string]func(*http.Request) (*http.Response, error){"streams": streaming(0), "downloads": func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("it goes on"))}, nil
+	}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.next = body
+			chain := r.load(true, adaptive(Adaptive{On: true, Min: 2, Max: 60}, func(c *Config) { c.Wait = 0 }))
+			var open []*http.Response
+			for range 60 {
+				open = append(open, r.open(chain, api))
+			}
+			if got := r.places(); got.Limit != 60 || got.Held != 60 || got.Begun != 60 {
+				t.Errorf("%s: %+v", name, got)
+			}
+			r.refused(chain, t.Context(), api)
+			for _, o := range open[:30] {
+				_ = o.Body.Close()
+			}
+			if got := r.places(); got.Limit != 50 || got.Held != 30 {
+				t.Errorf("%s: %+v; want 20 places beside 30", name, got)
+			}
+			s := newServer(100, 50*time.Millisecond)
+			r.next = s.serve
+			r.crowd(chain, 40, time.Minute)
+			if got := r.places(); got.Limit != 60 || s.most != 30 || len(got.Changes) == 0 {
+				t.Errorf("%s: %+v, %d at once; want it grown to 30 beside 30", name, got, s.most)
+			}
+			for _, o := range open {
+				_ = o.Body.Close()
+			}
+			if got := r.places(); got.Held != 0 || got.Begun != 0 {
+				t.Errorf("%s: %+v", name, got)
+			}
+		})
+	}
+}
+
+// Whoever waits gets a place when an answer ahead begins.
+func TestAdaptiveHeadMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next = streaming(time.Second)
+		chain := r.load(true, adaptive(Adaptive{On: true}, func(c *Config) { c.Max = 1000 }))
+		begin := time.Now()
+		var wg sync.WaitGroup
+		for range 3 * firstPlaces {
+			wg.Go(func() {
+				req, _ := request(t.Context(), api)
+				if resp, err := chain.RoundTrip(req); err == nil {
+					time.Sleep(time.Hour)
+					_ = resp.Body.Close()
+				}
+			})
+		}
+		time.Sleep(10 * time.Second)
+		if got := r.places(); got.Begun != 3*firstPlaces || got.Waiting != 0 {
+			t.Errorf("%v after: %+v", time.Since(begin), got)
+		}
+		wg.Wait()
+	})
+}
+
+// While the limit is halved, streams keep their places and half of the others are left, for a moment only.
 func TestAdaptiveStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		s := newServer(100, 45*time.Millisecond)
-		r.next = s.serve
-		chain := r.load(true, adaptive(Adaptive{On: true, Max: 20}, func(c *Config) { c.Wait = setting.Duration(time.Second) }))
-		r.crowd(chain, 15, time.Second)
-		s.service = 50 * time.Millisecond
-		r.next = func(req *http.Request) (*http.Response, error) {
-			resp, err := s.serve(req)
-			resp.Body = io.NopCloser(strings.NewReader("it goes on"))
-			return resp, err
-		}
+		r.next = streaming(0)
+		chain := r.load(true, adaptive(Adaptive{On: true, Max: 40}, func(c *Config) { c.Wait = setting.Duration(time.Second) }))
 		var open []*http.Response
-		for range 15 {
+		for range 20 {
 			open = append(open, r.open(chain, api))
 		}
 		r.next = s.serve
+		r.crowd(chain, 15, time.Second)
+		s.service = 50 * time.Millisecond
 		var failed, halved int
 		done := make(chan struct{})
 		go func() {
@@ -158,15 +234,15 @@ func TestAdaptiveStreams(t *testing.T) {
 			for range 5 * 60 * 10 {
 				time.Sleep(100 * time.Millisecond)
 				switch got := r.places().Limit; {
-				case got < 18:
-					failed++ // five others: half of their places are left
-				case got < 20:
+				case got < 30:
+					failed++ // twenty others: half of their places are left
+				case got < 40:
 					halved++
 				}
 			}
 		}()
-		if got := r.crowd(chain, 8, 5*time.Minute); got < 5*5*60*20*9/10 {
-			t.Errorf("%d done; five places for 50 ms each allow 30000", got)
+		if got := r.crowd(chain, 30, 5*time.Minute); got < 5*60*20*20*9/10 {
+			t.Errorf("%d done; twenty places for 50 ms each allow 120000", got)
 		}
 		<-done
 		if failed > 0 || halved == 0 || halved > 5*60*10/20 {
@@ -175,8 +251,62 @@ func TestAdaptiveStreams(t *testing.T) {
 		for _, o := range open {
 			_ = o.Body.Close()
 		}
-		if got := r.places(); got.Held != 0 {
+	})
+}
+
+// The heads of streams, upgrades and tunnels come at once: beside them other answers do not look late.
+func TestAdaptiveStreamsTellNoLatency(t *testing.T) {
+	for name, quick := range map[string]func(*http.Request) (*http.Response, error){
+		"streams": streaming(0),
+		"upgrades": func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 101, Body: &duplexBody{}}, nil
+		},
+		"tunnels": func(req *http.Request) (*http.Response, error) {
+			exchange.From(req.Context()).Kind = exchange.KindTunnel
+			return &http.Response{StatusCode: 200, Body: &duplexBody{}}, nil
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			s := newServer(100, 50*time.Millisecond)
+			chain := r.load(true, adaptive(Adaptive{On: true}, func(c *Config) { c.Wait, c.Queue = 0, 0 }))
+			r.next = quick
+			for range windowSize + 2 {
+				time.Sleep(windowTime / windowSize)
+				_ = r.open(chain, api).Body.Close()
+			}
+			r.next = func(req *http.Request) (*http.Response, error) {
+				if s.count()%10 == 0 {
+					return quick(req)
+				}
+				return s.serve(req)
+			}
+			r.crowd(chain, 6, 3*time.Minute)
+			if got := r.places(); got.Limit < firstPlaces-1 || len(got.Changes) > 0 {
+				t.Errorf("%s: %+v", name, got)
+			}
+		})
+	}
+}
+
+// Where there is nothing but streams, their heads are gone by.
+func TestAdaptiveStreamsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next = streaming(100 * time.Millisecond)
+		chain := r.load(true, adaptive(Adaptive{On: true}, nil))
+		r.crowd(chain, 80, time.Minute)
+		if got := r.places(); got.Limit < 60 {
 			t.Errorf("%+v", got)
+		}
+		s := newServer(10, 100*time.Millisecond)
+		r.next = func(req *http.Request) (*http.Response, error) {
+			_, _ = s.serve(req)
+			return streaming(0)(req)
+		}
+		r.crowd(chain, 80, 2*time.Minute)
+		if got := r.places(); got.Limit > 30 {
+			t.Errorf("%+v: the upstream answers ten at once", got)
 		}
 	})
 }
@@ -255,10 +385,12 @@ func TestGovernorBounds(t *testing.T) {
 			case 0:
 				g.back(now, now.Add(-time.Duration(random.Int64N(int64(time.Second)))), random.IntN(2*c.Max))
 			default:
-				g.sample(now, now, time.Duration(random.Int64N(int64(time.Hour)))>>random.IntN(40)-time.Second, random.IntN(2*c.Max))
+				took := time.Duration(random.Int64N(int64(time.Hour)))>>random.IntN(40) - time.Second
+				g.sample(now, now, took, kind(random.IntN(int(kinds))), random.IntN(2*c.Max))
 			}
-			if got := g.places(); got < low || got > high {
-				t.Fatalf("seed %d: %d places, within %d and %d", seed, got, low, high)
+			g.taken.Store(random.Int32N(2 * int32(c.Max)))
+			if limit, got := g.places(); limit < low || got < limit || got > high {
+				t.Fatalf("seed %d: %d places for a limit of %d, within %d and %d", seed, got, limit, low, high)
 			}
 		}
 	}
@@ -304,9 +436,13 @@ func TestSignals(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				chain := r.load(true, adaptive(Adaptive{On: on}, nil))
-				var open []*http.Response
+				answers := make(chan struct{})
+				r.next = func(*http.Request) (*http.Response, error) {
+					<-answers
+					return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+				}
 				for range 9 {
-					open = append(open, r.open(chain, api))
+					go func() { r.open(chain, api) }()
 				}
 				time.Sleep(time.Second)
 				r.next = c.next
@@ -315,6 +451,9 @@ func TestSignals(t *testing.T) {
 				if (err != nil) != (resp == nil) {
 					t.Fatal(resp, err)
 				}
+				if resp != nil && resp.Body != nil {
+					_ = resp.Body.Close()
+				}
 				got := r.places()
 				if got.Limit != c.want[i] || got.Max != 100 {
 					t.Errorf("%s, adaptive %v: %+v; want %d places", name, on, got, c.want[i])
@@ -322,9 +461,7 @@ func TestSignals(t *testing.T) {
 				if news := len(got.Changes) == 1 && got.Changes[0].Reason != ""; news != (c.want[i] == 7) {
 					t.Errorf("%s: changes %v", name, got.Changes)
 				}
-				for _, o := range open {
-					_ = o.Body.Close()
-				}
+				close(answers)
 			})
 		}
 	}

@@ -18,7 +18,7 @@ type Config struct {
 	Wait setting.Duration `yaml:"wait"`
 	// Scope is authority (one bulkhead for each host and port) or pattern (one for all that the host pattern matches).
 	Scope string `yaml:"scope"`
-	// Adaptive finds from latency how many places there should be, at most Max. Off, there are Max, but for a minute after the upstream refused
+	// Adaptive finds from latency how many may wait for the head of their answer, at most Max with those whose answers go on. Off, there are Max, but for a minute after the upstream refused
 	// a request because too many were in flight.
 	Adaptive Adaptive `yaml:"adaptive"`
 	// Mode observe counts and notes, but lets everything pass.

@@ -14,8 +14,10 @@ import (
 
 // The numbers of the adaptive limit. It compares the latency of a short window with that of a time without a queue at the upstream: as long as they
 // are alike the limit grows by the root of itself; where the short one is more than half as long again, it shrinks in proportion. What the latency
-// without a queue is, is found out again and again: of itself where few requests are in flight, else by halving for a moment the places of those that
-// wait for an answer.
+// without a queue is, is found out again and again: of itself where few requests are in flight, else by halving the limit for a moment.
+//
+// It bounds what waits for the head of an answer. What answers already has a place beyond it, up to max: streams that filled the limit would let no answer
+// come by which it could grow.
 const (
 	firstPlaces = 20                     // at the begin, within the bounds
 	windowTime  = 100 * time.Millisecond // of a short window, at least
@@ -29,23 +31,47 @@ const (
 	recovery    = time.Minute // in which a limit that does not adapt grows back from nothing to its whole
 )
 
+// kind tells answers whose head comes with the work done from those that only begin with it: streams, upgrades and tunnels. What these take to their head
+// says little of an upstream's work, and is gone by only where hardly anything else is answered.
+type kind int
+
+const (
+	whole kind = iota
+	begun
+	kinds
+)
+
+func kindOf(x *exchange.Exchange, resp *http.Response) kind {
+	if x.Kind == exchange.KindTunnel || resp.StatusCode == http.StatusSwitchingProtocols || exchange.Streams(resp.Header) {
+		return begun
+	}
+	return whole
+}
+
+// window is the answers of a short time.
+type window struct {
+	begin time.Time
+	sum   float64
+	n     int
+	peak  int // in flight
+}
+
 // governor decides how many places there are.
 type governor struct {
-	active  atomic.Bool  // on, or below what is written: somebody must look
-	halving atomic.Bool  // the latency without a queue is looked for; written with mu held
-	taken   atomic.Int32 // places whose answer has begun: what holds them is no work that the upstream has yet to begin
+	active atomic.Bool  // on, or below what is written: somebody must look
+	taken  atomic.Int32 // places whose answer has begun
 
 	mu        sync.Mutex
 	on        bool
+	halving   bool // the latency without a queue is looked for
 	min, max  float64
 	limit     float64
 	base      float64   // latency without a queue, in seconds; 0: not known
 	baseAt    time.Time // it was found
 	halved    time.Time // to find it out; what was sent before had a longer queue before it
-	begin     time.Time
-	sum       float64
-	n         int
-	peak      int       // in flight
+	kind      kind      // of the answers that it goes by
+	judged    time.Time // by a window of whole answers
+	windows   [kinds]window
 	retreated time.Time // what was sent before says nothing new
 	grown     time.Time // recovery is reckoned up to here
 }
@@ -66,28 +92,32 @@ func (g *governor) configure(c Config) {
 		g.limit = min(g.max, max(g.min, g.limit))
 	}
 	g.on = c.Adaptive.On
-	g.halving.Store(false)
+	g.halving = false
+	g.windows = [kinds]window{}
 	g.active.Store(g.on)
 }
 
-// places is how many there should be now. Streams keep theirs when the limit is halved, and half of the others are left: streams could fill half of all,
-// and no answer would come by which the halving ends.
-func (g *governor) places() int {
+// places is the limit as it is now, and how many places there should be for it.
+func (g *governor) places() (limit, all int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := int(g.limit)
-	if g.halving.Load() {
-		n = max(int(g.min), (n+min(n, int(g.taken.Load()))+1)/2)
+	limit = int(g.limit)
+	if !g.on {
+		return limit, limit
 	}
-	return n
+	taken := int(g.taken.Load())
+	if g.halving {
+		limit = max(int(g.min), (min(limit, int(g.max)-taken)+1)/2)
+	}
+	return limit, min(int(g.max), limit+taken)
 }
 
-// sample takes in an answer's latency, when its request was sent, and how many are in flight now. It grows back what was lost, or looks at a window that is full. It tells
-// whether the number of places changed.
-func (g *governor) sample(now, sent time.Time, took time.Duration, inFlight int) (changed bool) {
+// sample takes in an answer's latency, when its request was sent, and how many are in flight now. It grows back what was lost, or looks at a window that is
+// full. It tells whether the limit changed.
+func (g *governor) sample(now, sent time.Time, took time.Duration, k kind, inFlight int) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before, halving := int(g.limit), g.halving.Load()
+	before, halving := int(g.limit), g.halving
 	if !g.on {
 		g.recover(now)
 		return int(g.limit) != before
@@ -95,14 +125,15 @@ func (g *governor) sample(now, sent time.Time, took time.Duration, inFlight int)
 	if halving && sent.Before(g.halved) {
 		return false
 	}
-	if g.n == 0 {
-		g.begin = now
+	w := &g.windows[k]
+	if w.n == 0 {
+		w.begin = now
 	}
-	g.n, g.sum, g.peak = g.n+1, g.sum+max(0, took.Seconds()), max(g.peak, inFlight)
-	if g.n >= windowSize && now.Sub(g.begin) >= windowTime {
-		g.window(now)
+	w.n, w.sum, w.peak = w.n+1, w.sum+max(0, took.Seconds()), max(w.peak, inFlight)
+	if w.n >= windowSize && now.Sub(w.begin) >= windowTime {
+		g.window(now, k)
 	}
-	return int(g.limit) != before || g.halving.Load() != halving
+	return int(g.limit) != before || g.halving != halving
 }
 
 // recover grows a limit that does not adapt back to what is written.
@@ -114,14 +145,23 @@ func (g *governor) recover(now time.Time) {
 	}
 }
 
-// window ends a short window.
-func (g *governor) window(now time.Time) {
-	short := max(g.sum/float64(g.n), 1e-6)
-	busy := 2*g.peak >= int(g.limit)
-	g.n, g.sum, g.peak = 0, 0, 0
-	if g.halving.Load() {
-		g.base, g.baseAt = short, now
-		g.halving.Store(false)
+// window ends a short window of answers of a kind.
+func (g *governor) window(now time.Time, k kind) {
+	w := g.windows[k]
+	g.windows[k] = window{}
+	if k == begun && !g.judged.IsZero() && now.Sub(g.judged) < believed {
+		return
+	}
+	if k == whole {
+		g.judged = now
+	}
+	if k != g.kind {
+		g.kind, g.base, g.halving = k, 0, false // one kind's latency says nothing of the other's
+	}
+	short := max(w.sum/float64(w.n), 1e-6)
+	busy := 2*w.peak >= int(g.limit)
+	if g.halving {
+		g.base, g.baseAt, g.halving = short, now, false
 		return
 	}
 	old := now.Sub(g.baseAt).Seconds() >= max(believed.Seconds(), ages*g.base)
@@ -129,8 +169,8 @@ func (g *governor) window(now time.Time) {
 		g.base, g.baseAt, old = short, now, false
 	}
 	if old {
-		g.halved = now
-		g.halving.Store(true)
+		g.halved, g.halving = now, true
+		g.windows = [kinds]window{}
 		return
 	}
 	gradient := min(1, max(least, tolerance*g.base/short))
@@ -149,9 +189,9 @@ func (g *governor) back(now, sent time.Time, inFlight int) (changed bool) {
 		return false
 	}
 	g.retreated, g.grown = now, now
-	g.halving.Store(false)
+	g.halving = false
 	g.limit = max(g.min, retreat*min(g.limit, float64(inFlight)))
-	g.n, g.sum, g.peak = 0, 0, 0
+	g.windows = [kinds]window{}
 	g.active.Store(true)
 	return true
 }
@@ -191,12 +231,13 @@ func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err 
 	late := errors.As(err, &failure) && failure.Code == exchange.UpstreamTimeout
 	crowded := err == nil && quota.Concurrent(resp)
 	answered := err == nil && resp.StatusCode < http.StatusInternalServerError && !refuses(resp.StatusCode)
-	took := now.Sub(w.sent)
+	took, k := now.Sub(w.sent), whole
 	if answered && w.on {
 		took -= limitWait(x) - w.waited
+		k = kindOf(x, resp)
 	}
 	for _, h := range p.held {
-		inFlight, _, _ := h.Held()
+		inFlight := h.inFlight()
 		switch g := &h.governor; {
 		case crowded:
 			if g.back(now, w.sent, inFlight) {
@@ -207,7 +248,7 @@ func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err 
 				h.change("a request timed out")
 			}
 		case answered && g.active.Load():
-			if g.sample(now, w.sent, took, inFlight) {
+			if g.sample(now, w.sent, took, k, inFlight) {
 				h.change(latency)
 			}
 		}

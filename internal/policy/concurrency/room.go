@@ -48,7 +48,7 @@ type bulkhead struct {
 	recent   state.Recent
 
 	changing sync.Mutex // from the governor's decision to the semaphore's bound
-	told     int        // places, as recent says
+	told     int        // the limit, as recent says
 }
 
 // bulkheads are what one level keeps.
@@ -89,8 +89,8 @@ func (b *bulkheads) bulkhead(state.Key) *bulkhead {
 	h := &bulkhead{}
 	c := *b.config.Load()
 	h.governor.configure(c)
-	h.told = h.governor.places()
-	h.Semaphore = memory.NewSemaphore(h.told)
+	limit, all := h.governor.places()
+	h.told, h.Semaphore = limit, memory.NewSemaphore(all)
 	return h
 }
 
@@ -109,8 +109,8 @@ const latency = "latency"
 func (h *bulkhead) change(reason string) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
-	to := h.governor.places()
-	h.SetMax(to)
+	to, all := h.governor.places()
+	h.SetMax(all)
 	step := max(to-h.told, h.told-to)
 	if step == 0 || reason == latency && 10*step < h.told {
 		return
@@ -119,15 +119,25 @@ func (h *bulkhead) change(reason string) {
 	h.told = to
 }
 
-// take counts places whose answer has begun, or is over. While the limit is halved it goes by them.
+// take counts places whose answer has begun, or is over. A limit that adapts does not count them.
 func (h *bulkhead) take(n int32) {
 	h.governor.taken.Add(n)
-	if !h.governor.halving.Load() {
+	if !h.governor.active.Load() {
 		return
 	}
 	h.changing.Lock()
 	defer h.changing.Unlock()
-	h.SetMax(h.governor.places())
+	_, all := h.governor.places()
+	h.SetMax(all)
+}
+
+// inFlight is how many hold a place, as the limit counts them.
+func (h *bulkhead) inFlight() int {
+	held, _, _ := h.Held()
+	if h.governor.adapts() {
+		held -= int(h.governor.taken.Load())
+	}
+	return max(0, held)
 }
 
 // Stage holds an exchange until each level has a place for it, and its places until its answer's body is closed.

@@ -9,10 +9,11 @@ type Status struct {
 	Pattern   string        `json:"pattern,omitempty"` // in place of Authority, with scope: pattern
 	Max       int           `json:"max"`               // as it is written
 	Adaptive  string        `json:"adaptive"`
-	Limit     int           `json:"limit"` // places that there are now
+	Limit     int           `json:"limit"` // places that there are now, with those that an adaptive limit does not count
 	Held      int           `json:"held"`
+	Begun     int           `json:"begun"` // of Held, whose answer has begun: a limit that adapts does not count them
 	Waiting   int           `json:"waiting"`
-	Changes   []state.Event `json:"changes,omitempty"` // the last ones of Limit, oldest first
+	Changes   []state.Event `json:"changes,omitempty"` // the last ones of the limit, without those, oldest first
 }
 
 // Status calls f for every bulkhead there is now, in no order. f must not use the Room.
@@ -21,6 +22,7 @@ func (r *Room) Status(f func(Status)) {
 		c := b.config.Load()
 		s := Status{Level: b.level, Max: c.Max, Adaptive: c.Adaptive.String(), Changes: h.recent.List()}
 		s.Held, s.Limit, s.Waiting = h.Held()
+		s.Begun = int(h.governor.taken.Load())
 		if k.Authority.Port == 0 {
 			s.Pattern = k.Authority.Host
 		} else {
