@@ -118,7 +118,8 @@ func TestAdaptiveFindsTheLimit(t *testing.T) {
 // What was sent before the limit was halved says nothing of the latency without a queue. What is sent behind it may be more than it lets, in observe mode.
 func TestAdaptiveLetsTheQueueDrain(t *testing.T) {
 	now := time.Unix(1, 0)
-	g := governor{on: true, min: 1, max: 500, limit: 20, base: 0.1, baseAt: now.Add(-believed)}
+	g := governor{min: 1, max: 500, limit: 20, base: 0.1, baseAt: now.Add(-believed)}
+	g.on.Store(true)
 	answer := func(n int, took time.Duration, inFlight int) {
 		for range n {
 			now = now.Add(12 * time.Millisecond)
@@ -382,6 +383,8 @@ func TestGovernorBounds(t *testing.T) {
 		for range 2000 {
 			now = now.Add(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
 			switch random.IntN(20) {
+			case 1:
+				g.recover(now)
 			case 0:
 				g.back(now, now.Add(-time.Duration(random.Int64N(int64(time.Second)))), random.IntN(2*c.Max))
 			default:
@@ -445,6 +448,7 @@ func TestSignals(t *testing.T) {
 					go func() { r.open(chain, api) }()
 				}
 				time.Sleep(time.Second)
+				synctest.Wait()
 				r.next = c.next
 				req, _ := request(t.Context(), api)
 				resp, err := chain.RoundTrip(req)
@@ -490,13 +494,63 @@ func TestRetreatAndRecovery(t *testing.T) {
 		if got := r.places().Limit; got != 14 {
 			t.Errorf("twenty refusals of one moment left %d places; want 14", got)
 		}
-		r.next = signal(200)
 		for i, want := range []int{14, 29, 44, 59, 60} {
-			_ = r.open(chain, api).Body.Close()
-			if got := r.places().Limit; got != want {
-				t.Errorf("after %ds there are %d places; want %d", 15*i, got, want)
+			if got := r.places(); got.Limit != want || i > 0 && got.Changes[len(got.Changes)-1].Reason != regrown {
+				t.Errorf("after %ds there are %d places; want %d: %v", 15*i, got.Limit, want, got.Changes)
 			}
-			time.Sleep(15 * time.Second)
+			time.Sleep(15*time.Second + leastStep)
+		}
+	})
+}
+
+// A limit that was cut below what streams hold grows back without an answer, and those who wait hear of it. It is cut again while it does so.
+func TestRecoveryBesideStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(true, level("defaults", func(c *Config) { c.Max, c.Wait = 10, setting.Duration(time.Minute) }))
+		r.next = streaming(0)
+		for range 8 {
+			r.open(chain, api)
+		}
+		refused := func() {
+			r.next = signal(429, "Stripe-Rate-Limited-Reason: endpoint-concurrency")
+			_ = r.open(chain, api).Body.Close()
+			r.next = signal(200)
+		}
+		ask := func(least, most time.Duration) {
+			t.Helper()
+			begin := time.Now()
+			_ = r.open(chain, api).Body.Close()
+			if d := time.Since(begin); d < least || d > most {
+				t.Errorf("a request waited %v", d)
+			}
+		}
+		refused()
+		if got := r.places().Limit; got != 6 {
+			t.Errorf("%d places; want 6", got)
+		}
+		ask(15*time.Second, 18*time.Second) // from 6.3 to 9, one each 6 s
+		refused()
+		ask(15*time.Second, 18*time.Second)
+		time.Sleep(10 * time.Second)
+		r.load(true, level("defaults", func(c *Config) { c.Max = 20 })) // while it grows
+		time.Sleep(time.Second)
+		if got := r.places(); got.Limit != 20 || got.Held != 8 {
+			t.Errorf("%+v", got)
+		}
+		refused()
+		time.Sleep(time.Minute)
+		if got := r.places().Limit; got != 20 {
+			t.Errorf("%d places after a minute", got)
+		}
+		refused()
+		r.load(true, adaptive(Adaptive{On: true}, func(c *Config) { c.Max = 20 }))
+		time.Sleep(time.Minute)
+		r.load(true, level("defaults", func(c *Config) { c.Max = 20 }))
+		refused()
+		time.Sleep(time.Minute)
+		if got := r.places().Limit; got != 20 {
+			t.Errorf("%d places a minute after the limit did adapt", got)
 		}
 	})
 }

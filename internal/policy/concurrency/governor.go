@@ -29,6 +29,7 @@ const (
 	ages        = 20
 	retreat     = 0.7         // of what was in flight is left after the upstream said that it was too much
 	recovery    = time.Minute // in which a limit that does not adapt grows back from nothing to its whole
+	leastStep   = windowTime  // of that
 )
 
 // kind tells answers whose head comes with the work done from those that only begin with it: streams, upgrades and tunnels. What these take to their head
@@ -58,11 +59,10 @@ type window struct {
 
 // governor decides how many places there are.
 type governor struct {
-	active atomic.Bool  // on, or below what is written: somebody must look
-	taken  atomic.Int32 // places whose answer has begun
+	on    atomic.Bool  // it adapts; written with mu held
+	taken atomic.Int32 // places whose answer has begun
 
 	mu        sync.Mutex
-	on        bool
 	halving   bool // the latency without a queue is looked for
 	min, max  float64
 	limit     float64
@@ -74,6 +74,7 @@ type governor struct {
 	windows   [kinds]window
 	retreated time.Time // what was sent before says nothing new
 	grown     time.Time // recovery is reckoned up to here
+	growing   bool      // somebody calls recover again
 }
 
 // configure sets the bounds, and keeps what was found out within them.
@@ -84,17 +85,16 @@ func (g *governor) configure(c Config) {
 	switch {
 	case !c.Adaptive.On:
 		g.min, g.max, g.limit = 1, float64(c.Max), float64(c.Max)
-	case !g.on:
+	case !g.on.Load():
 		g.min, g.max = float64(low), float64(high)
 		g.limit = min(g.max, max(g.min, firstPlaces))
 	default:
 		g.min, g.max = float64(low), float64(high)
 		g.limit = min(g.max, max(g.min, g.limit))
 	}
-	g.on = c.Adaptive.On
+	g.on.Store(c.Adaptive.On)
 	g.halving = false
 	g.windows = [kinds]window{}
-	g.active.Store(g.on)
 }
 
 // places is the limit as it is now, and how many places there should be for it.
@@ -102,7 +102,7 @@ func (g *governor) places() (limit, all int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	limit = int(g.limit)
-	if !g.on {
+	if !g.on.Load() {
 		return limit, limit
 	}
 	taken := int(g.taken.Load())
@@ -112,17 +112,12 @@ func (g *governor) places() (limit, all int) {
 	return limit, min(int(g.max), limit+taken)
 }
 
-// sample takes in an answer's latency, when its request was sent, and how many are in flight now. It grows back what was lost, or looks at a window that is
-// full. It tells whether the limit changed.
+// sample takes in an answer's latency, when its request was sent, and how many are in flight now. It tells whether the limit changed.
 func (g *governor) sample(now, sent time.Time, took time.Duration, k kind, inFlight int) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before, halving := int(g.limit), g.halving
-	if !g.on {
-		g.recover(now)
-		return int(g.limit) != before
-	}
-	if halving && sent.Before(g.halved) {
+	if !g.on.Load() || halving && sent.Before(g.halved) {
 		return false
 	}
 	w := &g.windows[k]
@@ -136,13 +131,19 @@ func (g *governor) sample(now, sent time.Time, took time.Duration, k kind, inFli
 	return int(g.limit) != before || g.halving != halving
 }
 
-// recover grows a limit that does not adapt back to what is written.
-func (g *governor) recover(now time.Time) {
-	g.limit = min(g.max, g.limit+g.max*float64(now.Sub(g.grown))/float64(recovery))
-	g.grown = now
-	if g.limit >= g.max {
-		g.active.Store(false)
+// recover grows a limit that does not adapt back to what is written, and tells when the next place is due; 0: nothing is lost any more.
+func (g *governor) recover(now time.Time) (next time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	each := float64(recovery) / g.max
+	if !g.on.Load() {
+		g.limit = min(g.max, g.limit+float64(now.Sub(g.grown))/each)
+		g.grown = now
 	}
+	if g.growing = !g.on.Load() && g.limit < g.max; !g.growing {
+		return 0
+	}
+	return max(leastStep, time.Duration((math.Floor(g.limit)+1-g.limit)*each))
 }
 
 // window ends a short window of answers of a kind.
@@ -181,19 +182,21 @@ func (g *governor) window(now time.Time, k kind) {
 	g.limit = min(g.max, max(g.min, g.limit+(next-g.limit)*smoothing))
 }
 
-// back takes places away because an upstream said, or showed, that too many were in flight. What was sent before it last did so is no news.
-func (g *governor) back(now, sent time.Time, inFlight int) (changed bool) {
+// back takes places away because an upstream said, or showed, that too many were in flight. What was sent before it last did so is no news. recovers asks
+// for a first call of recover.
+func (g *governor) back(now, sent time.Time, inFlight int) (changed, recovers bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.retreated.IsZero() && !sent.After(g.retreated) {
-		return false
+		return false, false
 	}
 	g.retreated, g.grown = now, now
 	g.halving = false
 	g.limit = max(g.min, retreat*min(g.limit, float64(inFlight)))
 	g.windows = [kinds]window{}
-	g.active.Store(true)
-	return true
+	recovers = !g.on.Load() && !g.growing
+	g.growing = g.growing || recovers
+	return true, recovers
 }
 
 // watch is what is remembered of an attempt until its answer comes.
@@ -206,7 +209,7 @@ type watch struct {
 func (p *places) watch(x *exchange.Exchange) watch {
 	w := watch{sent: time.Now()}
 	for _, h := range p.held {
-		w.on = w.on || h.governor.active.Load()
+		w.on = w.on || h.governor.on.Load()
 	}
 	if w.on {
 		w.waited = limitWait(x)
@@ -240,23 +243,13 @@ func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err 
 		inFlight := h.inFlight()
 		switch g := &h.governor; {
 		case crowded:
-			if g.back(now, w.sent, inFlight) {
-				h.change("the upstream refused a request because too many are in flight")
-			}
-		case late && g.adapts():
-			if g.back(now, w.sent, inFlight) {
-				h.change("a request timed out")
-			}
-		case answered && g.active.Load():
+			h.back(now, w.sent, inFlight, "the upstream refused a request because too many are in flight")
+		case late && g.on.Load():
+			h.back(now, w.sent, inFlight, "a request timed out")
+		case answered && g.on.Load():
 			if g.sample(now, w.sent, took, k, inFlight) {
 				h.change(latency)
 			}
 		}
 	}
-}
-
-func (g *governor) adapts() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.on
 }

@@ -102,8 +102,11 @@ func (b *bulkheads) Close() error {
 	return nil
 }
 
-// latency is the reason of small steps, of which only those that add up to a tenth are told.
-const latency = "latency"
+// The reasons of small steps, of which only those that add up to a tenth are told.
+const (
+	latency = "latency"
+	regrown = "some time without a refusal"
+)
 
 // change gives the semaphore the number of places that the governor wants.
 func (h *bulkhead) change(reason string) {
@@ -112,17 +115,37 @@ func (h *bulkhead) change(reason string) {
 	to, all := h.governor.places()
 	h.SetMax(all)
 	step := max(to-h.told, h.told-to)
-	if step == 0 || reason == latency && 10*step < h.told {
+	if step == 0 || (reason == latency || reason == regrown) && 10*step < h.told {
 		return
 	}
 	h.recent.Add(strconv.Itoa(h.told), strconv.Itoa(to), reason)
 	h.told = to
 }
 
+// back makes places fewer.
+func (h *bulkhead) back(now, sent time.Time, inFlight int, reason string) {
+	changed, recovers := h.governor.back(now, sent, inFlight)
+	if changed {
+		h.change(reason)
+	}
+	if recovers {
+		h.recover()
+	}
+}
+
+// recover gives back by the clock what a limit that does not adapt has lost: streams may hold all that is left, and then no answer comes that could do it.
+func (h *bulkhead) recover() {
+	next := h.governor.recover(time.Now())
+	h.change(regrown)
+	if next > 0 {
+		time.AfterFunc(next, h.recover)
+	}
+}
+
 // take counts places whose answer has begun, or is over. A limit that adapts does not count them.
 func (h *bulkhead) take(n int32) {
 	h.governor.taken.Add(n)
-	if !h.governor.active.Load() {
+	if !h.governor.on.Load() {
 		return
 	}
 	h.changing.Lock()
@@ -134,7 +157,7 @@ func (h *bulkhead) take(n int32) {
 // inFlight is how many hold a place, as the limit counts them.
 func (h *bulkhead) inFlight() int {
 	held, _, _ := h.Held()
-	if h.governor.adapts() {
+	if h.governor.on.Load() {
 		held -= int(h.governor.taken.Load())
 	}
 	return max(0, held)
