@@ -252,6 +252,17 @@ func (x *Exchange) Waited(d time.Duration) {
 	}
 }
 
+// CutShort tells whether f ended an attempt because the time of all attempts together was over, of which it had not had all: the exchange waited for limits, or
+// made other attempts before. That says little about the upstream.
+func (x *Exchange) CutShort(f *Failure) bool {
+	if !f.Overall {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.story.LimitWait+x.story.Backoff > 0 || len(x.story.Attempts) > 1
+}
+
 // Observe notes what a block in observe mode would have done, such as "rate_limited".
 func (x *Exchange) Observe(what string) {
 	x.mu.Lock()

@@ -57,7 +57,9 @@ type Failure struct {
 	Permanent bool
 	// Stale marks a kept connection that turned out dead before a byte of the answer came, which says nothing about the upstream: another attempt need not wait.
 	Stale bool
-	Err   error // for the log only
+	// Overall marks the end of the time that all attempts have together; the attempt itself may have had little of it.
+	Overall bool
+	Err     error // for the log only
 }
 
 func (f *Failure) Error() string {

@@ -44,6 +44,7 @@ type circuit struct {
 	forced    atomic.Int32
 	ramp      atomic.Int64 // when the ramp ends, in nanoseconds after start; 0: there is none
 	flying    atomic.Int64 // attempts that were admitted during a ramp and are not over yet
+	unheard   atomic.Int64 // when the first attempt began that was cut short, and behind which there was no answer; 0: there is none
 	host      atomic.Pointer[string]
 	restoring *restored // set while it is made of what an earlier process left
 
@@ -103,6 +104,24 @@ func (c *circuit) successful(err error) bool {
 	}
 	c.streak, c.asked = streak{}, 0
 	return true
+}
+
+// silent tells whether nothing was answered for as long as an attempt has, up to the end of one that began then and was cut short. An upstream that hangs
+// would never be found out otherwise where everybody waits a little first.
+func (c *circuit) silent(began int64) bool {
+	if !c.unheard.CompareAndSwap(0, began) {
+		if first := c.unheard.Load(); first != 0 {
+			began = min(began, first)
+		}
+	}
+	return c.now()-began >= int64(c.config.Attempt)
+}
+
+// answered ends a silence.
+func (c *circuit) answered() {
+	if c.unheard.Load() != 0 {
+		c.unheard.Store(0)
+	}
 }
 
 // trips is gobreaker's question after a failure. Attempts in flight are no part of the ratio: they have not succeeded yet.

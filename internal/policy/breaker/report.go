@@ -82,12 +82,14 @@ func (p *report) send(next http.RoundTripper, r *http.Request) (*http.Response, 
 	if c.config.Slow.On {
 		begin = time.Now()
 	}
+	began := c.now()
 	resp, err := next.RoundTrip(r)
 	returned = true
 	if err != nil {
-		p.give(ofError(r.Context(), err))
+		p.give(c.ofError(r.Context(), err, began))
 		return nil, err
 	}
+	c.answered()
 	took := time.Duration(0)
 	if c.config.Slow.On {
 		took = time.Since(begin)

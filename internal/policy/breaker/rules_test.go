@@ -423,3 +423,47 @@ func TestStreaksByChance(t *testing.T) {
 		}
 	}
 }
+
+// TestCutShort: an attempt that the time of all attempts together ended early, because the proxy itself had waited, says nothing of an upstream that answers
+// others. One that answers nobody is found out all the same.
+func TestCutShort(t *testing.T) {
+	overall := &exchange.Failure{Code: exchange.UpstreamTimeout, Sent: true, Overall: true}
+	for name, c := range map[string]struct {
+		before   func(*exchange.Exchange)
+		had      time.Duration
+		failure  *exchange.Failure
+		answered bool // others are, in between
+		opens    bool
+	}{
+		"it waited for a limit":            {before: func(x *exchange.Exchange) { x.Waited(time.Second) }, had: 200 * time.Millisecond, failure: overall, answered: true},
+		"it waited for nearly nothing":     {before: func(x *exchange.Exchange) { x.Waited(time.Millisecond) }, had: 999 * time.Millisecond, failure: overall, answered: true},
+		"there was a backoff":              {before: func(x *exchange.Exchange) { x.NextAttempt(exchange.ReasonStatus, time.Second) }, had: 200 * time.Millisecond, failure: overall, answered: true},
+		"there were attempts before":       {before: func(x *exchange.Exchange) { x.BeginAttempt(x.Now()); x.BeginAttempt(x.Now()) }, had: 200 * time.Millisecond, failure: overall, answered: true},
+		"it waited, and had all its time":  {before: func(x *exchange.Exchange) { x.Waited(time.Second) }, had: time.Second, failure: overall, answered: true, opens: true},
+		"it was the first and did not":     {before: func(*exchange.Exchange) {}, had: 500 * time.Millisecond, failure: overall, answered: true, opens: true},
+		"it waited, and ended by itself":   {before: func(x *exchange.Exchange) { x.Waited(time.Second) }, had: 200 * time.Millisecond, failure: errReset, answered: true, opens: true},
+		"it waited, and nobody has answer": {before: func(x *exchange.Exchange) { x.Waited(time.Second) }, had: 200 * time.Millisecond, failure: overall, opens: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(c *Config) { c.Consecutive, c.Ratio, c.Attempt = 0, 0.3, time.Second })
+				for range 60 {
+					if c.answered {
+						r.status(200)
+						r.get(1)
+					}
+					r.next = func(*http.Request) (*http.Response, error) {
+						time.Sleep(c.had)
+						return nil, fmt.Errorf("wrapped: %w", c.failure)
+					}
+					req, x := request(t.Context(), http.MethodGet)
+					c.before(x)
+					_, _ = r.chain.RoundTrip(req)
+				}
+				if got := r.room.Status()[0]; (got.State == Open) != c.opens {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
+}

@@ -53,7 +53,7 @@ func (v *verdict) why() string {
 }
 
 // ofError judges an attempt without an answer.
-func ofError(ctx context.Context, err error) *verdict {
+func (c *circuit) ofError(ctx context.Context, err error, began int64) *verdict {
 	var refusal *exchange.Refusal
 	if errors.As(err, &refusal) || clientLeft(ctx) {
 		return neutral
@@ -64,6 +64,9 @@ func ofError(ctx context.Context, err error) *verdict {
 	}
 	if failure.Stale {
 		return neutral // a connection kept for too long; whether the upstream lives shows on the next
+	}
+	if exchange.From(ctx).CutShort(failure) && !c.silent(began) {
+		return neutral // the time went by in waits of the proxy's own
 	}
 	return &verdict{kind: hard, code: failure.Code, local: local(failure)}
 }

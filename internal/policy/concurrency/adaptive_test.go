@@ -471,6 +471,25 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// A timeout says that the upstream was late only where it had the time.
+func TestTimeoutOfAllAttempts(t *testing.T) {
+	for waited, want := range map[time.Duration]int{0: 1, time.Second: firstPlaces} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			chain := r.load(true, adaptive(Adaptive{On: true}, nil))
+			r.next = func(*http.Request) (*http.Response, error) {
+				return nil, &exchange.Failure{Code: exchange.UpstreamTimeout, Sent: true, Overall: true}
+			}
+			req, x := request(t.Context(), api)
+			x.Waited(waited)
+			_, _ = chain.RoundTrip(req)
+			if got := r.places(); got.Limit != want {
+				t.Errorf("waited %v: %+v; want %d places", waited, got, want)
+			}
+		})
+	}
+}
+
 // What was sent before the limit shrank says nothing new; what is lost comes back in a minute where the limit does not adapt.
 func TestRetreatAndRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

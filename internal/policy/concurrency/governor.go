@@ -231,7 +231,7 @@ func refuses(status int) bool {
 func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err error) {
 	now := time.Now()
 	var failure *exchange.Failure
-	late := errors.As(err, &failure) && failure.Code == exchange.UpstreamTimeout
+	late := errors.As(err, &failure) && failure.Code == exchange.UpstreamTimeout && !x.CutShort(failure)
 	crowded := err == nil && quota.Concurrent(resp)
 	answered := err == nil && resp.StatusCode < http.StatusInternalServerError && !refuses(resp.StatusCode)
 	took, k := now.Sub(w.sent), whole

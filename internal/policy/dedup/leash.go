@@ -200,7 +200,7 @@ func (l *leash) gone() {
 	}
 }
 
-var errLate = &exchange.Failure{Code: exchange.UpstreamTimeout, Detail: "the upstream did not answer in time", Sent: true}
+var errLate = &exchange.Failure{Code: exchange.UpstreamTimeout, Detail: "the upstream did not answer in time", Sent: true, Overall: true}
 
 // timeIsOver tells a deadline from a client that left.
 func timeIsOver(cause error) bool {

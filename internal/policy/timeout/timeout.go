@@ -108,7 +108,7 @@ func (s *span) ring(a *alarm) {
 			return
 		}
 		if s.phase.CompareAndSwap(toHead, expired) {
-			s.Cancel(timedOut("no answer came within the time that all attempts have together"))
+			s.Cancel(errOver)
 		}
 	}
 	if s.phase.Load() == inBody { // or has come to be just now
@@ -234,5 +234,7 @@ func (d *duplex) Write(p []byte) (int, error) {
 func timedOut(detail string) *exchange.Failure {
 	return &exchange.Failure{Code: exchange.UpstreamTimeout, Detail: detail, Sent: true}
 }
+
+var errOver = &exchange.Failure{Code: exchange.UpstreamTimeout, Detail: "no answer came within the time that all attempts have together", Sent: true, Overall: true}
 
 var errSilent = timedOut("the answer's body stopped coming")

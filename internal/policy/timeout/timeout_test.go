@@ -124,6 +124,9 @@ func TestTotal(t *testing.T) {
 				if isTimeout(err) != c.timeout || (err == nil) == c.timeout || time.Since(begin) != c.want {
 					t.Errorf("%v after %v", err, time.Since(begin))
 				}
+				if f, ok := errors.AsType[*exchange.Failure](err); ok && !f.Overall {
+					t.Error("nobody can tell it from the end of an attempt's own time")
+				}
 				if err == nil {
 					resp.Body.Close()
 				}
