@@ -217,13 +217,58 @@ func TestLevelsAddUp(t *testing.T) {
 	narrow := level(`hosts["*.example.com"]`, func(c *Config) { c.Max, c.Wait = 2, 0 })
 	chain := r.load(true, wide, narrow)
 	a, b := r.open(chain, api), r.open(chain, api)
-	r.refused(chain, t.Context(), api)             // by its own level; what it took of the other is given back
+	r.refused(chain, t.Context(), api)             // by its own level
 	third := r.open(chain, "other.example.com")    // the third of the pattern
 	r.refused(chain, t.Context(), "x.example.com") // by the pattern's
 	for _, resp := range []*http.Response{a, b, third} {
 		_ = resp.Body.Close()
 	}
 	_ = r.open(chain, "x.example.com").Body.Close()
+}
+
+// Whoever waits at a narrow level takes no place of a wide one from others, whatever else is between; where the wide one refuses, the narrow one's is given back.
+func TestNarrowLevelsAreAskedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		wide := level(`hosts["api.example.com"]`, func(c *Config) { c.Max, c.Wait = 2, setting.Duration(time.Second) })
+		watched := level(`hosts["api.example.com"].routes[0]`, func(c *Config) { c.Max, c.Mode = 1, setting.Observe })
+		narrow := level(`tenants["t"].hosts["api.example.com"]`, func(c *Config) { c.Max, c.Wait = 1, setting.Duration(time.Minute) })
+		g := r.keeper.Begin()
+		reports, others := r.link(g, "api.example.com#reports@t", wide, watched, narrow), r.link(g, "api.example.com", wide)
+		g.Commit()
+		first := r.open(reports, api)
+		stories := make(chan exchange.Story, 5)
+		for range cap(stories) {
+			go func() {
+				req, x := request(t.Context(), api)
+				if resp, err := reports.RoundTrip(req); err == nil {
+					_ = resp.Body.Close()
+				}
+				stories <- x.Story()
+			}()
+		}
+		synctest.Wait()
+		begin := time.Now()
+		other := r.open(others, api)
+		if d := time.Since(begin); d > 0 {
+			t.Errorf("it waited %v", d)
+		}
+		r.refused(others, t.Context(), api)
+		_ = first.Body.Close()
+		first = r.open(others, api) // the wide one is full: the next of reports waits there with its narrow place
+		time.Sleep(2 * time.Second)
+		_, _ = first.Body.Close(), other.Body.Close()
+		for range cap(stories) {
+			if s := <-stories; len(s.Observed) > 0 {
+				t.Errorf("observed %v, though but one was in flight at once", s.Observed)
+			}
+		}
+		r.room.Status(func(s Status) {
+			if s.Held != 0 || s.Waiting != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	})
 }
 
 func TestPoliciesShareALevel(t *testing.T) {

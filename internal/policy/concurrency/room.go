@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -172,12 +173,28 @@ func (r *Room) Stage(scope state.Scope, levels []Level) exchange.Stage {
 			bounds: memory.Bounds{Wait: l.Config.Wait.D(), Queue: l.Config.Queue},
 		}
 	}
+	gates = inOrder(gates)
 	return exchange.Stage{Name: "concurrency", Wrap: func(next http.RoundTripper) http.RoundTripper {
 		if len(gates) == 0 {
 			return next
 		}
 		return &stage{metrics: r.metrics, gates: gates, next: next}
 	}}
+}
+
+// inOrder is the order in which levels are asked, which come with the outermost first: the innermost is the first, so that whoever waits for a narrow one takes
+// no place of a wide one from others. It is the same for all policies that share levels, so none wait for each other in a circle. Levels that only
+// observe come last: who waits is not in flight.
+func inOrder(gates []gate) []gate {
+	var enforce, observe []gate
+	for _, g := range slices.Backward(gates) {
+		if g.observe {
+			observe = append(observe, g)
+		} else {
+			enforce = append(enforce, g)
+		}
+	}
+	return append(enforce, observe...)
 }
 
 // gate is one level.
