@@ -275,7 +275,7 @@ type writtenKey struct{}
 // Writer hears that all of a request was written, once for each connection that it is written to.
 type Writer interface{ Written() }
 
-// WrittenContext is a context under which whoever sends the request tells a Writer.
+// WrittenContext is a context under which whoever sends the request tells a Writer, by Written.
 type WrittenContext struct {
 	Branch
 	writer Writer
@@ -290,13 +290,19 @@ func (c *WrittenContext) Within(ctx context.Context, w Writer) {
 // Value implements context.Context.
 func (c *WrittenContext) Value(key any) any {
 	if key == (writtenKey{}) {
-		return c.writer
+		return c
 	}
 	return c.Branch.Value(key)
 }
 
-// WriterOf is the Writer that the WrittenContext was given; nil: nobody wants to know.
-func WriterOf(ctx context.Context) Writer {
-	w, _ := ctx.Value(writtenKey{}).(Writer)
-	return w
+// Written tells the Writer of each WrittenContext that ctx is, or descends from.
+func Written(ctx context.Context) {
+	for {
+		c, ok := ctx.Value(writtenKey{}).(*WrittenContext)
+		if !ok {
+			return
+		}
+		c.writer.Written()
+		ctx = c.parent
+	}
 }

@@ -270,7 +270,22 @@ func TestSlow(t *testing.T) {
 			c.Minimum, c.Consecutive = 3, 1
 			c.Slow = setting.OptionalDuration{On: true, Duration: time.Second}
 		})
-		r.next = func(*http.Request) (*http.Response, error) { time.Sleep(2 * time.Second); return answer(200), nil }
+		answers := func(upload, after time.Duration) {
+			r.next = func(req *http.Request) (*http.Response, error) {
+				time.Sleep(upload)
+				exchange.Written(req.Context())
+				time.Sleep(after)
+				return answer(200), nil
+			}
+		}
+		answers(10*time.Second, time.Second) // connecting, or a client that takes its time
+		r.get(3)
+		r.is(Closed)
+		r.next = func(*http.Request) (*http.Response, error) { time.Sleep(time.Minute); return answer(200), nil }
+		r.get(3) // before the upload's end
+		r.is(Closed)
+		time.Sleep(time.Hour)
+		answers(0, 2*time.Second)
 		r.get(2)
 		r.is(Closed)
 		r.get(1)

@@ -22,7 +22,7 @@ type Config struct {
 	OpenMax setting.Duration `yaml:"open_max"`
 	// Probes are let through at once while half open, and as many successes in a row close the breaker.
 	Probes int `yaml:"probes"`
-	// Slow makes an answer that takes longer to its head count as a failure of the ratio rule.
+	// Slow makes an answer whose head takes longer, from the last byte of the request on, count as a failure of the ratio rule.
 	Slow setting.OptionalDuration `yaml:"slow"`
 	// CountFourTwoNine makes 429 a consecutive failure; without it 429 is neutral.
 	CountFourTwoNine bool `yaml:"count_429"`

@@ -162,7 +162,8 @@ func (d *modelled) send() {
 	}
 	generation, ok := d.model.admits(time.Now())
 	f := flight{generation, time.Now(), make(chan string)}
-	d.next = func(*http.Request) (*http.Response, error) {
+	d.next = func(req *http.Request) (*http.Response, error) {
+		exchange.Written(req.Context())
 		switch kind := <-f.end; kind {
 		case "ok":
 			return answer(200), nil

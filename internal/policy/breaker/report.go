@@ -78,12 +78,14 @@ func (p *report) send(next http.RoundTripper, r *http.Request) (*http.Response, 
 	if p.probe {
 		p.timer = time.AfterFunc(c.config.probeDeadline(), p.expire)
 	}
-	var begin time.Time
-	if c.config.Slow.On {
-		begin = time.Now()
+	sent := r
+	var watch *exchange.Stopwatch
+	if c.config.Slow.On && r.Method != http.MethodConnect {
+		watch = new(exchange.Stopwatch)
+		sent = watch.Start(r)
 	}
 	began := c.now()
-	resp, err := next.RoundTrip(r)
+	resp, err := next.RoundTrip(sent)
 	returned = true
 	if err != nil {
 		p.give(c.ofError(r.Context(), err, began))
@@ -91,8 +93,8 @@ func (p *report) send(next http.RoundTripper, r *http.Request) (*http.Response, 
 	}
 	c.answered()
 	took := time.Duration(0)
-	if c.config.Slow.On {
-		took = time.Since(begin)
+	if watch != nil {
+		took, _ = watch.Took()
 	}
 	v := c.config.ofAnswer(resp, took)
 	if v != success || r.Method == http.MethodConnect || resp.StatusCode == http.StatusSwitchingProtocols ||

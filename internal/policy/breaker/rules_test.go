@@ -104,7 +104,11 @@ func TestWindowInStatus(t *testing.T) {
 		r.get(3)
 		r.status(500)
 		r.get(2)
-		r.next = func(*http.Request) (*http.Response, error) { time.Sleep(2 * time.Second); return answer(200), nil }
+		r.next = func(req *http.Request) (*http.Response, error) {
+			exchange.Written(req.Context())
+			time.Sleep(2 * time.Second)
+			return answer(200), nil
+		}
 		r.get(1)
 		r.status(429)
 		r.get(7)

@@ -31,6 +31,7 @@ func newServer(places int, service time.Duration) *server {
 }
 
 func (s *server) serve(r *http.Request) (*http.Response, error) {
+	exchange.Written(r.Context())
 	s.mu.Lock()
 	s.now++
 	s.most = max(s.most, s.now)
@@ -144,7 +145,8 @@ func TestAdaptiveLetsTheQueueDrain(t *testing.T) {
 
 // streaming is an answer whose head comes after wait, and whose body goes on.
 func streaming(wait time.Duration) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) {
+	return func(r *http.Request) (*http.Response, error) {
+		exchange.Written(r.Context())
 		time.Sleep(wait)
 		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader("it goes on"))}, nil
 	}
@@ -259,7 +261,8 @@ func TestAdaptiveStreams(t *testing.T) {
 func TestAdaptiveStreamsTellNoLatency(t *testing.T) {
 	for name, quick := range map[string]func(*http.Request) (*http.Response, error){
 		"streams": streaming(0),
-		"upgrades": func(*http.Request) (*http.Response, error) {
+		"upgrades": func(req *http.Request) (*http.Response, error) {
+			exchange.Written(req.Context())
 			return &http.Response{StatusCode: 101, Body: &duplexBody{}}, nil
 		},
 		"tunnels": func(req *http.Request) (*http.Response, error) {
@@ -302,8 +305,9 @@ func TestAdaptiveStreamsAlone(t *testing.T) {
 		}
 		s := newServer(10, 100*time.Millisecond)
 		r.next = func(req *http.Request) (*http.Response, error) {
-			_, _ = s.serve(req)
-			return streaming(0)(req)
+			resp, err := s.serve(req)
+			resp.Header = http.Header{"Content-Type": {"text/event-stream"}}
+			return resp, err
 		}
 		r.crowd(chain, 80, 2*time.Minute)
 		if got := r.places(); got.Limit > 30 {
@@ -348,6 +352,29 @@ func TestAdaptiveGrowsToMax(t *testing.T) {
 		}
 		if changes := r.places().Changes; len(changes) == 0 || len(changes) > 16 || changes[len(changes)-1].Reason != "latency" {
 			t.Errorf("%v", changes)
+		}
+	})
+}
+
+// What clients take for their uploads, connections to come about and rate limits to let pass is no latency; an answer before an upload's end says nothing.
+func TestAdaptiveSlowUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := newServer(1000, 50*time.Millisecond)
+		r.next = s.serve
+		chain := r.load(true, adaptive(Adaptive{On: true}, nil))
+		r.crowd(chain, 10, time.Second)
+		r.next = func(req *http.Request) (*http.Response, error) {
+			if s.count()%2 == 0 {
+				time.Sleep(time.Millisecond)
+				return &http.Response{StatusCode: 413, Body: http.NoBody}, nil
+			}
+			time.Sleep(2 * time.Second)
+			return s.serve(req)
+		}
+		r.crowd(chain, 40, time.Minute)
+		if got := r.places(); got.Limit < 20 {
+			t.Errorf("%+v", got)
 		}
 	})
 }

@@ -203,7 +203,25 @@ func (g *governor) back(now, sent time.Time, inFlight int) (changed, recovers bo
 type watch struct {
 	on     bool
 	sent   time.Time
-	waited time.Duration // for limits, up to then
+	waited time.Duration       // for limits, up to then
+	clock  *exchange.Stopwatch // nil: it is a tunnel's, or nobody wants to know
+}
+
+// begin is r as the stages below get it.
+func (w *watch) begin(x *exchange.Exchange, r *http.Request) *http.Request {
+	if !w.on || x.Kind == exchange.KindTunnel {
+		return r
+	}
+	w.clock = new(exchange.Stopwatch)
+	return w.clock.Start(r)
+}
+
+// took is the latency of the answer that is there now. It is false where the answer came before all of its request was sent, and tells nothing.
+func (w *watch) took(x *exchange.Exchange, now time.Time) (time.Duration, bool) {
+	if w.clock != nil {
+		return w.clock.Took()
+	}
+	return now.Sub(w.sent) - (limitWait(x) - w.waited), true
 }
 
 func (p *places) watch(x *exchange.Exchange) watch {
@@ -234,9 +252,10 @@ func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err 
 	late := errors.As(err, &failure) && failure.Code == exchange.UpstreamTimeout && !x.CutShort(failure)
 	crowded := err == nil && quota.Concurrent(resp)
 	answered := err == nil && resp.StatusCode < http.StatusInternalServerError && !refuses(resp.StatusCode)
-	took, k := now.Sub(w.sent), whole
-	if answered && w.on {
-		took -= limitWait(x) - w.waited
+	var took time.Duration
+	var k kind
+	if answered = answered && w.on; answered {
+		took, answered = w.took(x, now)
 		k = kindOf(x, resp)
 	}
 	for _, h := range p.held {

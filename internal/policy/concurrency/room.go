@@ -241,7 +241,7 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.counted = true
 	m.active.Inc()
 	w := p.watch(x)
-	resp, err := s.next.RoundTrip(r)
+	resp, err := s.next.RoundTrip(w.begin(x, r))
 	if w.on || err == nil && refuses(resp.StatusCode) {
 		w.report(p, x, resp, err)
 	}

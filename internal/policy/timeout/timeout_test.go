@@ -53,7 +53,7 @@ func answer(body io.ReadCloser) *http.Response {
 
 // written says that the request is out.
 func written(r *http.Request) {
-	exchange.WriterOf(r.Context()).Written()
+	exchange.Written(r.Context())
 }
 
 // source is a body that says a byte after each of its pauses, and ends.

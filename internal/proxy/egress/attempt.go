@@ -67,11 +67,9 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int, t *http.Transport) (*http.Response, error) {
 	a := &attempt{pool: p, x: x, index: index, method: r.Method}
 	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
-	if writer := exchange.WriterOf(ctx); writer != nil {
-		a.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
-			if info.Err == nil {
-				writer.Written()
-			}
+	a.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
+		if info.Err == nil {
+			exchange.Written(ctx)
 		}
 	}
 	out := a.request(p.dialContext(ctx, r), carrying(x, index, r))

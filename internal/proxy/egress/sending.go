@@ -84,12 +84,8 @@ func (s *sending) Connected(c net.Conn, reused bool) {
 	}
 }
 
-// Written tells the attempt's timeout to begin.
-func (s *sending) Written() {
-	if w := exchange.WriterOf(s.ctx); w != nil {
-		w.Written()
-	}
-}
+// Written tells the clocks of the stages to begin.
+func (s *sending) Written() { exchange.Written(s.ctx) }
 
 // Informational passes a 1xx answer on.
 func (s *sending) Informational(status int, header http.Header) error {
