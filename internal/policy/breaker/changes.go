@@ -126,7 +126,7 @@ func (c *circuit) tell() {
 		c.mu.Unlock()
 		if !silent {
 			room.tell(Change{Time: m.at, Policy: c.group.policy, Tenant: c.key.Tenant, Authority: c.authority, Host: c.hostLabel(),
-				From: from, To: m.to, Reason: m.reason, RetryAfter: m.after, Notify: c.group.targets()})
+				From: from, To: m.to, Reason: m.reason, RetryAfter: m.after, Notify: c.config().Notify})
 		}
 	}
 }
@@ -161,10 +161,11 @@ func (c *circuit) force(to string) {
 }
 
 func (c *circuit) status() Status {
-	s := Status{Policy: c.group.policy, Tenant: c.key.Tenant, Authority: c.authority, Mode: string(c.config.Mode)}
+	s := Status{Policy: c.group.policy, Tenant: c.key.Tenant, Authority: c.authority, Mode: string(c.config().Mode)}
 	now := c.now()
 	c.mu.Lock()
 	s.State, s.Since, s.Reason, s.Opened = c.shown, c.since, c.reason, c.opened
+	c.tally.fit(now, c.config().Window.D())
 	c.tally.roll(now)
 	n := c.tally.sum
 	s.Window = Window{Successes: int(n.good), FailuresLocal: int(n.local), FailuresUpstream: int(n.upstream), Slow: int(n.slow)}

@@ -36,7 +36,6 @@ type circuit struct {
 	group     *group
 	key       state.Key
 	authority string
-	config    *Config
 	start     time.Time
 	counts    *gobreaker.TwoStepCircuitBreaker[struct{}]
 	gate      atomic.Int64 // closed, half open, or open until so many nanoseconds after start
@@ -65,10 +64,10 @@ type circuit struct {
 
 func newCircuit(g *group, k state.Key) *circuit {
 	now := time.Now()
-	c := &circuit{group: g, key: k, authority: k.Authority.String(), config: &g.config,
-		start: now, own: Closed, shown: Closed, since: now, tally: newTally(g.config.Window.D())}
+	c := &circuit{group: g, key: k, authority: k.Authority.String(),
+		start: now, own: Closed, shown: Closed, since: now, tally: newTally(g.config.Load().Window.D())}
 	c.counts = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests:   uint32(g.config.Probes),
+		MaxRequests:   uint32(g.config.Load().Probes),
 		Timeout:       1,
 		ReadyToTrip:   c.trips,
 		OnStateChange: c.changed,
@@ -77,6 +76,9 @@ func newCircuit(g *group, k state.Key) *circuit {
 	})
 	return c
 }
+
+// config is the configuration in use. What the block says of it is the same for as long as the circuit is kept.
+func (c *circuit) config() *Config { return c.group.config.Load() }
 
 // now is nanoseconds after start, above 0.
 func (c *circuit) now() int64 { return int64(time.Since(c.start)) + 1 }
@@ -91,6 +93,7 @@ func (c *circuit) successful(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = v
+	c.tally.fit(now, c.config().Window.D())
 	c.tally.add(now, v)
 	switch v.kind {
 	case hard:
@@ -100,7 +103,7 @@ func (c *circuit) successful(err error) bool {
 		}
 		return false
 	case soft:
-		return c.config.Ratio == 0
+		return c.config().Ratio == 0
 	}
 	c.streak, c.asked = streak{}, 0
 	return true
@@ -114,7 +117,7 @@ func (c *circuit) silent(began int64) bool {
 			began = min(began, first)
 		}
 	}
-	return c.now()-began >= int64(c.config.Attempt)
+	return c.now()-began >= int64(c.config().Attempt)
 }
 
 // answered ends a silence.
@@ -135,12 +138,12 @@ func (c *circuit) trips(gobreaker.Counts) bool {
 		return true
 	}
 	failed, all := float64(c.tally.sum.failures()), float64(c.tally.sum.all())
-	return c.config.Ratio > 0 && all >= float64(c.config.Minimum) && failed >= c.config.Ratio*all
+	return c.config().Ratio > 0 && all >= float64(c.config().Minimum) && failed >= c.config().Ratio*all
 }
 
 // inARow tells whether the streak says that the upstream is down. c.mu is held.
 func (c *circuit) inARow() bool {
-	return c.config.Consecutive > 0 && c.streak.all() >= c.config.Consecutive && !chance(c.tally.sum, c.streak.all())
+	return c.config().Consecutive > 0 && c.streak.all() >= c.config().Consecutive && !chance(c.tally.sum, c.streak.all())
 }
 
 // chance tells whether a streak of this length is to be expected once in a while among as many answers as the window holds, where as many of those
@@ -181,11 +184,11 @@ func (c *circuit) changed(_ string, from, to gobreaker.State) {
 		c.add(moved{to: Open, at: now, reason: reason, after: open})
 	default:
 		c.opened = 0
-		if c.config.Ramp > 0 {
-			c.ramp.Store(clock + int64(c.config.Ramp))
+		if c.config().Ramp > 0 {
+			c.ramp.Store(clock + int64(c.config().Ramp))
 		}
 		c.gate.Store(gateClosed)
-		c.add(moved{to: Closed, at: now, reason: fmt.Sprintf("%d probes in a row succeeded", c.config.Probes)})
+		c.add(moved{to: Closed, at: now, reason: fmt.Sprintf("%d probes in a row succeeded", c.config().Probes)})
 	}
 	c.streak, c.asked = streak{}, 0
 	c.tally.clear()
@@ -197,22 +200,22 @@ func (c *circuit) tripReason() string {
 		return fmt.Sprintf("%d failures in a row%s, the last: %s", c.streak.all(), c.streak.split(), c.last.why())
 	}
 	n := c.tally.sum
-	return fmt.Sprintf("%d of %d answers within %s failed%s, the last: %s", n.failures(), n.all(), c.config.Window, n.split(), c.last.why())
+	return fmt.Sprintf("%d of %d answers within %s failed%s, the last: %s", n.failures(), n.all(), c.config().Window, n.split(), c.last.why())
 }
 
 // openTime is what the upstream asked for, else open, doubled each time that probes failed. Jitter keeps breakers that opened together apart;
 // it never takes from what the upstream asked for. c.mu is held.
 func (c *circuit) openTime(now int64) time.Duration {
-	longest := float64(c.config.OpenMax)
+	longest := float64(c.config().OpenMax)
 	if asked := float64(c.asked - now); asked > 0 {
 		return time.Duration(min(asked*(1+rand.Float64()/10), longest))
 	}
-	open := min(float64(c.config.Open)*math.Pow(2, float64(min(c.opened, 62))), longest)
+	open := min(float64(c.config().Open)*math.Pow(2, float64(min(c.opened, 62))), longest)
 	return time.Duration(min(open*(0.9+rand.Float64()/5), longest))
 }
 
 // crowd is how many attempts may be in flight during a ramp before some are refused.
-func (c *circuit) crowd() int64 { return int64(c.config.Probes) }
+func (c *circuit) crowd() int64 { return int64(c.config().Probes) }
 
 // rampAfter is when a request that a ramp refused may come again.
 const rampAfter = time.Second
@@ -247,7 +250,7 @@ func (c *circuit) look() *exchange.Refusal {
 
 // ramped is the share of its load that the upstream gets at a time before the ramp ends: from a half to all.
 func (c *circuit) ramped(ramp, now int64) float64 {
-	return 1 - min(1, float64(ramp-now)/float64(c.config.Ramp))/2
+	return 1 - min(1, float64(ramp-now)/float64(c.config().Ramp))/2
 }
 
 // factor is the share of a configured rate that the upstream should get now. Of an open breaker it is that of the half open one that
@@ -269,7 +272,7 @@ func (c *circuit) factor() float64 {
 }
 
 func (c *circuit) refuseForced() *exchange.Refusal {
-	return c.refuse(c.config.Open.D(), "an operator opened the circuit breaker")
+	return c.refuse(c.config().Open.D(), "an operator opened the circuit breaker")
 }
 
 func (c *circuit) refuseOpen(left int64) *exchange.Refusal {

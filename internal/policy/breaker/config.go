@@ -35,6 +35,8 @@ type Config struct {
 
 	// Attempt is the attempt's timeout, and with it the deadline of a probe; 0: half of Window. Derive sets it.
 	Attempt time.Duration `yaml:"-"`
+	// Narrow is what Window was before Derive fitted it to Attempt; 0: it is as it was.
+	Narrow setting.Duration `yaml:"-"`
 	// Unit of a bare number in Retry-After, s or ms ("" is s): the retry block says so.
 	Unit string `yaml:"-"`
 }
@@ -59,7 +61,7 @@ func (c *Config) Derive(attempt time.Duration, w Written) []setting.Fault {
 	if c.Window.D() < 2*attempt {
 		switch {
 		case !w.Window:
-			c.Window = setting.Duration(min(2*attempt, maxWindow))
+			c.Narrow, c.Window = c.Window, setting.Duration(min(2*attempt, maxWindow))
 		case w.Attempt:
 			faults = append(faults, setting.Faultf("window",
 				"is %s, shorter than twice timeout.attempt (%s): failures that take so long would hardly meet in it",
@@ -77,6 +79,15 @@ func (c *Config) Derive(attempt time.Duration, w Written) []setting.Fault {
 		}
 	}
 	return faults
+}
+
+// kept is the part of it that breakers are kept by: without what other blocks say, and who is told.
+func (c Config) kept() Config {
+	if c.Narrow > 0 {
+		c.Window = c.Narrow
+	}
+	c.Narrow, c.Attempt, c.Unit, c.Notify = 0, 0, "", nil
+	return c
 }
 
 // probeDeadline is how long a probe may keep its place without an answer.

@@ -119,7 +119,7 @@ func (c *circuit) export(now time.Time) (b exportedBreaker, ok bool) {
 	left := time.Duration(gate - c.now())
 	if left <= 0 {
 		b.State = HalfOpen
-		left += c.config.OpenMax.D()
+		left += c.config().OpenMax.D()
 	}
 	b.Until = state.WholeSecond(now.Add(left)).UTC()
 	return b, b.Until.After(now)
@@ -236,7 +236,7 @@ func (c *circuit) restore(l *restored) {
 
 // begun sets a restored state; nobody is told what is no news. c.mu is held.
 func (c *circuit) begun(now time.Time, clock int64) {
-	left := min(max(0, c.restoring.left(now)), c.config.OpenMax.D())
+	left := min(max(0, c.restoring.left(now)), c.config().OpenMax.D())
 	c.gate.Store(clock + int64(left))
 	c.opened = c.restoring.opened
 	c.own, c.shown, c.since, c.reason = Open, Open, c.restoring.since, byRestart

@@ -10,7 +10,7 @@ func (r *Room) Refuses(policy string, k state.Key) bool {
 	r.mu.Lock()
 	var groups []*group
 	for g := range r.groups {
-		if g.policy == policy && g.config.Mode == setting.Enforce {
+		if g.policy == policy && g.config.Load().Mode == setting.Enforce {
 			groups = append(groups, g)
 		}
 	}

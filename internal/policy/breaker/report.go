@@ -76,11 +76,11 @@ func (p *report) send(next http.RoundTripper, r *http.Request) (*http.Response, 
 		}
 	}()
 	if p.probe {
-		p.timer = time.AfterFunc(c.config.probeDeadline(), p.expire)
+		p.timer = time.AfterFunc(c.config().probeDeadline(), p.expire)
 	}
 	sent := r
 	var watch *exchange.Stopwatch
-	if c.config.Slow.On && r.Method != http.MethodConnect {
+	if c.config().Slow.On && r.Method != http.MethodConnect {
 		watch = new(exchange.Stopwatch)
 		sent = watch.Start(r)
 	}
@@ -96,7 +96,7 @@ func (p *report) send(next http.RoundTripper, r *http.Request) (*http.Response, 
 	if watch != nil {
 		took, _ = watch.Took()
 	}
-	v := c.config.ofAnswer(resp, took)
+	v := c.config().ofAnswer(resp, took)
 	if v != success || r.Method == http.MethodConnect || resp.StatusCode == http.StatusSwitchingProtocols ||
 		resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 {
 		p.give(v)

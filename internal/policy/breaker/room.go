@@ -55,37 +55,27 @@ func New(reg prometheus.Registerer, log *slog.Logger) *Room {
 // OnChange makes f hear of every transition, one after the other. It is set once, before traffic; f must not call Force.
 func (r *Room) OnChange(f func(Change)) { r.change = f }
 
-// group is the breakers of one policy under one configuration. Close ends its part in metrics and Status.
+// group is the breakers of one policy under one block. Close ends its part in metrics and Status.
 type group struct {
 	room   *Room
 	policy string
-	config Config // without Notify
+	config atomic.Pointer[Config] // in use
 	table  *state.Table[*circuit]
-	notify atomic.Pointer[[]string]
 }
 
-// group is kept while the settings are, whoever is told.
+// group is kept while the block is the same, whoever is told, and whatever other blocks say.
 func (r *Room) group(scope state.Scope, c Config) *group {
-	notify := c.Notify
-	c.Notify = nil
-	g := state.Keep(scope, "breaker", c, func() *group {
-		g := &group{room: r, policy: scope.Policy, config: c}
+	g := state.Keep(scope, "breaker", c.kept(), func() *group {
+		g := &group{room: r, policy: scope.Policy}
+		g.config.Store(&c)
 		g.table = state.NewTable(state.MaxEntries, g.circuit)
 		r.mu.Lock()
 		r.groups[g] = struct{}{}
 		r.mu.Unlock()
 		return g
 	})
-	scope.Generation.OnCommit(func() { g.notify.Store(&notify) })
+	scope.Generation.OnCommit(func() { g.config.Store(&c) })
 	return g
-}
-
-// targets are the notify: targets that the configuration in use names.
-func (g *group) targets() []string {
-	if names := g.notify.Load(); names != nil {
-		return *names
-	}
-	return nil
 }
 
 func (g *group) circuit(k state.Key) *circuit {
@@ -239,7 +229,7 @@ func (a *admission) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.label(x.Label())
 	p, refusal := c.admit(x)
 	switch {
-	case refusal != nil && c.config.Mode == setting.Enforce:
+	case refusal != nil && c.config().Mode == setting.Enforce:
 		x.Update(noteOpen)
 		a.group.room.metrics.refused(x, setting.Enforce)
 		return nil, refusal

@@ -402,6 +402,64 @@ func TestNotifyIsNoReasonToForget(t *testing.T) {
 	}
 }
 
+// TestOtherBlocksAreNoReasonToForget: a reload that changes timeout.attempt, or the unit of Retry-After, keeps a breaker that is open, and acts.
+func TestOtherBlocksAreNoReasonToForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		var keeper state.Keeper
+		load := func(commit bool, attempt time.Duration, edit func(*Config)) {
+			g := keeper.Begin()
+			c := Default()
+			edit(&c)
+			if faults := c.Derive(attempt, Written{}); len(faults) > 0 {
+				t.Fatal(faults)
+			}
+			chain := r.link(g, c)
+			if commit {
+				r.chain = chain
+				g.Commit()
+			} else {
+				g.Abort()
+			}
+		}
+		rules := func(c *Config) { c.Consecutive, c.Minimum = 0, 4 }
+		load(true, 5*time.Minute, rules)
+		r.fail(errReset)
+		r.get(3)
+		time.Sleep(5 * time.Minute) // within twice the attempt
+		load(true, time.Second, rules)
+		time.Sleep(50 * time.Second)
+		load(false, 5*time.Minute, rules)
+		r.get(1)
+		if len(r.change) != 1 || !strings.Contains(r.change[0].Reason, "4 of 4 answers within 1m failed") {
+			t.Fatalf("%+v", r.change)
+		}
+		load(true, 20*time.Minute, func(c *Config) { rules(c); c.Unit = "ms" })
+		if r.get(1) == nil {
+			t.Error("a change of other blocks closed the breaker")
+		}
+		r.wait()
+		release := make(chan struct{})
+		r.next = func(*http.Request) (*http.Response, error) { <-release; return answer(200), nil }
+		go r.get(1)
+		time.Sleep(19 * time.Minute)
+		r.is(HalfOpen) // a probe has the time that an attempt has now
+		close(release)
+		synctest.Wait()
+		r.status(200)
+		r.get(2)
+		r.status(503, "Retry-After", "90000")
+		r.get(4)
+		if refusal := r.get(1); refusal == nil || refusal.RetryAfter < 90*time.Second || refusal.RetryAfter > 100*time.Second {
+			t.Errorf("%+v; want a minute and a half", refusal)
+		}
+		load(true, 20*time.Minute, func(c *Config) { rules(c); c.Window *= 2 })
+		if r.get(1) != nil {
+			t.Error("a change of this block kept the breaker")
+		}
+	})
+}
+
 func TestObserveIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.Mode = setting.Observe })

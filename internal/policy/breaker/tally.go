@@ -25,7 +25,20 @@ type tally struct {
 	steps [windowSteps]counts
 }
 
-func newTally(window time.Duration) tally { return tally{step: max(1, int64(window/windowSteps))} }
+func newTally(window time.Duration) tally { return tally{step: stepOf(window)} }
+
+func stepOf(window time.Duration) int64 { return max(1, int64(window/windowSteps)) }
+
+// fit makes the window that long. What was counted in another one counts in it as if it had come just now.
+func (t *tally) fit(now int64, window time.Duration) {
+	step := stepOf(window)
+	if t.step == step {
+		return
+	}
+	t.roll(now)
+	*t = tally{step: step, at: now / step, sum: t.sum}
+	t.steps[t.at%windowSteps] = t.sum
+}
 
 func (t *tally) clear() { *t = tally{step: t.step, at: t.at} }
 
