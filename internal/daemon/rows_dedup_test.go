@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -125,6 +126,59 @@ func TestNotRepeated(t *testing.T) {
 			}
 			if n := len(w.origin.requests()) - before; n < 2 { // net/http asks again by itself where a kept connection gave nothing
 				t.Errorf("%s, %s: 2 requests were sent %d times", w.name, name, n)
+			}
+		}
+	}
+}
+
+// TestFailuresAreNotKept: what asks for another attempt, by the upstream's word or the operator's, is not what the next request gets, although all attempts are used up.
+func TestFailuresAreNotKept(t *testing.T) {
+	answer := func(status int, fields, body string) string {
+		return fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n\r\n%s", status, fields, len(body), body)
+	}
+	for name, c := range map[string]struct {
+		retry, first string
+		kept         bool
+	}{
+		"500, again":            {"attempts: 2", answer(500, "X-Should-Retry: true\r\n", ""), false},
+		"500, again, once":      {"attempts: 1", answer(500, "X-Should-Retry: True\r\n", ""), false},
+		"400, again":            {"attempts: 2", answer(400, "X-Should-Retry: true\r\n", ""), false},
+		"400, a vendor's again": {"attempts: 2, signal: Stripe-Should-Retry", answer(400, "Stripe-Should-Retry: true\r\n", ""), false},
+		"once":                  {"attempts: 1, signal: Stripe-Should-Retry", answer(400, "Stripe-Should-Retry: true\r\n", ""), false},
+		"a listed status":       {"attempts: 2, statuses: [423, 503]", answer(423, "", ""), false},
+		"500, in a while":       {"attempts: 1", answer(500, "Retry-After-Ms: 50\r\n", ""), false},
+		"a failure inside":      {`attempts: 2, failure_when: "response.json.ok == false"`, answer(200, "", `{"ok":false}`), false},
+		"inside, once":          {`attempts: 1, failure_when: "response.json.ok == false"`, answer(200, "", `{"ok":false}`), false},
+		"a plain 500":           {"attempts: 2", answer(500, "", ""), true},
+	} {
+		for _, key := range []string{"off", "{header: Idempotency-Key, inject: false}"} {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var recovered atomic.Bool
+			o := serveRaw(t, l, func(int, string) string {
+				if recovered.Load() {
+					return answer(200, "", `{"ok":true}`)
+				}
+				return c.first
+			})
+			b := start(t, "defaults: {dedup: {methods: [GET, POST], linger: 60s}, breaker: off, retry: {backoff: {base: 1ms, throttled: 1ms}, idempotency_key: "+key+", "+c.retry+"}}\n")
+			send := func(method, fields string) string {
+				c := b.dialProxy()
+				defer c.Close()
+				c.send(method + " " + o.url("/") + " HTTP/1.1\r\nHost: x\r\n" + fields + "\r\n")
+				return c.answer(method).body
+			}
+			const post = "Idempotency-Key: k\r\nContent-Length: 0\r\n"
+			send(http.MethodPost, post)
+			send(http.MethodGet, "")
+			recovered.Store(true)
+			if got := send(http.MethodGet, ""); got != `{"ok":true}` {
+				t.Errorf("%s, key %s: a GET then got %q", name, key, got)
+			}
+			if got := send(http.MethodPost, post); got == `{"ok":true}` == c.kept {
+				t.Errorf("%s, key %s: a repeated POST then got %q", name, key, got)
 			}
 		}
 	}

@@ -58,6 +58,8 @@ type Exchange struct {
 
 	OwnID bool // the ID was made here, so it holds nothing of the client's
 
+	verdict Verdict // see Judge; mu guards it, and it stands here because here is room
+
 	lanes atomic.Bool            // attempts may overlap
 	label atomic.Pointer[string] // nil: Host holds
 

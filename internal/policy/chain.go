@@ -148,6 +148,7 @@ func settingsOf(p *plan) stageSettings {
 	c.breaker.Unit = c.retry.RetryAfter.Unit
 	c.hedge, c.hasHedge = config[hedge.Config](p, "hedge")
 	c.dedup, c.hasDedup = config[dedup.Config](p, "dedup")
+	c.retry.Kept = c.hasDedup
 	c.sanitize, c.hasSanitize = config[sanitize.Config](p, "sanitize")
 	for _, l := range p.blocks["rate_limit"].levels {
 		c.limits = append(c.limits, ratelimit.Level{Name: l.name, Config: *l.config.(*ratelimit.Config), Unit: c.retry.RetryAfter.Unit})

@@ -114,8 +114,8 @@ func variesFreely(lines []string) bool {
 	return false
 }
 
-// lingers tells whether an answer may serve requests that come after it is complete.
-func lingers(resp *http.Response) bool {
+// lingers tells whether the answer to x may serve requests that come after it is complete.
+func lingers(resp *http.Response, x *exchange.Exchange) bool {
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent, http.StatusMultipleChoices, http.StatusMovedPermanently,
 		http.StatusPermanentRedirect, http.StatusNotFound, http.StatusGone:
@@ -123,7 +123,7 @@ func lingers(resp *http.Response) bool {
 		return false
 	}
 	control := resp.Header["Cache-Control"]
-	return unshared(resp) == "" && !directive(control, "no-cache") && !expired(control)
+	return unshared(resp) == "" && !directive(control, "no-cache") && !expired(control) && !asks(resp, x)
 }
 
 // expired tells whether max-age=0 is said in any of its forms.

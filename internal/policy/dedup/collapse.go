@@ -100,7 +100,7 @@ func (s *stage) lead(f *flight, t *turn, r *http.Request, x *exchange.Exchange) 
 		return resp, err
 	}
 	t.headed.Store(true)
-	return t.head(resp, method(r) == http.MethodHead), nil
+	return t.head(resp, x, method(r) == http.MethodHead), nil
 }
 
 // clientLeft tells whether the turn goes on.
@@ -137,7 +137,7 @@ func (t *turn) fail(err error) {
 }
 
 // head ends the time in which others may follow, and decides who gets the answer.
-func (t *turn) head(resp *http.Response, bare bool) *http.Response {
+func (t *turn) head(resp *http.Response, x *exchange.Exchange, bare bool) *http.Response {
 	f, g := t.flight, t.flight.group
 	f.shard.mu.Lock()
 	defer f.shard.mu.Unlock()
@@ -156,7 +156,7 @@ func (t *turn) head(resp *http.Response, bare bool) *http.Response {
 		}
 		return t.solo(resp)
 	}
-	linger := g.linger > 0 && lingers(resp)
+	linger := g.linger > 0 && lingers(resp, x)
 	switch {
 	case len(f.waiters) == 0 && !linger:
 		return t.solo(resp)

@@ -595,6 +595,21 @@ func TestLinger(t *testing.T) {
 				t.Errorf("%v lingers", fields)
 			}
 		}
+		for i, c := range []struct {
+			verdict exchange.Verdict
+			status  int
+			fields  []string
+		}{{exchange.Again, 200, nil}, {exchange.Again, 404, nil}, {exchange.Unsaid, 404, []string{"X-Should-Retry", "true"}}, {exchange.Unsaid, 410, []string{"Retry-After", "1"}}} {
+			r.next = func(req *http.Request) (*http.Response, error) {
+				exchange.From(req.Context()).Judge(c.verdict)
+				return r.answer(c.status, "one", c.fields...), nil
+			}
+			r.get("X-Asks", fmt.Sprint(i))
+			synctest.Wait()
+			if got := r.get("X-Asks", fmt.Sprint(i)); got.dedup == roleReplayed {
+				t.Errorf("%+v lingers", c)
+			}
+		}
 		r.next = func(*http.Request) (*http.Response, error) { return r.answer(503, "one"), nil }
 		r.get("X-Case", "503")
 		synctest.Wait()

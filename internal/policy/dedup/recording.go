@@ -4,10 +4,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"time"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/state/quota"
 )
 
 // outcome is what an answer means for the next request with the same key.
@@ -19,8 +19,8 @@ const (
 	unknown                // it runs: the upstream may have acted, and only the upstream can tell
 )
 
-// outcomeOf looks at an answer. An answer that asks for another attempt must not be what each attempt gets.
-func outcomeOf(resp *http.Response) outcome {
+// outcomeOf looks at an answer to a write. One that asks for another attempt must not be what each attempt gets.
+func outcomeOf(resp *http.Response, x *exchange.Exchange) outcome {
 	switch s := resp.StatusCode; s {
 	case http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly,
 		http.StatusTooManyRequests, http.StatusServiceUnavailable, 529:
@@ -31,11 +31,24 @@ func outcomeOf(resp *http.Response) outcome {
 		if s < 200 || exchange.Streams(resp.Header) {
 			return unknown
 		}
-		if s >= 400 && (resp.Header["Retry-After"] != nil || slices.Equal(resp.Header["X-Should-Retry"], []string{"true"})) {
+		if asks(resp, x) {
 			return repeats
 		}
 	}
 	return stands
+}
+
+// asks tells whether an answer asks for another attempt: as a stage below has judged, which knows more and may have changed the field, or else by its
+// fields.
+func asks(resp *http.Response, x *exchange.Exchange) bool {
+	v, failed := x.Verdict(), resp.StatusCode >= 400
+	if v == exchange.Unsaid && failed {
+		v = exchange.ShouldRetry(resp.Header["X-Should-Retry"])
+	}
+	if v == exchange.Again || !failed {
+		return v == exchange.Again
+	}
+	return quota.AsksToWait(resp.Header)
 }
 
 // acted tells whether the upstream may have acted on a request that ended without an answer. x is the exchange in which it was sent.
@@ -75,9 +88,9 @@ type recording struct {
 	closed  bool
 }
 
-// answered takes the head of the answer.
-func (w *write) answered(resp *http.Response) *http.Response {
-	rec := &recording{ReadCloser: resp.Body, write: w, resp: resp, outcome: outcomeOf(resp)}
+// answered takes the head of the answer to what was sent as x.
+func (w *write) answered(resp *http.Response, x *exchange.Exchange) *http.Response {
+	rec := &recording{ReadCloser: resp.Body, write: w, resp: resp, outcome: outcomeOf(resp, x)}
 	most := w.stage.config.MaxBody
 	if rec.outcome == stands && resp.ContentLength > int64(most) {
 		rec.outcome = unknown

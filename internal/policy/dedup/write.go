@@ -238,7 +238,7 @@ func (w *write) run(r *http.Request, x *exchange.Exchange) (*http.Response, erro
 		return resp, err
 	}
 	w.headed.Store(true)
-	return w.answered(resp), nil
+	return w.answered(resp, own), nil
 }
 
 // clientLeft lets the write go on.
@@ -306,14 +306,16 @@ func (w *write) watch(r *http.Request, x *exchange.Exchange) (*http.Response, er
 	defer w.end(nil)
 	s.note(x, roleLeader)
 	resp, err := s.next.RoundTrip(r)
-	switch {
-	case err != nil || resp == nil:
+	if err != nil || resp == nil {
 		if !acted(x, err) {
 			w.release()
 		}
-	case outcomeOf(resp) == repeats:
+		return resp, err
+	}
+	switch outcomeOf(resp, x) {
+	case repeats:
 		w.release()
-	case outcomeOf(resp) == stands:
+	case stands:
 		w.end(appendRecord(nil, &http.Response{StatusCode: resp.StatusCode}, nil, nil))
 	}
 	return resp, err

@@ -152,6 +152,12 @@ func TestOutcomes(t *testing.T) {
 	status := func(n int, fields ...string) next {
 		return func(r *rig, req *http.Request) (*http.Response, error) { return r.answer(n, "x", fields...), nil }
 	}
+	judged := func(v exchange.Verdict, n int, fields ...string) next {
+		return func(r *rig, req *http.Request) (*http.Response, error) {
+			exchange.From(req.Context()).Judge(v)
+			return r.answer(n, "x", fields...), nil
+		}
+	}
 	for name, c := range map[string]struct {
 		first       next
 		same, other string // what a repeat becomes, with the same body and with another one
@@ -161,9 +167,18 @@ func TestOutcomes(t *testing.T) {
 		"500": {status(500), roleReplayed, roleConflict}, "202, come back": {status(202, "Retry-After", "5"), roleReplayed, roleConflict},
 		"401": {status(401), roleLeader, roleLeader}, "408": {status(408), roleLeader, roleLeader}, "409": {status(409), roleLeader, roleLeader},
 		"425": {status(425), roleLeader, roleLeader}, "429": {status(429), roleLeader, roleLeader}, "503": {status(503), roleLeader, roleLeader},
-		"403, come back": {status(403, "Retry-After", "5"), roleLeader, roleLeader},
-		"500, again":     {status(500, "X-Should-Retry", "true"), roleLeader, roleLeader},
-		"502":            {status(502), roleLeader, roleConflict}, "504": {status(504), roleLeader, roleConflict}, "524": {status(524), roleLeader, roleConflict},
+		"403, come back":  {status(403, "Retry-After", "5"), roleLeader, roleLeader},
+		"500, again":      {status(500, "X-Should-Retry", "true"), roleLeader, roleLeader},
+		"400, Again":      {status(400, "X-Should-Retry", " True"), roleLeader, roleLeader},
+		"500, not again":  {status(500, "X-Should-Retry", "true", "X-Should-Retry", "false"), roleReplayed, roleConflict},
+		"500, in a while": {status(500, "Retry-After-Ms", "50"), roleLeader, roleLeader}, "500, soon": {status(500, "X-Amz-Retry-After", "50"), roleLeader, roleLeader},
+		"200, again":                     {status(200, "X-Should-Retry", "true"), roleReplayed, roleConflict},
+		"judged: again, and told not to": {judged(exchange.Again, 500, "X-Should-Retry", "false"), roleLeader, roleLeader},
+		"judged: a failure inside":       {judged(exchange.Again, 200), roleLeader, roleLeader},
+		"judged: final":                  {judged(exchange.Final, 500, "X-Should-Retry", "true"), roleReplayed, roleConflict},
+		"judged: final, in a while":      {judged(exchange.Final, 500, "Retry-After", "5"), roleLeader, roleLeader},
+		"judged: again, but unknown":     {judged(exchange.Again, 504), roleLeader, roleConflict},
+		"502":                            {status(502), roleLeader, roleConflict}, "504": {status(504), roleLeader, roleConflict}, "524": {status(524), roleLeader, roleConflict},
 		"a stream": {func(r *rig, _ *http.Request) (*http.Response, error) {
 			resp := r.stream(200, strings.NewReader("data: 1\n\n"))
 			resp.Header.Set("Content-Type", "text/event-stream")

@@ -36,6 +36,8 @@ type Config struct {
 	IdempotencyKey IdempotencyKey `yaml:"idempotency_key"`
 	// Mode observe counts and notes what would be sent again; it sends nothing more and makes no keys.
 	Mode setting.Mode `yaml:"mode"`
+	// Kept tells that a stage above keeps answers for other requests: they are judged then even where nothing is sent again.
+	Kept bool `yaml:"-"`
 }
 
 // Backoff doubles with each attempt up to Max; what is waited is drawn evenly between nothing and that.
@@ -67,11 +69,14 @@ type Budget struct {
 	TTL setting.Duration `yaml:"ttl"`
 }
 
+// usualStatuses are those of Default.
+var usualStatuses = []int{408, 425, 429, 500, 502, 503, 504}
+
 // Default is the block with nothing written in it.
 func Default() Config {
 	return Config{
 		Attempts: 4, Methods: Methods{name: Idempotent},
-		Statuses:   []int{408, 425, 429, 500, 502, 503, 504},
+		Statuses:   slices.Clone(usualStatuses),
 		Backoff:    Backoff{Base: setting.Duration(100 * time.Millisecond), Throttled: setting.Duration(time.Second), Max: setting.Duration(10 * time.Second)},
 		RetryAfter: RetryAfter{Max: setting.Duration(time.Minute), Unit: Seconds},
 		Budget:     Budget{Ratio: 0.2, Floor: 3, TTL: setting.Duration(10 * time.Second)},

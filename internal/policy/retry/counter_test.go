@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"httpowerd/internal/exchange"
 )
 
 func TestRepeats(t *testing.T) {
@@ -51,12 +53,12 @@ func FuzzSignals(f *testing.F) {
 			}
 		}
 		is := func(s, word string) bool { return strings.EqualFold(strings.Trim(s, " \t"), word) }
-		want := silent
+		want := exchange.Unsaid
 		if is(a, "true") || is(b, "true") {
-			want = yes
+			want = exchange.Again
 		}
 		if is(a, "false") || is(b, "false") {
-			want = no
+			want = exchange.Final
 		}
 		if got := p.signal(http.Header{"X-Should-Retry": {a}, "Vendor-Should-Retry": {b}}); got != want {
 			t.Fatalf("%q and %q say %d; want %d", a, b, got, want)

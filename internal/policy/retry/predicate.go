@@ -44,7 +44,7 @@ func compile(text string) (*predicate, error) {
 
 // examine is the reason for which an answer is a failure although its status is none; "" where it is not.
 func (c *course) examine(resp *http.Response) string {
-	if resp.StatusCode == http.StatusSwitchingProtocols || c.signal(resp.Header) == no {
+	if resp.StatusCode == http.StatusSwitchingProtocols || c.signal(resp.Header) == exchange.Final {
 		return ""
 	}
 	e := evidence{request: c.request, resp: resp}

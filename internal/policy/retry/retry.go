@@ -97,8 +97,9 @@ type course struct {
 	journal    *journal
 	made       *made // the idempotency key; nil: none was made
 	base       identity
-	unjudged   bool // noted
-	stale      bool // the last attempt met a dead connection, the first one to
+	unjudged   bool             // noted
+	verdict    exchange.Verdict // of the last answer
+	stale      bool             // the last attempt met a dead connection, the first one to
 	staleSeen  bool
 }
 
@@ -108,9 +109,7 @@ func (p *plan) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := course{plan: p, request: r, x: x, budget: p.budgets.Get(state.KeyOf(x))}
 	c.enter()
 	if p.idle {
-		resp, err := p.next.RoundTrip(r)
-		c.refund(err)
-		return resp, err
+		return c.once()
 	}
 	if r.Body != nil && r.Body != http.NoBody && !p.tunnel {
 		c.journal = newJournal(r, &p.config, &p.room.account)
@@ -122,13 +121,36 @@ func (p *plan) RoundTrip(r *http.Request) (*http.Response, error) {
 	x.Repeats = c.repeatable && !p.tunnel && !c.observes() && p.config.Attempts > 1
 	resp, err := c.send()
 	c.refund(err)
-	if err != nil || p.when != nil || p.failed(resp) {
+	if err != nil || p.when != nil || resp.StatusCode >= firstError {
 		resp, err = c.follow(resp, err)
+		c.tell()
 	}
 	if c.made != nil {
 		c.ended(resp, err)
 	}
 	return resp, err
+}
+
+// once sends a request that is not sent again, and judges its answer where somebody keeps it.
+func (c *course) once() (*http.Response, error) {
+	judged := c.config.Kept && !c.observes()
+	if judged && c.when != nil && c.when.reads {
+		c.readable()
+	}
+	resp, err := c.next.RoundTrip(c.request)
+	c.refund(err)
+	if judged && err == nil {
+		c.judge(resp, nil)
+		c.tell()
+	}
+	return resp, err
+}
+
+// tell tells those who may keep the last answer what it asks for. In observe mode it asks for what its fields say.
+func (c *course) tell() {
+	if c.verdict != exchange.Unsaid && !c.observes() {
+		c.x.Judge(c.verdict)
+	}
 }
 
 // enter counts the exchange in the budget: as a first attempt, or as the retry that the program says it is. There is at most one budget of retries,
@@ -165,9 +187,9 @@ func (p *plan) failed(resp *http.Response) bool {
 		return false
 	}
 	switch p.signal(resp.Header) {
-	case yes:
+	case exchange.Again:
 		return true
-	case no:
+	case exchange.Final:
 		return false
 	}
 	return p.statuses[s]
@@ -245,14 +267,16 @@ func (c *course) reserve() (state.Reservation, bool) {
 
 // judge says of what the attempt failed ("": it did not, or another one would not help), and whether the upstream may have acted on it.
 func (c *course) judge(resp *http.Response, err error) (reason string, sent bool) {
+	c.verdict = exchange.Unsaid
 	if err == nil {
 		switch {
 		case c.failed(resp):
-			return exchange.ReasonStatus, true
+			reason = exchange.ReasonStatus
 		case c.when != nil:
-			return c.examine(resp), true
+			reason = c.examine(resp)
 		}
-		return "", true
+		c.verdict = c.judgement(resp, reason)
+		return reason, true
 	}
 	var refusal *exchange.Refusal
 	var failure *exchange.Failure

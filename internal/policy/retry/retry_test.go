@@ -153,6 +153,7 @@ type result struct {
 	text     string
 	err      error
 	story    exchange.Story
+	verdict  exchange.Verdict
 	registry *prometheus.Registry
 }
 
@@ -204,7 +205,7 @@ func (s scene) play(t *testing.T) *result {
 	if res.open != 0 {
 		t.Errorf("%d answers were not closed", res.open)
 	}
-	res.story = x.Story()
+	res.story, res.verdict = x.Story(), x.Verdict()
 	return res
 }
 
@@ -304,6 +305,74 @@ func TestWhatIsRetried(t *testing.T) {
 				}
 				if c.status == 0 && r.err != c.steps[0].err {
 					t.Errorf("the error became %v", r.err)
+				}
+			})
+		})
+	}
+}
+
+// TestVerdicts: whoever keeps an answer is told what it asks for, although its fields say something else once all attempts are used up.
+func TestVerdicts(t *testing.T) {
+	field := func(status int, body string, fields ...string) []step {
+		h := map[string]string{}
+		for i := 0; i < len(fields); i += 2 {
+			h[fields[i]] = fields[i+1]
+		}
+		return []step{{status: status, body: body, header: h}}
+	}
+	listed := func(c *Config) { c.Statuses = []int{404, 423, 500} }
+	not := when("has(response.json.ok) && !response.json.ok")
+	with := func(edits ...func(*Config)) func(*Config) {
+		return func(c *Config) {
+			for _, f := range edits {
+				f(c)
+			}
+		}
+	}
+	once := func(c *Config) { c.Attempts = 1 }
+	for name, c := range map[string]struct {
+		config   func(*Config)
+		steps    []step
+		want     exchange.Verdict
+		wantOnce exchange.Verdict // with attempts: 1
+	}{
+		"good":                    {nil, field(200, ""), exchange.Unsaid, exchange.Unsaid},
+		"a usual status":          {nil, field(500, ""), exchange.Unsaid, exchange.Unsaid},
+		"no failure":              {nil, field(404, ""), exchange.Unsaid, exchange.Unsaid},
+		"500, again":              {nil, field(500, "", "X-Should-Retry", "true"), exchange.Again, exchange.Again},
+		"400, again":              {nil, field(400, "", "X-Should-Retry", "True"), exchange.Again, exchange.Again},
+		"500, not again":          {nil, field(500, "", "X-Should-Retry", "false"), exchange.Final, exchange.Final},
+		"the vendor's again":      {signal, field(400, "", "Vendor-Should-Retry", "true"), exchange.Again, exchange.Again},
+		"of two words":            {signal, field(400, "", "X-Should-Retry", "true", "Vendor-Should-Retry", "false"), exchange.Final, exchange.Final},
+		"good, again":             {nil, field(200, "", "X-Should-Retry", "true"), exchange.Unsaid, exchange.Unsaid},
+		"a listed status":         {listed, field(423, ""), exchange.Again, exchange.Again},
+		"another listed one":      {listed, field(404, ""), exchange.Again, exchange.Again},
+		"a usual one in the list": {listed, field(500, ""), exchange.Unsaid, exchange.Unsaid},
+		"listed, not again":       {listed, field(423, "", "X-Should-Retry", "false"), exchange.Final, exchange.Final},
+		"a failure inside":        {not, field(200, `{"ok":false}`), exchange.Again, exchange.Again},
+		"none inside":             {not, field(200, `{"ok":true}`), exchange.Unsaid, exchange.Unsaid},
+		"inside, not again":       {not, field(200, `{"ok":false}`, "X-Should-Retry", "false"), exchange.Unsaid, exchange.Unsaid},
+		"then good":               {not, []step{{status: 200, body: `{"ok":false}`}, {status: 200, body: `{"ok":true}`}}, exchange.Unsaid, exchange.Again},
+		"then an error":           {nil, []step{{status: 500, header: map[string]string{"X-Should-Retry": "true"}}, {err: failure(exchange.UpstreamReset, true)}}, exchange.Unsaid, exchange.Again},
+		"then refused": {nil, []step{{status: 500, header: map[string]string{"X-Should-Retry": "true"}}, {err: exchange.Refuse(exchange.BreakerOpen, "")}},
+			exchange.Again, exchange.Again},
+		"observed": {func(c *Config) { c.Mode = setting.Observe; not(c) }, field(200, `{"ok":false}`), exchange.Unsaid, exchange.Unsaid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if c.config == nil {
+					c.config = func(*Config) {}
+				}
+				if r := (scene{config: c.config, steps: c.steps}).play(t); r.verdict != c.want {
+					t.Errorf("the verdict is %d; want %d", r.verdict, c.want)
+				}
+				kept := func(c *Config) { c.Kept = true }
+				r := scene{config: with(c.config, once, kept), header: map[string]string{"X-Stainless-Retry-Count": "1"}, steps: c.steps}.play(t)
+				if r.verdict != c.wantOnce || r.text != c.steps[0].body || r.story.NotRetried != "" || r.resp.Header.Get("X-Should-Retry") != c.steps[0].header["X-Should-Retry"] {
+					t.Errorf("with one attempt the verdict is %d; want %d; %+v, %v", r.verdict, c.wantOnce, r.story, r.resp.Header)
+				}
+				if r = (scene{config: with(c.config, once), steps: c.steps}).play(t); r.verdict != exchange.Unsaid {
+					t.Errorf("with one attempt, and nobody who keeps answers, the verdict is %d", r.verdict)
 				}
 			})
 		})

@@ -2,38 +2,35 @@ package retry
 
 import (
 	"net/http"
-	"strings"
+	"slices"
+
+	"httpowerd/internal/exchange"
 )
 
 // shouldRetry is the field by which an upstream, or this proxy, says whether a request is worth another attempt. Several SDKs obey it.
 const shouldRetry = "X-Should-Retry"
 
-// word is what an answer says about another attempt.
-type word uint8
-
-const (
-	silent word = iota
-	yes
-	no
-)
-
-// signal is the answer's word, in X-Should-Retry or the vendor's own field. Of two words no holds.
-func (p *plan) signal(h http.Header) word {
-	w := read(h[shouldRetry])
+// signal is the answer's word, in X-Should-Retry or the vendor's own field.
+func (p *plan) signal(h http.Header) exchange.Verdict {
+	w := exchange.ShouldRetry(h[shouldRetry])
 	if p.config.Signal != "" {
-		w = max(w, read(h[p.config.Signal]))
+		w = max(w, exchange.ShouldRetry(h[p.config.Signal]))
 	}
 	return w
 }
 
-func read(values []string) (w word) {
-	for _, v := range values {
-		switch v = strings.Trim(v, " \t"); {
-		case strings.EqualFold(v, "false"):
-			return no
-		case strings.EqualFold(v, "true"):
-			w = yes
-		}
+// judgement is what the answer of an attempt that failed for a reason ("": it did not) asks for. A failed status says nothing by itself where it is one
+// of the usual ones; one that somebody listed besides does.
+func (p *plan) judgement(resp *http.Response, reason string) exchange.Verdict {
+	switch {
+	case reason == exchange.ReasonPredicate:
+		return exchange.Again
+	case resp.StatusCode < firstError:
+		return exchange.Unsaid
+	}
+	w := p.signal(resp.Header)
+	if w == exchange.Unsaid && reason == exchange.ReasonStatus && !slices.Contains(usualStatuses, resp.StatusCode) {
+		return exchange.Again
 	}
 	return w
 }

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,6 +44,11 @@ func RetryAfter(h http.Header, now time.Time, unit string) (wait time.Duration, 
 		}
 	}
 	return wait, ok
+}
+
+// AsksToWait tells whether there is a Retry-After, or one of its finer forms, whatever it says.
+func AsksToWait(h http.Header) bool {
+	return h["Retry-After"] != nil || slices.ContainsFunc(millisecondFields[:], func(name string) bool { return h[name] != nil })
 }
 
 // millisecondFields are vendors' finer forms of Retry-After, in net/http's spelling.
