@@ -51,16 +51,46 @@ func Read(h http.Header, now time.Time, o Options) (a Announcement, ok bool) {
 
 // read is Read for an answer that comes from no store. The quotas are appended to out.
 func read(a *Announcement, out []Quota, h http.Header, f *Fields, now time.Time, o Options) []Quota {
-	a.Dialect = o.Dialect
-	if o.Dialect == "" || o.Dialect == Auto {
-		if a.Dialect = f.seen.dialect(h); a.Dialect == "" {
+	rest, auto := f.seen, o.Dialect == "" || o.Dialect == Auto
+	if a.Dialect = o.Dialect; auto {
+		var by seen
+		if a.Dialect, by = rest.dialect(h); a.Dialect == "" {
 			return out
 		}
+		rest &^= by
 	} else if o.Reset == "" || o.Reset == Auto {
 		o.Reset = usualReset(o.Dialect)
 	}
 	r := reader{h: h, fields: f, clock: newClock(h, now, o.Reset)}
-	return r.read(a, out)
+	if out = r.read(a, out); auto && !tells(out) {
+		out = r.others(a, out, rest)
+	}
+	return out
+}
+
+// tells tells whether quotas say what is left.
+func tells(quotas []Quota) bool {
+	return slices.ContainsFunc(quotas, func(q Quota) bool { return q.Remaining >= 0 })
+}
+
+// others reads the dialects of the fields that are left, behind one that told nothing of what is left: a malformed field is as good as none, and hides no
+// other. Where none tells, the first that said anything holds.
+func (r *reader) others(a *Announcement, out []Quota, rest seen) []Quota {
+	for {
+		dialect, by := rest.dialect(r.h)
+		if dialect == "" {
+			return out
+		}
+		rest &^= by
+		other := Announcement{Dialect: dialect}
+		switch quotas := r.read(&other, nil); {
+		case tells(quotas):
+			*a = other
+			return quotas
+		case len(out) == 0 && len(quotas) > 0:
+			*a, out = other, quotas
+		}
+	}
 }
 
 // stored tells whether an answer comes from a cache: what it says was true once.

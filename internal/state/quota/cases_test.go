@@ -224,6 +224,23 @@ func stateCases(s, ms time.Duration) []testCase {
 	add("groq", "openai/; requests requests 0/14400 in 2m59.56s; tokens tokens 17997/18000 in 7.66s", 179560*ms,
 		"x-ratelimit-limit-requests: 14400", "x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 2m59.56s",
 		"x-ratelimit-limit-tokens: 18000", "x-ratelimit-remaining-tokens: 17997", "x-ratelimit-reset-tokens: 7.66s")
+	for _, malformed := range [][]string{{`RateLimit: "d";r=abc`}, {"RateLimit: "}, {"RateLimit: ?1"}, {`RateLimit: "d";r=-1`, `RateLimit-Policy: "d";q=5;w=60`},
+		{"RateLimit: limit=5, remaining=x"}, {"X-Shopify-Shop-Api-Call-Limit: "}, {"X-Gorgias-Account-Api-Call-Limit: 1"}, {"Sforce-Limit-Info: none"},
+		{"RateLimit-Limit: 100", "RateLimit-Remaining: many"}, {"ratelimit-remaining: x;w=60"}, {"RateLimit-Observed: 5", "RateLimit-Remaining: "},
+		{"x-ratelimit-remaining-requests: ", "x-ratelimit-reset-requests: 1s"}, {"X-Rate-Limit-Remaining: x"}, {"X-HubSpot-RateLimit-Remaining: "},
+		{"anthropic-ratelimit-tokens-remaining: x"}, {"X-Shopify-Shop-Api-Call-Limit: ", `RateLimit: "d";r=abc`, "RateLimit-Remaining: x"}} {
+		add("malformed beside generic: "+strings.Join(malformed, ", "), "generic/; requests 0/5 in 1m0s", 60*s,
+			append(malformed, "X-RateLimit-Limit: 5", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60")...)
+	}
+	for _, malformed := range []string{`RateLimit: "d";r=abc`, "RateLimit: ?1", "RateLimit: "} {
+		add("malformed beside the old draft: "+malformed, "ietf-old/; requests 0/5 in 1m0s", 60*s, malformed, "RateLimit-Limit: 5", "RateLimit-Remaining: 0", "RateLimit-Reset: 60")
+	}
+	add("malformed alone", "", 0, `RateLimit: "d";r=abc`, "X-Shopify-Shop-Api-Call-Limit: ", "X-RateLimit-Remaining: x")
+	add("nothing but limits: the most specific", "gitlab/; requests -1/7", 0, "RateLimit-Observed: 1", "RateLimit-Limit: 7", "X-RateLimit-Limit: 5")
+	add("nothing but a limit beside what is malformed", "generic/; requests -1/5", 0, "RateLimit: x", "X-RateLimit-Limit: 5")
+	add("several that are well formed: the most specific", "ietf/d; d requests 3/-1 in 9s", 0, `RateLimit: "d";r=3;t=9`, "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60")
+	status = 429
+	add("malformed, and none beside", "", 60*s, "X-RateLimit-Bucket: b", "X-RateLimit-Remaining: x", "Retry-After: 60")
 	return out
 }
 

@@ -174,7 +174,8 @@ func (s seen) has(what seen) bool { return s&what != 0 }
 
 // Announces tells whether there are fields of any dialect.
 func (f *Fields) Announces(h http.Header) bool {
-	return f.seen.has(policyField) || f.seen.dialect(h) != ""
+	name, _ := f.seen.dialect(h)
+	return name != "" || f.seen.has(policyField)
 }
 
 // Standard tells which of today's standard fields there are, RateLimit and RateLimit-Policy.
@@ -182,38 +183,38 @@ func (f *Fields) Standard() (state, policies bool) {
 	return f.seen.has(ietfField), f.seen.has(policyField)
 }
 
-// dialect recognises the dialect, the most specific first.
-func (s seen) dialect(h http.Header) string {
-	generic := s.has(limitField | remainsField | resetField)
+// dialect recognises the dialect, the most specific first, and tells by which fields; "": there is none.
+func (s seen) dialect(h http.Header) (name string, by seen) {
+	generic := s & (limitField | remainsField | resetField)
 	switch {
 	case s.has(anthropicField):
-		return Anthropic
+		return Anthropic, anthropicField
 	case s.has(openAIField):
-		return OpenAI
+		return OpenAI, openAIField
 	case s.has(shopifyField):
-		return Shopify
+		return Shopify, shopifyField
 	case s.has(gorgiasField):
-		return Gorgias
+		return Gorgias, gorgiasField
 	case s.has(hubSpotField):
-		return HubSpot
+		return HubSpot, hubSpotField
 	case s.has(salesforceField):
-		return Salesforce
-	case generic && s.has(resetAfter), s.has(bucketField):
-		return Discord
-	case generic && s.has(resourceField):
-		return GitHub
+		return Salesforce, salesforceField
+	case generic != 0 && s.has(resetAfter), s.has(bucketField):
+		return Discord, resetAfter | bucketField
+	case generic != 0 && s.has(resourceField):
+		return GitHub, resourceField
 	case s.has(xField):
-		return X
+		return X, xField
 	case s.has(gitLabField):
-		return GitLab
+		return GitLab, gitLabField
 	case s.has(remainingField) && strings.Contains(first(h, "Ratelimit-Remaining"), ";w="):
-		return Docker
+		return Docker, remainingField
 	case s.has(ietfField):
-		return IETF
+		return IETF, ietfField
 	case s.has(ietfOldField):
-		return IETFOld
-	case generic:
-		return Generic
+		return IETFOld, ietfOldField
+	case generic != 0:
+		return Generic, generic
 	}
-	return ""
+	return "", 0
 }
