@@ -237,11 +237,11 @@ func (p *passage) learn(resp *http.Response) {
 	p.tell(resp, now, standing)
 }
 
-// closed notes that a gate closed, or stays closed for longer, and tells others.
+// closed notes that a gate closed, or stays closed for longer than it would have before, and tells others.
 func (g *gates) closed(a *account, before, d time.Duration, status int, host string) {
 	from, reason := "open", "an announced quota is used up"
 	if before > 0 {
-		from = "closed for " + d.Round(time.Second).String()
+		from = "closed for " + before.Round(time.Second).String()
 	}
 	if status == http.StatusTooManyRequests || status == http.StatusForbidden {
 		reason = "the upstream refused a request (" + http.StatusText(status) + ")"

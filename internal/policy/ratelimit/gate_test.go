@@ -205,6 +205,28 @@ func TestAnObservedGate(t *testing.T) {
 	})
 }
 
+// What changed is told from what was left to what is to come.
+func TestChangesOfAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		chain := r.load(learner(func(c *Config) { c.Mode = setting.Observe })) // so that answers come although it is closed
+		for _, line := range []string{"Retry-After: 10", "Retry-After: 60", "Retry-After: 60"} {
+			r.replies(429, line)
+			r.pass(chain, api)
+			time.Sleep(second)
+		}
+		var got []string
+		r.room.Limits(func(l LimitStatus) {
+			for _, c := range l.Changes {
+				got = append(got, c.From+" to "+c.To)
+			}
+		})
+		if want := []string{"open to closed for 10s", "closed for 9s to closed for 1m0s"}; !slices.Equal(got, want) {
+			t.Errorf("the changes are %q; want %q", got, want)
+		}
+	})
+}
+
 // The first look neither holds nor takes: it only refuses what could not go anyway.
 func TestLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
