@@ -251,7 +251,7 @@ func (s *stage) follow(f *flight, w *waiter, r *http.Request, x *exchange.Exchan
 	case left == nil && v.lead:
 		t := &turn{}
 		f.shard.mu.Lock()
-		f.leader = t
+		f.leader, f.since = t, f.group.room.changes.last.Load()
 		f.shard.mu.Unlock()
 		return s.lead(f, t, r, x)
 	case left == nil && v.why != "":

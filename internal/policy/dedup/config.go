@@ -18,7 +18,8 @@ type Config struct {
 	// MaxBody is the largest answer that is shared or kept, and the largest body of a write that is governed. What is larger is sent as if the block
 	// were off.
 	MaxBody setting.Size `yaml:"max_body"`
-	// Linger is how long a complete answer to a safe request serves identical ones that come later; 0s: only those that come while it runs.
+	// Linger is how long a complete answer to a safe request serves identical ones that come later, unless something was written to its URL meanwhile; 0s:
+	// only those that come while it runs.
 	Linger setting.Duration `yaml:"linger"`
 	// Wait is how long a request waits for the answer to another one before it is refused with 504.
 	Wait setting.Duration `yaml:"wait"`

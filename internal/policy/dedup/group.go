@@ -19,6 +19,7 @@ const (
 
 // group is what one policy knows of answers that run, that linger, and that may not be shared.
 type group struct {
+	room    *Room
 	memory  *budget
 	maxBody int
 	linger  time.Duration
@@ -38,13 +39,17 @@ type shard struct {
 
 type lingering struct {
 	want   want
+	since  uint64 // as of its flight
 	answer *answer
 	timer  *time.Timer
 	size   int // of its head, and of the request's; the body is accounted for already
 }
 
-func newGroup(memory *budget, c Config) *group {
-	g := &group{memory: memory, maxBody: int(c.MaxBody), linger: c.Linger.D()}
+func newGroup(r *Room, c Config) *group {
+	g := &group{room: r, memory: &r.memory, maxBody: int(c.MaxBody), linger: c.Linger.D()}
+	if g.linger > 0 {
+		r.changes.wanted.Add(1)
+	}
 	for i := range g.shard {
 		s := &g.shard[i]
 		s.flights, s.lingering, s.refusing = map[uint64]*flight{}, map[uint64]*lingering{}, map[uint64]time.Time{}
@@ -59,6 +64,7 @@ type flight struct {
 	group   *group
 	shard   *shard
 	want    want
+	since   uint64    // how many writes had ended when its leader began
 	listed  bool      // newcomers find it
 	waiters []*waiter // first come, first promoted
 	leader  *turn     // nil: the next one has been told, and has not begun yet
@@ -81,7 +87,11 @@ func (g *group) join(k *want) (f *flight, w *waiter, why string) {
 	s := g.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f = s.flights[k.hash]; f != nil {
+	if f = s.flights[k.hash]; f != nil && g.outdated(&f.want, f.since) {
+		f.unlist() // it goes on for those who came before the write
+		f = nil
+	}
+	if f != nil {
 		if len(f.waiters) >= maxFollowers || !f.want.equal(k) {
 			return nil, nil, whyCrowd
 		}
@@ -98,7 +108,7 @@ func (g *group) join(k *want) (f *flight, w *waiter, why string) {
 	if g.flights.Load() >= maxFlights {
 		return nil, nil, whyCrowd
 	}
-	f = &flight{group: g, shard: s, want: *k, listed: true}
+	f = &flight{group: g, shard: s, want: *k, since: g.room.changes.last.Load(), listed: true}
 	s.flights[k.hash] = f
 	g.flights.Add(1)
 	f.leader = &f.first
@@ -190,7 +200,7 @@ func (f *flight) refuse() {
 // keep lets a complete answer linger. The caller's own part in it is not touched. shard.mu is held.
 func (f *flight) keep(a *answer) {
 	g, s := f.group, f.shard
-	if s.closed || g.linger <= 0 {
+	if s.closed || g.linger <= 0 || g.outdated(&f.want, f.since) {
 		return
 	}
 	s.forget(g, f.want.hash, nil)
@@ -198,7 +208,7 @@ func (f *flight) keep(a *answer) {
 		g.kept.Add(-1)
 		return
 	}
-	k, l := f.want.hash, &lingering{want: f.want.own(), answer: a}
+	k, l := f.want.hash, &lingering{want: f.want.own(), since: f.since, answer: a}
 	l.size = len(a.head.Status) + headerSize(a.head.Header) + headerSize(a.head.Trailer) + l.want.size()
 	if !g.memory.take(l.size) {
 		g.kept.Add(-1)
@@ -236,12 +246,19 @@ func (g *group) lingeringAnswer(k *want) *answer {
 	if l == nil || !l.want.equal(k) || time.Since(l.answer.complete) >= g.linger {
 		return nil
 	}
+	if g.outdated(&l.want, l.since) {
+		s.forget(g, k.hash, l)
+		return nil
+	}
 	l.answer.holders.Add(1)
 	return l.answer
 }
 
 // Close forgets what lingers. Flights that run end as they would.
 func (g *group) Close() error {
+	if g.linger > 0 {
+		g.room.changes.wanted.Add(-1)
+	}
 	for i := range g.shard {
 		s := &g.shard[i]
 		s.mu.Lock()

@@ -19,6 +19,7 @@ import (
 type Room struct {
 	metrics *metrics
 	memory  budget
+	changes changes
 	secret  [32]byte
 	seed    maphash.Seed
 	store   Store // shared by all policies; nil: each keeps its own in memory
@@ -60,7 +61,7 @@ func (r *Room) Stage(scope state.Scope, c Config, k Key) exchange.Stage {
 		}
 	}
 	if len(s.safe) > 0 {
-		s.group = state.Keep(scope, "dedup", flightSettings{c.MaxBody, c.Linger, s.observe}, func() *group { return newGroup(&r.memory, c) })
+		s.group = state.Keep(scope, "dedup", flightSettings{c.MaxBody, c.Linger, s.observe}, func() *group { return newGroup(r, c) })
 	}
 	if len(s.keyed) > 0 {
 		s.store = r.store
@@ -109,7 +110,7 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 			return s.write(r, exchange.From(r.Context()), values)
 		}
 	}
-	return s.next.RoundTrip(unasked(r))
+	return s.send(unasked(r))
 }
 
 // unasked is the request without the field that is for this block alone.
@@ -135,7 +136,7 @@ func (s *stage) note(x *exchange.Exchange, role string) {
 func (s *stage) alone(r *http.Request, x *exchange.Exchange, why string) (*http.Response, error) {
 	s.room.metrics.count(x.Label(), roleBypass)
 	x.Update(func(story *exchange.Story) { story.Dedup = roleBypass + ":" + why })
-	return s.next.RoundTrip(unasked(r))
+	return s.send(unasked(r))
 }
 
 // What observe mode notes besides codes.
@@ -148,5 +149,5 @@ const (
 func (s *stage) pass(r *http.Request, x *exchange.Exchange, observed string) (*http.Response, error) {
 	x.Observe(observed)
 	s.note(x, roleObserved)
-	return s.next.RoundTrip(r)
+	return s.send(r)
 }

@@ -225,7 +225,7 @@ func (w *write) run(r *http.Request, x *exchange.Exchange) (*http.Response, erro
 		}
 		s.room.metrics.count(x.Label(), roleLeader)
 	}()
-	resp, err := s.next.RoundTrip(r.WithContext(&w.leash))
+	resp, err := s.send(r.WithContext(&w.leash))
 	returned = true
 	x.Join(own)
 	if err != nil || resp == nil || resp.Body == nil {
@@ -305,7 +305,7 @@ func (w *write) watch(r *http.Request, x *exchange.Exchange) (*http.Response, er
 	w.parent = r.Context()
 	defer w.end(nil)
 	s.note(x, roleLeader)
-	resp, err := s.next.RoundTrip(r)
+	resp, err := s.send(r)
 	if err != nil || resp == nil {
 		if !acted(x, err) {
 			w.release()
