@@ -44,7 +44,7 @@ func requestOrder(c stageSettings) []link {
 			if b := c.retry.Budget; c.hasRetry {
 				budgets = state.Budgets(s, b.Ratio, b.Floor, b.TTL.D())
 			}
-			return r.Hedge.Stage(s, c.hedge, budgets, r.RateLimit.Scarce(s, c.limits))
+			return r.Hedge.Stage(s, c.hedge, budgets, r.RateLimit.Scarce(s, c.limits), retry.Fails(c.retry)) //nolint:bodyclose // there is no body yet
 		}},
 		// Open, or announced quota used up: refused before a token is spent or a queue entered.
 		link{"breaker look", c.hasBreaker, func(r Rooms, s state.Scope) exchange.Stage { return r.Breaker.Look(s, c.breaker) }},

@@ -15,7 +15,7 @@ func atOnce(b *testing.B, c Config, waits waiting) http.RoundTripper {
 	resp, body := &http.Response{StatusCode: 200}, http.MaxBytesReader(nil, http.NoBody, 1)
 	var keeper state.Keeper
 	budgets := state.NewTable(0, func(state.Key) *state.Budget { return state.NewBudget(0.2, 3, 10*time.Second) })
-	stage := New(nil).Stage(state.Scope{Generation: keeper.Begin(), Policy: "p"}, c, budgets, nil).Wrap(
+	stage := New(nil).Stage(state.Scope{Generation: keeper.Begin(), Policy: "p"}, c, budgets, nil, nil).Wrap(
 		exchange.RoundTripperFunc(func(r *http.Request) (*http.Response, error) {
 			x := exchange.From(r.Context())
 			switch waits {

@@ -67,8 +67,14 @@ func (c *course) Begin(now time.Time) (string, time.Duration, bool) {
 // settle takes the first attempt's end, where it is good or nothing better can come, or else waits for the hedges that are out.
 func (c *course) settle(resp *http.Response, err error) (*http.Response, error) {
 	fine, ctx := good(resp, err), c.request.Context()
+	took := c.sinceBegin()
 	c.mu.Lock()
 	c.close()
+	if fine && c.fails != nil && len(c.out) > 0 { // else there is nothing better
+		c.mu.Unlock()
+		fine = !c.fails(&c.first, resp)
+		c.mu.Lock()
+	}
 	for !fine && c.winner == nil && len(c.out) > 0 && ctx.Err() == nil {
 		c.mu.Unlock()
 		select {
@@ -81,8 +87,9 @@ func (c *course) settle(resp *http.Response, err error) (*http.Response, error) 
 	c.mu.Unlock()
 	c.free(losers)
 	if c.times != nil && !c.began.IsZero() && (fine || won != nil) {
-		// Where a hedge won, this is how long the first attempt would have taken at least: what hedging cuts off must not make the quantile sink.
-		took := time.Since(c.began)
+		if won != nil { // this is how long the first attempt would have taken at least: what hedging cuts off must not make the quantile sink
+			took = c.sinceBegin()
+		}
 		c.times.add(c.began.Add(took), took)
 	}
 	if won == nil {
@@ -93,6 +100,14 @@ func (c *course) settle(resp *http.Response, err error) (*http.Response, error) 
 		go drop(resp)
 	}
 	return won.body.hold(won.resp, nil, &won.lane)
+}
+
+// sinceBegin is how long the first attempt has been with the upstream, where somebody keeps account of that.
+func (c *course) sinceBegin() time.Duration {
+	if c.times == nil || c.began.IsZero() {
+		return 0
+	}
+	return time.Since(c.began)
 }
 
 // close sends no more hedges. c.mu is held.
@@ -225,21 +240,23 @@ func (h *hedge) Begin(now time.Time) (string, time.Duration, bool) {
 // run sends the hedge. A defect below must not end the process: nobody else is on this goroutine to catch it.
 func (h *hedge) run() {
 	var resp *http.Response
-	err := errPanicked
+	err, fine := errPanicked, false
 	defer func() {
 		_ = recover()
-		h.land(resp, err)
+		h.land(resp, err, fine)
 	}()
-	resp, err = h.course.next.RoundTrip(h.request)
+	c := h.course
+	resp, err = c.next.RoundTrip(h.request)
+	fine = good(resp, err) && resp.StatusCode != http.StatusSwitchingProtocols && (c.fails == nil || !c.fails(h.request, resp))
 }
 
 var errPanicked = errors.New("the attempt panicked")
 
-// land takes the hedge's end.
-func (h *hedge) land(resp *http.Response, err error) {
+// land takes the hedge's end, and whether it is good.
+func (h *hedge) land(resp *http.Response, err error, fine bool) {
 	c := h.course
 	c.mu.Lock()
-	result := h.result(resp, err)
+	result := h.result(err, fine)
 	if !c.over {
 		c.close() // an upstream in trouble, or a limit that is reached, gets no more of them
 		c.out = slices.DeleteFunc(c.out, func(other *hedge) bool { return other == h })
@@ -272,13 +289,13 @@ func (h *hedge) land(resp *http.Response, err error) {
 }
 
 // result says what became of the hedge. c.mu is held.
-func (h *hedge) result(resp *http.Response, err error) string {
+func (h *hedge) result(err error, fine bool) string {
 	switch {
 	case err == errPanicked:
 		return resultPanicked
 	case h.course.over:
 		return resultLost
-	case good(resp, err) && resp.StatusCode != http.StatusSwitchingProtocols:
+	case fine:
 		return resultWon
 	case !h.begun && errors.As(err, new(*exchange.Refusal)):
 		return resultRefused

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +135,57 @@ func TestRaces(t *testing.T) {
 				}
 				if got := attempts(r.x); got != c.story {
 					t.Errorf("the story says %q; want %q", got, c.story)
+				}
+			})
+		})
+	}
+}
+
+// TestFailuresInside: what is a failure although its status is none does not win against an attempt that is out, and is taken where there is nothing better.
+func TestFailuresInside(t *testing.T) {
+	ok := func(after time.Duration, body string) step { return step{takes: after, status: 200, body: body} }
+	slow := step{takes: time.Hour, status: 200, body: "slow"}
+	for name, c := range map[string]struct {
+		extra   int
+		steps   []step
+		want    string
+		at      time.Duration // of the head; the body of each takes 10 ms more to judge
+		judged  int
+		counted string
+	}{
+		"in time, not judged here":            {1, []step{ok(50*ms, "no a")}, "OK no a", 50 * ms, 0, ""},
+		"the hedge fails":                     {1, []step{ok(500*ms, "a"), ok(10*ms, "no b")}, "OK a", 500 * ms, 1, "failed=1"},
+		"the hedge wins":                      {1, []step{slow, ok(20*ms, "b")}, "OK b", 130 * ms, 1, "won=1"},
+		"the first fails, the hedge does not": {1, []step{ok(150*ms, "no a"), ok(200*ms, "b")}, "OK b", 310 * ms, 2, "won=1"},
+		"the first is good":                   {1, []step{ok(150*ms, "a"), slow}, "OK a", 160 * ms, 1, "lost=1"},
+		"the first is judged, the hedge wins": {1, []step{ok(125*ms, "no a"), ok(20*ms, "b")}, "OK b", 130 * ms, 2, "won=1"},
+		"both fail":                           {1, []step{ok(200*ms, "no a"), ok(150*ms, "no b")}, "OK no a", 260 * ms, 2, "failed=1"},
+		"two fail, one does not":              {2, []step{ok(250*ms, "no a"), ok(300*ms, "no b"), ok(150*ms, "c")}, "OK c", 360 * ms, 2, "lost=1 won=1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, fixed(100*ms, c.extra), c.steps...)
+				var judged atomic.Int32
+				r.fails = func(req *http.Request, resp *http.Response) bool {
+					judged.Add(1)
+					b, err := io.ReadAll(resp.Body)
+					resp.Body = struct {
+						io.Reader
+						io.Closer
+					}{strings.NewReader(string(b)), resp.Body}
+					select {
+					case <-time.After(10 * ms):
+					case <-req.Context().Done():
+					}
+					return err != nil || strings.HasPrefix(string(b), "no")
+				}
+				got, err := r.send(t.Context())
+				if took := time.Since(r.begin) - ms; got != c.want || err != nil || took != c.at || int(judged.Load()) != c.judged {
+					t.Errorf("got %q, %v after %v, %d were judged; want %q after %v, %d", got, err, took, judged.Load(), c.want, c.at, c.judged)
+				}
+				r.finished()
+				if got := r.counted(); got != c.counted {
+					t.Errorf("counted %q; want %q", got, c.counted)
 				}
 			})
 		})

@@ -136,6 +136,7 @@ type rig struct {
 	budgets *state.Table[*state.Budget]
 	x       *exchange.Exchange
 	scarce  func(*exchange.Exchange, *http.Request) bool
+	fails   func(*http.Request, *http.Response) bool
 	room    *Room
 	stage   http.RoundTripper
 }
@@ -155,7 +156,8 @@ func newRig(t *testing.T, c Config, steps ...step) *rig {
 func (r *rig) load(c Config) {
 	g := r.keeper.Begin()
 	scarce := func(x *exchange.Exchange, req *http.Request) bool { return r.scarce != nil && r.scarce(x, req) }
-	r.stage = r.room.Stage(state.Scope{Generation: g, Policy: "p"}, c, r.budgets, scarce).Wrap(r.upstream)
+	fails := func(req *http.Request, resp *http.Response) bool { return r.fails != nil && r.fails(req, resp) }
+	r.stage = r.room.Stage(state.Scope{Generation: g, Policy: "p"}, c, r.budgets, scarce, fails).Wrap(r.upstream)
 	g.Commit()
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/expr"
+	"httpowerd/internal/setting"
 )
 
 // predicate is failure_when.
@@ -42,9 +43,33 @@ func compile(text string) (*predicate, error) {
 	return p, nil
 }
 
+// Fails is failure_when for whoever has several answers to one request, and takes one of them: it tells whether an answer is a failure, as far as can be
+// told, and may read its body for that. nil: nothing is one.
+func Fails(c Config) func(*http.Request, *http.Response) bool {
+	if c.FailureWhen == "" || c.Mode == setting.Observe {
+		return nil
+	}
+	c.Signal = http.CanonicalHeaderKey(c.Signal)
+	p := plan{config: c}
+	p.when, _ = compile(c.FailureWhen) // Validate has tried
+	return func(r *http.Request, resp *http.Response) bool {
+		if !p.examines(resp) {
+			return false
+		}
+		e := evidence{request: r, resp: resp}
+		result, err := p.when.program.Eval(&e)
+		return e.broken != nil || err == nil && result == true
+	}
+}
+
+// examines tells whether an answer may be a failure although its status is none.
+func (p *plan) examines(resp *http.Response) bool {
+	return resp.StatusCode != http.StatusSwitchingProtocols && p.signal(resp.Header) != exchange.Final
+}
+
 // examine is the reason for which an answer is a failure although its status is none; "" where it is not.
 func (c *course) examine(resp *http.Response) string {
-	if resp.StatusCode == http.StatusSwitchingProtocols || c.signal(resp.Header) == exchange.Final {
+	if !c.examines(resp) {
 		return ""
 	}
 	e := evidence{request: c.request, resp: resp}

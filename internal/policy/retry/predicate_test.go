@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -98,6 +99,44 @@ func TestFailureWhen(t *testing.T) {
 }
 
 // A failure that the expression found to the end is the upstream's own answer, complete, and is noted once.
+// TestFails: whoever chooses among answers is told the same, and each has its body to the end.
+func TestFails(t *testing.T) {
+	if Fails(Default()) != nil || Fails(Config{FailureWhen: "true", Mode: setting.Observe}) != nil {
+		t.Error("something is a failure without an expression, or in observe mode")
+	}
+	not := `response.json.ok == false`
+	for name, c := range map[string]struct {
+		when, signal string
+		status       int
+		body         string
+		field, value string
+		want         bool
+	}{
+		"a failure":         {not, "", 200, `{"ok":false}`, "", "", true},
+		"none":              {not, "", 200, `{"ok":true}`, "", "", false},
+		"cannot be told":    {not, "", 200, `{}`, "", "", false},
+		"a stream":          {not, "", 200, `{"ok":false}`, "Content-Type", "text/event-stream", false},
+		"not again":         {not, "", 200, `{"ok":false}`, "X-Should-Retry", "false", false},
+		"the vendor's no":   {not, "vendor-should-retry", 200, `{"ok":false}`, "Vendor-Should-Retry", "false", false},
+		"by its head alone": {`"x-busy" in response.headers`, "", 200, "x", "X-Busy", "1", true},
+		"other protocols":   {`true`, "", 101, "", "", "", false},
+	} {
+		r := request(t.Context(), newExchange("GET"), nil)
+		resp := &http.Response{StatusCode: c.status, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(strings.NewReader(c.body))}
+		if c.field != "" {
+			resp.Header.Set(c.field, c.value)
+		}
+		got := Fails(Config{FailureWhen: c.when, Signal: c.signal})(r, resp)
+		if b, err := io.ReadAll(resp.Body); got != c.want || string(b) != c.body || err != nil {
+			t.Errorf("%s: %v, body %q, %v", name, got, b, err)
+		}
+	}
+	broken := &http.Response{StatusCode: 200, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))}
+	if !Fails(Config{FailureWhen: not})(request(t.Context(), newExchange("GET"), nil), broken) {
+		t.Error("what breaks off is no failure")
+	}
+}
+
 func TestFailureWhenToTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := scene{config: when(`response.json.ok == false`), steps: []step{{status: 200, body: `{"ok": false}`}}}.play(t)
