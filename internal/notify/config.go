@@ -68,7 +68,8 @@ func (c Config) Validate() []setting.Fault {
 			faults = append(faults, setting.Faultf(key, "a target's name is of letters, digits, _, - and ., at most 64"))
 		}
 		for _, f := range c[n].Validate() {
-			faults = append(faults, setting.Fault{Key: key + "." + f.Key, Message: f.Message})
+			f.Key = key + "." + f.Key
+			faults = append(faults, f)
 		}
 	}
 	return faults
@@ -87,7 +88,7 @@ func (t Target) Validate() []setting.Fault {
 	}
 	for i, e := range t.Events {
 		if !slices.Contains(types(), e) {
-			faults = append(faults, setting.Faultf(fmt.Sprintf("events[%d]", i), "must be one of %s", strings.Join(types(), ", ")))
+			faults = append(faults, setting.Faultf(fmt.Sprintf("events[%d]", i), "must be one of %s", setting.Words(types())))
 		}
 	}
 	return faults

@@ -82,7 +82,7 @@ func (a *assembly) assemble(root *node) {
 	if hosts := root.get("hosts"); hosts != nil && hosts.kind == mapping {
 		a.hosts(hosts, layers)
 	} else if hosts != nil && hosts.kind != broken {
-		a.faults.at(hosts, "must be a mapping of host patterns, is %s", hosts.describe())
+		a.faults.at(hosts, "must be a mapping of host patterns, is %s", hosts)
 	}
 	a.tenants(root)
 }
@@ -151,7 +151,7 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 	case (b.name == "notify" || b.name == "tenants") && (n.isOff() || n.kind == list && len(n.items) == 0):
 		return n
 	case n.kind != mapping:
-		a.faults.at(n, "must be a mapping, is %s", n.describe())
+		a.faults.at(n, "must be a mapping, is %s", n.instead(reflect.TypeOf(b.config).Elem()))
 		return nil
 	}
 	switch b.name {
@@ -226,7 +226,7 @@ func (a *assembly) later(n *node, key string) {
 		}
 		return
 	}
-	a.faults.at(n, "`%s` is not available in this release", key)
+	a.faults.at(n, "`%s` is not available in this release", setting.Own(key))
 	n.kind = broken
 }
 
@@ -239,7 +239,7 @@ func (a *assembly) report(body, wrote *node, faults []setting.Fault) {
 			n, rest = wrote, key
 		}
 		if n == nil {
-			a.faults.add(position{file: a.file.path}, f.Key, "%s", f.Message)
+			a.faults.room(nil, position{file: a.file.path}, f.Key, f)
 			continue
 		}
 		if n.kind == broken || (len(key) == 0 && n.hasBroken()) {
@@ -249,7 +249,7 @@ func (a *assembly) report(body, wrote *node, faults []setting.Fault) {
 		for _, k := range rest {
 			path = join(path, k)
 		}
-		a.faults.add(n.at, path, "%s", f.Message)
+		a.faults.room(n, n.at, path, f)
 	}
 }
 
@@ -280,11 +280,11 @@ func (a *assembly) level(n *node, origin string) bool {
 		return false
 	}
 	if n.kind != mapping {
-		hint := ""
+		var hint setting.Own
 		if n.isOff() {
 			hint = ": to refuse a host, write {access: deny}"
 		}
-		a.faults.at(n, "must be a mapping of policy blocks, is %s%s", n.describe(), hint)
+		a.faults.at(n, "must be a mapping of policy blocks, is %s%s", n, hint)
 		return false
 	}
 	n.origin = origin
@@ -314,7 +314,7 @@ func (a *assembly) levelKey(key string, n *node) {
 			n.text, n.value = "off", "off"
 		}
 		if n.kind != scalar || !slices.Contains(words, n.text) {
-			a.faults.at(n, "must be %s, is %s%s", alternatives(words), n.describe(), didYouMean(n.text, words))
+			a.faults.at(n, "must be %s, is %s%s", alternatives(words), n, didYouMean(n.text, words))
 			n.kind = broken
 		}
 		return
@@ -324,7 +324,7 @@ func (a *assembly) levelKey(key string, n *node) {
 		return
 	}
 	if n.kind != mapping && !n.isOff() && !n.isOn() {
-		a.faults.at(n, "must be a mapping or off, is %s", n.describe())
+		a.faults.at(n, "must be a mapping or off, is %s", n)
 		n.kind = broken
 		return
 	}
@@ -333,13 +333,13 @@ func (a *assembly) levelKey(key string, n *node) {
 	}
 }
 
-func alternatives(words []string) string {
-	out := words[0]
+func alternatives(words []string) setting.Own {
+	out := setting.Own(words[0])
 	for i, w := range words[1:] {
 		if i == len(words)-2 {
-			out += " or " + w
+			out += " or " + setting.Own(w)
 		} else {
-			out += ", " + w
+			out += ", " + setting.Own(w)
 		}
 	}
 	return out
@@ -360,7 +360,7 @@ func (a *assembly) setName(key string, n *node) {
 		if hint == "" && len(names) > 0 {
 			hint = ": write " + alternatives(append(slices.Clone(names), "none"))
 		}
-		a.faults.at(n, "there is no %s %s%s", key, n.describe(), hint)
+		a.faults.at(n, "there is no %s %s%s", key, n, hint)
 		n.kind = broken
 	}
 }
@@ -379,7 +379,7 @@ func (a *assembly) set(key, name string) *node {
 		read, origin = configs.Provider, originProvider
 	}
 	data, _ := read(name)
-	inner := &reader{env: func(string) (string, bool) { return "", false }, faults: a.faults, warnings: a.warnings, sum: a.sum}
+	inner := &reader{env: func(string) (string, bool) { return "", false }, faults: a.faults, warnings: a.warnings, hidden: a.hidden, sum: a.sum}
 	n := inner.parse(id, data).get("policy")
 	if n == nil || !a.level(n, origin) {
 		n = nil
@@ -424,7 +424,7 @@ func (a *assembly) hosts(hosts *node, below []layer) {
 		}
 		pattern := p.String()
 		if other := first[pattern]; other != nil {
-			a.faults.at(f.value, "is written twice, first at %s:%d:%d", other.at.file, other.at.line, other.at.column)
+			a.faults.at(f.value, "is written twice, first at %s:%d:%d", setting.Own(other.at.file), other.at.line, other.at.column)
 			continue
 		}
 		first[pattern] = f.value
@@ -454,7 +454,7 @@ func (a *assembly) routes(host *node, pattern string, below []layer) []routePlan
 		return nil
 	}
 	if routes.kind != list {
-		a.faults.at(routes, "must be a list of routes, is %s", routes.describe())
+		a.faults.at(routes, "must be a list of routes, is %s", routes)
 		return nil
 	}
 	var out []routePlan

@@ -87,7 +87,7 @@ hosts: {a.example.com: {redact: {fields: ["${API_TOKEN}"]}}, b.example.com: {red
 	r := newReader(testSource(path))
 	r.root(path)
 	token, _ := testEnv("API_TOKEN")
-	if want := []string{token, "X-" + token}; !slices.Equal(r.faults.secrets, want) {
-		t.Errorf("%q, want %q", r.faults.secrets, want)
+	if want := []string{token, "X-" + token}; !slices.Equal(r.hidden.secrets, want) {
+		t.Errorf("%q, want %q", r.hidden.secrets, want)
 	}
 }

@@ -39,12 +39,12 @@ func (d decoder) into(n *node, v reflect.Value) {
 		return
 	case encoding.TextUnmarshaler:
 		if n.kind != scalar {
-			d.faults.at(n, "must be %s, is %s", kindOf(v.Type()), n.describe())
+			d.faults.at(n, "must be %s, is %s", kindOf(v.Type()), n.instead(v.Type()))
 			n.kind = broken
 			return
 		}
 		if err := target.UnmarshalText([]byte(n.text)); err != nil {
-			d.faults.at(n, "%s is %v", n.describe(), err)
+			d.faults.at(n, "%s is %v", n.instead(v.Type()), err)
 			n.kind = broken
 		}
 		return
@@ -75,14 +75,15 @@ func (d decoder) kind(n *node, v reflect.Value) {
 		ok = n.kind == scalar && setScalar(n, v)
 	}
 	if !ok {
-		hint := ""
+		n.instead(v.Type())
+		var hint setting.Own
 		if text, quoted := n.value.(string); n.kind == scalar && quoted && typed(text) != text && !n.secret {
 			hint = ": remove the quotes"
 		}
-		if n.kind == scalar && v.Kind() == reflect.Slice && !n.secret && len(n.text) < 40 {
-			hint = ": write [" + n.text + "]"
+		if _, whole := n.quoted(); whole && n.kind == scalar && v.Kind() == reflect.Slice && len(n.text) < 40 {
+			hint = setting.Own(": write [" + n.text + "]")
 		}
-		d.faults.at(n, "must be %s, is %s%s", kindOf(v.Type()), n.describe(), hint)
+		d.faults.at(n, "must be %s, is %s%s", kindOf(v.Type()), n, hint)
 		n.kind = broken
 	}
 }
@@ -207,10 +208,10 @@ func keysOf(fields []structField) []string {
 }
 
 // kindOf says in words what may be written.
-func kindOf(t reflect.Type) string {
+func kindOf(t reflect.Type) setting.Own {
 	switch v := reflect.New(t).Interface().(type) {
 	case setting.Decoder:
-		return v.SettingKind()
+		return setting.Own(v.SettingKind())
 	case *setting.Duration:
 		return "a duration such as 250ms, 5s or 2m"
 	case *setting.Size:

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"httpowerd/internal/setting"
 )
 
 // Bounds of what a configuration may hold: beyond them it is a mistake or an attack (an alias that doubles itself).
@@ -34,15 +37,17 @@ const (
 
 // node is one value of a configuration, its aliases expanded and its ${…} filled in.
 type node struct {
-	kind   kind
-	at     position // of its key, or of itself in a list
-	path   string   // hosts["api.example.com"].retry
-	origin string   // which layer wrote it
-	value  any      // a scalar: nil, bool, int64, float64 or string
-	text   string   // a scalar as it was written
-	secret bool     // filled in from a file or a variable that is named like a secret
-	fields []field  // of a mapping, in order
-	items  []*node  // of a list
+	kind    kind
+	at      position // of its key, or of itself in a list
+	path    string   // hosts["api.example.com"].retry
+	origin  string   // which layer wrote it
+	value   any      // a scalar: nil, bool, int64, float64 or string
+	text    string   // a scalar as it was written
+	secret  bool     // filled in from a file or a variable that is named like a secret
+	filled  []string // what ${…} put into it
+	private bool     // it stands where a secret may be wanted
+	fields  []field  // of a mapping, in order
+	items   []*node  // of a list
 }
 
 type field struct {
@@ -203,7 +208,7 @@ func (r *reader) parse(name string, data []byte) *node {
 	n := r.convert(root, "", position{name, root.Line, root.Column}, 0)
 	if n.kind != mapping {
 		if n.kind != broken {
-			r.faults.add(n.at, "", "must be a mapping of keys, is %s", n.describe())
+			r.faults.add(n.at, "", "must be a mapping of keys, is %s", n.instead(reflect.TypeFor[Settings]()))
 		}
 		return nil
 	}
@@ -212,6 +217,8 @@ func (r *reader) parse(name string, data []byte) *node {
 
 var (
 	unknownAnchor = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
+	quotedByYAML  = regexp.MustCompile("(anchor )'.*'|`.*`")
+	usualTag      = regexp.MustCompile(`^!!(str|int|float|bool|null|map|seq|set|omap|binary|timestamp)$`)
 	parserError   = regexp.MustCompile(`did not find expected (<document start>|node content|'-' indicator|key|',' or)`)
 )
 
@@ -245,7 +252,8 @@ func (r *reader) syntax(name string, data []byte, err error) {
 			message += ": ${…} must be quoted inside {…} and […]"
 		}
 	}
-	r.faults.add(position{name, max(1, line), 1}, "", "not YAML: %s", message)
+	message = quotedByYAML.ReplaceAllString(message, "$1…") // a part of a value, such as a password that begins with *
+	r.faults.add(position{name, max(1, line), 1}, "", "not YAML: %s", setting.Own(message))
 }
 
 // convert expands aliases, refuses what a configuration has no use for, and fills in ${…}.
@@ -262,6 +270,10 @@ func (r *reader) convert(y *yaml.Node, path string, at position, depth int) *nod
 		return bad
 	}
 	if y.Style&yaml.TaggedStyle != 0 {
+		if !usualTag.MatchString(y.Tag) { // an unquoted password may begin so
+			r.faults.add(at, path, "has a tag (!…): tags are not supported, write the value alone, in quotes where it begins with !")
+			return bad
+		}
 		r.faults.add(at, path, "has the tag %s: tags are not supported, write the value alone", y.Tag)
 		return bad
 	}
@@ -336,8 +348,8 @@ func (r *reader) scalar(y *yaml.Node, n *node) *node {
 		}
 		filled = text != y.Value
 		n.text, n.secret = text, secret
-		if secret && len(text) > 3 {
-			r.faults.hide(text)
+		if secret && len(text) >= leastHidden {
+			r.hidden.add(text, true)
 		}
 	}
 	n.value = n.text
@@ -376,26 +388,4 @@ func typed(s string) any {
 		}
 	}
 	return s
-}
-
-// describe says what n is, for messages. A secret is never shown.
-func (n *node) describe() string {
-	switch n.kind {
-	case list:
-		return "a list"
-	case mapping:
-		return "a mapping"
-	case scalar:
-		if n.secret {
-			return "a text from ${…}"
-		}
-		if s, ok := n.value.(string); ok {
-			if len(s) > 60 {
-				s = s[:60] + "…"
-			}
-			return strconv.QuoteToGraphic(strings.ToValidUTF8(s, "?"))
-		}
-		return n.text
-	}
-	return "nothing"
 }

@@ -50,19 +50,22 @@ func (f Faults) Error() string {
 
 // collector gathers faults; what several levels inherit is reported once.
 type collector struct {
-	faults  []Fault
-	seen    map[Fault]bool
-	secrets []string // texts that no message may show, each once
-	hidden  map[string]bool
-	order   map[string]int // files as they were read, the first is 0
+	faults []Fault
+	seen   map[Fault]bool
+	hidden *hidden
+	order  map[string]int // files as they were read, the first is 0
 }
 
 func (c *collector) add(at position, path, format string, args ...any) {
-	f := Fault{File: at.file, Line: at.line, Col: at.column, Path: path, Message: fmt.Sprintf(format, args...)}
-	for _, s := range c.secrets {
-		f.Message = strings.ReplaceAll(f.Message, s, "[redacted]")
-	}
-	f.Path, f.Message = short(f.Path), short(f.Message)
+	c.of(nil, at, path, format, args)
+}
+
+func (c *collector) at(n *node, format string, args ...any) { c.of(n, n.at, n.path, format, args) }
+
+// of adds a fault of n, nil where it is of no value.
+func (c *collector) of(n *node, at position, path, format string, args []any) {
+	q := c.hidden.quoter(n)
+	f := Fault{File: at.file, Line: at.line, Col: at.column, Path: q.path(path), Message: short(q.message(format, args))}
 	if c.seen == nil {
 		c.seen = map[Fault]bool{}
 	}
@@ -72,15 +75,12 @@ func (c *collector) add(at position, path, format string, args ...any) {
 	}
 }
 
-// hide adds a text that no message may show.
-func (c *collector) hide(text string) {
-	if c.hidden == nil {
-		c.hidden = map[string]bool{}
+// room adds a room's fault of n.
+func (c *collector) room(n *node, at position, path string, f setting.Fault) {
+	if f.Format == "" {
+		f.Format, f.Args = "%s", []any{f.Message}
 	}
-	if !c.hidden[text] {
-		c.hidden[text] = true
-		c.secrets = append(c.secrets, text)
-	}
+	c.of(n, at, path, f.Format, f.Args)
 }
 
 // longest bounds what a fault quotes of a file, in bytes.
@@ -92,8 +92,6 @@ func short(s string) string {
 	}
 	return strings.ToValidUTF8(s[:longest], "") + "…"
 }
-
-func (c *collector) at(n *node, format string, args ...any) { c.add(n.at, n.path, format, args...) }
 
 // sorted orders by file (the main file first, then as they were included), line and column.
 func (c *collector) sorted() []Fault {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// FuzzLoad: whatever a file holds, loading it ends, with faults that name a place or with a File that can be shown and hashed.
+// FuzzLoad: whatever a file holds, loading it ends, with faults that name a place and show no value of the environment, or with a File that can be shown and hashed.
 func FuzzLoad(f *testing.F) {
 	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/v1/*.yaml"} {
 		paths, err := filepath.Glob(pattern)
@@ -22,6 +22,7 @@ func FuzzLoad(f *testing.F) {
 			f.Add(data)
 		}
 	}
+	f.Add([]byte("version: 1\nlog: {level: \"${HARMLESS}\"}\nnotify: {a: \"${HARMLESS}\"}\ndefaults: {upstream: {ca: \"x/${HARMLESS}\", proxy: \"http://u:${HARMLESS}@h\"}}\n"))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if strings.Contains(string(data), "${file:") || strings.Contains(string(data), "include") {
@@ -34,6 +35,9 @@ func FuzzLoad(f *testing.F) {
 		file, faults := Load(testSource(path))
 		if (file == nil) != (len(faults) > 0) {
 			t.Fatalf("%v and %v", file, faults)
+		}
+		if marker, _ := testEnv("HARMLESS"); strings.Contains(faults.Error(), marker) && !strings.Contains(string(data), marker[:8]) {
+			t.Fatalf("a value of the environment is shown: %v", faults)
 		}
 		for _, fault := range faults {
 			if fault.File != path && !strings.HasPrefix(fault.File, "pro") {

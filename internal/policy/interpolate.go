@@ -35,7 +35,7 @@ func (r *reader) fill(s string, n *node) (text string, secret bool, err error) {
 		b.WriteString(s[:i])
 		end := strings.IndexByte(s[i:], '}')
 		if end < 0 {
-			return "", false, errors.New("has a ${ without its }: write $${ for a literal ${")
+			return "", false, errors.New("must close its ${ with a }: write $${ for a literal ${")
 		}
 		value, hide, err := r.lookup(s[i+2:i+end], n)
 		if err != nil {
@@ -53,36 +53,48 @@ func (r *reader) fill(s string, n *node) (text string, secret bool, err error) {
 func (r *reader) lookup(inner string, n *node) (value string, secret bool, err error) {
 	if path, ok := strings.CutPrefix(inner, "file:"); ok {
 		value, err := r.fillFile(path, n)
+		r.filled(value, n)
 		return value, true, err
 	}
 	name, fallback, hasFallback := strings.Cut(inner, ":-")
 	if strings.Contains(fallback, "${") {
-		return "", false, errors.New("a ${…} cannot stand inside another")
+		return "", false, errors.New("must not hold a ${…} inside another")
 	}
 	if !variable.MatchString(name) {
-		return "", false, fmt.Errorf("${%s} is neither ${NAME}, ${NAME:-default} nor ${file:PATH}: write $${ for a literal ${", name)
+		return "", false, errors.New("must not hold a ${…} that is neither ${NAME}, ${NAME:-default} nor ${file:PATH}: write $${ for a literal ${")
 	}
 	value, set := r.env(name)
 	switch {
 	case set && (value != "" || !hasFallback):
+		r.filled(value, n)
 		return value, redact.Default().SensitiveName(name), nil
 	case hasFallback:
 		return fallback, false, nil
 	}
-	return "", false, fmt.Errorf("the environment variable %s is not set: set it, or write ${%s:-default}", name, name)
+	return "", false, setting.Faultf("", "is filled in from the environment variable %s, which is not set: set it, or write ${%s:-default}", setting.Own(name), setting.Own(name))
+}
+
+// filled notes what no message may show of n, whatever it is called. A default stands in the file that the message points to, and is not meant.
+func (r *reader) filled(value string, n *node) {
+	if value != "" {
+		n.filled = append(n.filled, value)
+	}
+	if len(value) >= leastFilled {
+		r.hidden.add(value, false)
+	}
 }
 
 // fillFile reads a secret that somebody else keeps, such as /run/secrets/x.
 func (r *reader) fillFile(path string, n *node) (string, error) {
 	if path == "" {
-		return "", errors.New("${file:} lacks its path")
+		return "", errors.New("must name a path in its ${file:}")
 	}
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(n.at.file), path)
 	}
 	data, mode, err := r.read(path, maxFilledFile)
 	if err != nil {
-		return "", fmt.Errorf("cannot read %s: %w", path, err)
+		return "", setting.Faultf("", "is filled in from %s, which cannot be read: %v", path, setting.Own(err.Error()))
 	}
 	if mode&0o077 != 0 {
 		r.warnings.at(n, "%s can be read by its group or by everybody (mode %04o): chmod 600 it", path, mode)

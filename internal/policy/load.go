@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"httpowerd/internal/setting"
 )
 
 // Source says where a configuration comes from.
@@ -98,7 +100,7 @@ func load(src Source) (*File, Faults) {
 		}
 		(&assembly{reader: r, file: f}).assemble(root)
 	}
-	f.files, f.folders, f.looks, f.filled = r.files, r.folders, r.looks, r.faults.secrets
+	f.files, f.folders, f.looks, f.filled = r.files, r.folders, r.looks, r.hidden.secrets
 	f.digest = hex.EncodeToString(r.sum.Sum(nil))
 	f.warnings = r.warnings.sorted()
 	return f, r.faults.sorted()
@@ -110,6 +112,7 @@ type reader struct {
 	dir      string // of the main file
 	faults   *collector
 	warnings *collector
+	hidden   *hidden
 	files    []string
 	watched  map[string]bool // the same files
 	folders  []string
@@ -121,7 +124,8 @@ type reader struct {
 
 func newReader(src Source) *reader {
 	order := map[string]int{}
-	r := &reader{env: src.Env, faults: &collector{order: order}, warnings: &collector{order: order}, sum: sha256.New(), dir: filepath.Dir(src.Path)}
+	hidden := &hidden{}
+	r := &reader{env: src.Env, faults: &collector{order: order, hidden: hidden}, warnings: &collector{order: order, hidden: hidden}, hidden: hidden, sum: sha256.New(), dir: filepath.Dir(src.Path)}
 	if r.env == nil {
 		r.env = os.LookupEnv
 	}
@@ -155,11 +159,11 @@ func (r *reader) read(path string, limit int64) ([]byte, fs.FileMode, error) {
 	return data, mode, err
 }
 
-// file reads and parses one file of YAML.
-func (r *reader) file(path string, at position) *node {
+// file reads and parses one file of YAML, which a value names.
+func (r *reader) file(path string, named *node) *node {
 	data, mode, err := r.read(path, maxFileSize)
 	if err != nil {
-		r.faults.add(at, "", "cannot read %s: %v", path, err)
+		r.faults.of(named, named.at, "", "cannot read %s: %v", []any{path, setting.Own(err.Error())})
 		return nil
 	}
 	if mode&0o002 != 0 {
@@ -174,7 +178,7 @@ func (r *reader) root(path string) *node {
 	if path == "" {
 		return &node{kind: mapping}
 	}
-	root := r.file(path, position{file: path})
+	root := r.file(path, &node{at: position{file: path}})
 	if root == nil {
 		return nil
 	}
@@ -182,7 +186,7 @@ func (r *reader) root(path string) *node {
 	case v == nil:
 		r.faults.add(position{path, 1, 1}, "version", "is missing: write version: 1")
 	case v.kind != broken && v.value != int64(1):
-		r.faults.at(v, "must be 1, is %s", v.describe())
+		r.faults.at(v, "must be 1, is %s", v)
 	}
 	if include := root.get("include"); include != nil {
 		r.include(root, include)
@@ -199,7 +203,7 @@ func (r *reader) include(root, include *node) {
 	case include.kind == scalar:
 		patterns = []*node{include}
 	case include.kind != list:
-		r.faults.at(include, "must be a list of files, is %s", include.describe())
+		r.faults.at(include, "must be a list of files, is %s", include)
 		return
 	}
 	for _, p := range patterns {
@@ -212,7 +216,7 @@ func (r *reader) include(root, include *node) {
 				r.faults.at(p, "%s is included twice, or includes itself", path)
 				continue
 			}
-			if n := r.file(path, p.at); n != nil {
+			if n := r.file(path, p); n != nil {
 				r.adopt(root, n)
 			}
 		}
@@ -261,12 +265,12 @@ func (r *reader) adopt(root, included *node) {
 		case f.value.kind == broken:
 		case f.key == "version":
 			if f.value.value != int64(1) {
-				r.faults.at(f.value, "must be 1, is %s", f.value.describe())
+				r.faults.at(f.value, "must be 1, is %s", f.value)
 			}
 		case f.key != "hosts":
 			r.faults.at(f.value, "cannot stand in an included file, which may hold nothing but hosts:")
 		case f.value.kind != mapping:
-			r.faults.at(f.value, "must be a mapping of host patterns, is %s", f.value.describe())
+			r.faults.at(f.value, "must be a mapping of host patterns, is %s", f.value)
 		default:
 			hosts := root.get("hosts")
 			if hosts == nil {

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write what the tests get into testdata"
 func testEnv(name string) (string, bool) {
 	v, ok := map[string]string{
 		"PORT": "3200", "EMPTY": "", "ATTEMPTS": "7", "STRUCTURE": "{a: {access: deny}}", "LIMIT": "12",
-		"API_TOKEN": "not-a-" + "level-but-a-token", "HOME": "/home/someone", "WORD": "intercept",
+		"API_TOKEN": "not-a-" + "level-but-a-token", "HOME": "/home/someone", "WORD": "intercept", "HARMLESS": "Qx7" + "Lm2Vd9Rk4Ts",
 	}[name]
 	return v, ok
 }
@@ -348,7 +348,7 @@ func TestDidYouMean(t *testing.T) {
 	for word, want := range map[string]string{
 		"attemps": ": did you mean attempts?", "Attempts": ": did you mean attempts?", "zzz": "", "": "", strings.Repeat("x", 100): "",
 	} {
-		if got := didYouMean(word, []string{"attempts", "statuses"}); got != want {
+		if got := didYouMean(word, []string{"attempts", "statuses"}); string(got) != want {
 			t.Errorf("%s: %q", word, got)
 		}
 	}

@@ -327,7 +327,7 @@ func (c *checks) size(key string, v setting.Size, least, most setting.Size) {
 
 func (c *checks) oneOf(key, v string, known ...string) {
 	if !slices.Contains(known, v) {
-		*c = append(*c, setting.Faultf(key, "must be one of %s, is %q%s", strings.Join(known, ", "), v, didYouMean(v, known)))
+		*c = append(*c, setting.Faultf(key, "must be one of %s, is %q%s", setting.Words(known), v, didYouMean(v, known)))
 	}
 }
 
@@ -520,7 +520,7 @@ func (c *checks) copies(a AuditSettings) {
 			*c = append(*c, setting.Faultf(key, "is named twice"))
 		case to == "stdout" || to == "stderr":
 		case !setting.IsTarget(to):
-			*c = append(*c, setting.Faultf(key, "must be stdout, stderr or a URL of %s; a file belongs into output", strings.Join(setting.TargetSchemes(), ", ")))
+			*c = append(*c, setting.Faultf(key, "must be stdout, stderr or a URL of %s; a file belongs into output", setting.Words(setting.TargetSchemes())))
 		case err != nil:
 			*c = append(*c, setting.Faultf(key, "%v", err))
 		}

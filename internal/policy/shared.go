@@ -57,7 +57,7 @@ func (s StateSettings) Validate() []setting.Fault {
 	if s.URL.IsZero() {
 		c = append(c, setting.Faultf("url", "is missing: write redis://HOST:PORT"))
 	} else if err := redis.CheckURL(s.URL.Reveal()); err != nil {
-		c = append(c, setting.Faultf("url", "%v", err))
+		c = append(c, setting.Faultf("url", "%s", setting.Own(err.Error())))
 	} else if !redis.Encrypted(s.URL.Reveal()) && s.CA != "" {
 		c = append(c, setting.Faultf("ca", "has no effect: url begins with no rediss://"))
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // DidYouMean is ", did you mean X?" for the known word nearest to a misspelt one, or "".
-func DidYouMean(word string, known []string) string {
+func DidYouMean(word string, known []string) Own {
 	best, distance := "", 1+max(1, min(3, len(word)/3))
 	for _, k := range known {
 		if d := levenshtein(strings.ToLower(word), k); d < distance {
@@ -16,7 +16,7 @@ func DidYouMean(word string, known []string) string {
 	if best == "" {
 		return ""
 	}
-	return fmt.Sprintf(": did you mean %s?", best)
+	return Own(fmt.Sprintf(": did you mean %s?", best))
 }
 
 // levenshtein is the number of letters to insert, delete or replace. Long words count as far apart.

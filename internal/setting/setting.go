@@ -14,12 +14,20 @@ import (
 type Fault struct {
 	Key     string
 	Message string // what is wrong and what to write instead
+	Format  string // the message's own words; "" where it was not made by Faultf
+	Args    []any  // what Format quotes, of which whoever shows the fault may leave out some
 }
 
-// Faultf makes a Fault with a formatted message.
+// Faultf makes a Fault with a formatted message. An argument that cannot hold a part of what was written is an Own.
 func Faultf(key, format string, args ...any) Fault {
-	return Fault{Key: key, Message: fmt.Sprintf(format, args...)}
+	return Fault{Key: key, Message: fmt.Sprintf(format, args...), Format: format, Args: args}
 }
+
+// Own is a part of a message that is ours, whatever the configuration holds.
+type Own string
+
+// Words lists known words for a message.
+func Words(known []string) Own { return Own(strings.Join(known, ", ")) }
 
 // Decoder is what a value implements that may be written in more than one shape. v is a string, bool, int64, float64, []any or map[string]any.
 // It implements Kind too, for the schema and for messages.

@@ -1,8 +1,6 @@
 package setting
 
 import (
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -35,16 +33,16 @@ var targetPorts = map[string]string{SyslogUDP: "514", SyslogTCP: "601", SyslogTL
 func IsTarget(s string) bool { return strings.Contains(s, "://") }
 
 // ParseTarget reads syslog+unix:///dev/log, syslog+udp://host:514, syslog+tcp://host:601, syslog+tls://host:6514, otlp+http://host:4318/v1/logs and
-// otlp+https://….
+// otlp+https://…. Its errors are Faults without a key.
 func ParseTarget(s string) (Target, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return Target{}, errors.New("is not a URL")
+		return Target{}, Faultf("", "is not a URL")
 	}
 	t := Target{Scheme: u.Scheme}
 	if t.Scheme == SyslogUnix {
 		if u.Host != "" || !strings.HasPrefix(u.Path, "/") || u.Path == "/" || u.RawQuery != "" || u.Fragment != "" {
-			return t, errors.New("must name a socket's absolute path after three slashes: syslog+unix:///dev/log")
+			return t, Faultf("", "must name a socket's absolute path after three slashes: syslog+unix:///dev/log")
 		}
 		t.Address = u.Path
 		return t, nil
@@ -52,19 +50,19 @@ func ParseTarget(s string) (Target, error) {
 	port, known := targetPorts[t.Scheme]
 	switch {
 	case !known:
-		return t, fmt.Errorf("must be of %s, is %s://", strings.Join(TargetSchemes(), ", "), t.Scheme)
+		return t, Faultf("", "must be of %s, is %s://", Words(TargetSchemes()), t.Scheme)
 	case u.User != nil:
-		return t, errors.New("must not hold credentials: URLs are shown in logs and metrics; use a client certificate")
+		return t, Faultf("", "must not hold credentials: URLs are shown in logs and metrics; use a client certificate")
 	case u.Hostname() == "" || strings.ContainsAny(u.Hostname(), " \t%"):
-		return t, errors.New("has no host")
+		return t, Faultf("", "has no host")
 	case u.RawQuery != "" || u.Fragment != "":
-		return t, errors.New("has a query or a fragment, which mean nothing here")
+		return t, Faultf("", "has a query or a fragment, which mean nothing here")
 	}
 	if u.Port() != "" {
 		port = u.Port()
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return t, fmt.Errorf("has an impossible port, %s", port)
+		return t, Faultf("", "has an impossible port, %s", port)
 	}
 	t.Address = net.JoinHostPort(u.Hostname(), port)
 	switch otlp := t.Scheme == OTLPHTTP || t.Scheme == OTLPHTTPS; {
@@ -73,7 +71,7 @@ func ParseTarget(s string) (Target, error) {
 	case otlp:
 		t.Path = u.EscapedPath()
 	case u.Path != "" && u.Path != "/":
-		return t, errors.New("has a path, which means nothing to syslog")
+		return t, Faultf("", "has a path, which means nothing to syslog")
 	}
 	return t, nil
 }

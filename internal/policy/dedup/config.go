@@ -86,7 +86,7 @@ func (c Config) Validate() []setting.Fault {
 		case slices.Contains(safe, strings.ToUpper(m)) || slices.Contains(keyed, strings.ToUpper(m)):
 			fault(key, "is %q: methods are case-sensitive, write %s", m, strings.ToUpper(m))
 		default:
-			fault(key, "is %q, must be one of %s, or with an idempotency key %s", m, strings.Join(safe, ", "), strings.Join(keyed, ", "))
+			fault(key, "is %q, must be one of %s, or with an idempotency key %s", m, setting.Words(safe), setting.Words(keyed))
 		}
 	}
 	if c.MaxBody < 1 || c.MaxBody > maxMaxBody {

@@ -188,5 +188,5 @@ func oneOf(faults []setting.Fault, key, value string, allowed ...string) []setti
 	if slices.Contains(allowed, value) {
 		return faults
 	}
-	return append(faults, setting.Faultf(key, "must be one of %s, is %q", strings.Join(allowed, ", "), value))
+	return append(faults, setting.Faultf(key, "must be one of %s, is %q", setting.Words(allowed), value))
 }

@@ -76,7 +76,7 @@ const shortest = 8 // characters of a password or token
 
 // SettingKind describes what may be written.
 func (*Method) SettingKind() string {
-	return "one of {basic: {password: …}}, {bearer: {token: …}}, {mtls: {name: …}}, {source: [CIDR, …]}, {jwt: {jwks: …, issuer: …, audience: …, claim: sub}}, {signature: {…}}, {hmac: {secret: …}}"
+	return "one of {basic: {user, password}}, {bearer: {token}}, {mtls: {name}}, {source: [CIDR, …]}, {jwt: {jwks, issuer, audience, claim}}, {signature: {…}}, {hmac: {keyid, secret}}"
 }
 
 // String names the kind, and shows what is no secret.
@@ -106,7 +106,7 @@ func (m Method) String() string {
 func (m *Method) DecodeSetting(v any) error {
 	object, ok := v.(map[string]any)
 	if !ok || len(object) != 1 {
-		return errors.New("must name one kind, such as {basic: {password: …}}")
+		return fmt.Errorf("must name one kind of %s, with a colon behind it and what it needs", strings.Join(kinds, ", "))
 	}
 	*m = Method{}
 	for kind, body := range object {
@@ -134,7 +134,7 @@ func (m *Method) DecodeSetting(v any) error {
 		case "signature", "hmac":
 			return m.signature(body, kind == "hmac")
 		}
-		return fmt.Errorf("there is no kind %q: write %s", kind, strings.Join(kinds, ", "))
+		return fmt.Errorf("must be one of the kinds %s, is %q", strings.Join(kinds, ", "), kind)
 	}
 	return nil
 }
@@ -228,7 +228,7 @@ func (c Config) Validate() []setting.Fault {
 		}
 		t := c[name]
 		if len(t.Auth) == 0 {
-			add("", "has no auth: nobody could be this tenant; write auth: [{basic: {password: …}}]")
+			add("", "has no auth, so nobody could be this tenant: write under auth a list of what shows it, such as a basic with a password")
 		}
 		for i := range t.Auth {
 			for _, mark := range t.Auth[i].marks(name) {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/setting"
@@ -76,7 +75,7 @@ func (c Config) Validate() []setting.Fault {
 		faults = append(faults, setting.Faultf("client_cert", "and client_key belong together: write both"))
 	}
 	if !slices.Contains(versions, c.MinVersion) {
-		faults = append(faults, setting.Faultf("min_version", "must be one of %s (quoted), is %q", strings.Join(versions, ", "), c.MinVersion))
+		faults = append(faults, setting.Faultf("min_version", "must be one of %s (quoted), is %q", setting.Words(versions), c.MinVersion))
 	}
 	if c.Bind != "" {
 		if _, err := netip.ParseAddr(c.Bind); err != nil {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -131,7 +130,7 @@ func (t *target) query(u *url.URL) error {
 	}
 	for key, values := range q {
 		if key != "addr" && len(values) != 1 {
-			return fmt.Errorf("has %.20q more than once", key)
+			return errors.New("has a parameter more than once that may stand there once")
 		}
 		if t.socket && key != "db" {
 			return errors.New("has a parameter that a socket cannot have: only db")

@@ -145,7 +145,7 @@ func (c *chosen) tellMissing() {
 		if f.seen || slices.Contains(recordFields, f.name) {
 			continue
 		}
-		c.tell("no record has a field " + f.name + setting.DidYouMean(f.name, recordFields))
+		c.tell("no record has a field " + f.name + string(setting.DidYouMean(f.name, recordFields)))
 	}
 }
 
