@@ -84,7 +84,7 @@ func foreign(r *http.Request) bool {
 func (h *Handler) authorize(c *call, token redact.Secret) *problem {
 	sent, ok := bearer(c.r.Header)
 	if !ok {
-		p := refuse(codeUnauthorized, "send the token of admin.token as Authorization: Bearer TOKEN")
+		p := refuse(codeUnauthorized, "send what admin.token holds in the field Authorization, behind the word Bearer")
 		p.authenticate = `Bearer realm="httpowerd"`
 		return p
 	}

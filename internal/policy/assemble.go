@@ -222,11 +222,11 @@ func (a *assembly) later(n *node, key string) {
 		return
 	case n.kind == mapping && len(n.fields) == 0:
 		if slices.Contains(laterSwitches, key) {
-			a.warnings.at(n, "has no effect: `%s` is not available in this release", key)
+			a.warnings.at(n, "has no effect: it is not available in this release")
 		}
 		return
 	}
-	a.faults.at(n, "`%s` is not available in this release", setting.Own(key))
+	a.faults.at(n, "is not available in this release")
 	n.kind = broken
 }
 

@@ -346,7 +346,7 @@ func (r *reader) adminToken(root *node) {
 	token := plainNode(value, at, "admin.token")
 	token.secret, token.origin = true, originDefault
 	admin.set("token", token)
-	r.faults.hide(value)
+	r.hidden.add(value, true)
 }
 
 // onlyTenant leaves the tenant of that name alone, whom an address on loopback shows, or none where the name is empty.

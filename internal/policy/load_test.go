@@ -58,6 +58,9 @@ func TestBadFiles(t *testing.T) {
 			if got != want {
 				t.Errorf("told\n%s\nwant\n%s", got, want)
 			}
+			if logged := redact.Default().Text(got); logged != got {
+				t.Errorf("the log makes of it\n%s", logged)
+			}
 			if strings.Contains(got, "level-but-a-token") {
 				t.Error("a secret is shown")
 			}

@@ -445,7 +445,7 @@ func (a AdminSettings) Validate() []setting.Fault {
 		c.address("listen", a.Listen)
 	}
 	if a.MetricsAuth && a.Token.IsZero() {
-		c = append(c, setting.Faultf("metrics_auth", "needs a token beside it: nobody could read the metrics"))
+		c = append(c, setting.Faultf("metrics_auth", "must have a token beside it: nobody could read the metrics"))
 	}
 	return c
 }

@@ -128,7 +128,7 @@ func (c *checks) collector(t *TracingSettings) {
 	}
 	switch {
 	case u.User != nil:
-		*c = append(*c, setting.Faultf("otlp", "holds a user or password: write it into headers"))
+		*c = append(*c, setting.Faultf("otlp", "holds a user or password, which belongs into headers"))
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		*c = append(*c, setting.Faultf("otlp", "has a query or fragment, which would not be sent"))
 	case t.GRPC() && u.Path != "" && u.Path != "/":

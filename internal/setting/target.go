@@ -52,7 +52,7 @@ func ParseTarget(s string) (Target, error) {
 	case !known:
 		return t, Faultf("", "must be of %s, is %s://", Words(TargetSchemes()), t.Scheme)
 	case u.User != nil:
-		return t, Faultf("", "must not hold credentials: URLs are shown in logs and metrics; use a client certificate")
+		return t, Faultf("", "must not hold credentials, for URLs are shown in logs and metrics: use a client certificate")
 	case u.Hostname() == "" || strings.ContainsAny(u.Hostname(), " \t%"):
 		return t, Faultf("", "has no host")
 	case u.RawQuery != "" || u.Fragment != "":
