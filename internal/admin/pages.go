@@ -17,6 +17,7 @@ import (
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/redact"
 )
 
 // healthz: the daemon is alive, or it could not say so.
@@ -190,6 +191,7 @@ func (h *Handler) breakersOf(want func(breaker.Status) bool) []breakerStatus {
 	out := []breakerStatus{}
 	for _, s := range h.Breakers.Status() {
 		if want(s) {
+			s.Authority = shownHost(s.Authority)
 			out = append(out, breakerStatus{s, s.RetryAfter.Seconds()})
 		}
 	}
@@ -209,6 +211,7 @@ func (h *Handler) limitsOf(want func(ratelimit.LimitStatus) bool) []ratelimit.Li
 	out := []ratelimit.LimitStatus{}
 	h.Limits(func(s ratelimit.LimitStatus) {
 		if want(s) {
+			s.Authority = shownHost(s.Authority)
 			out = append(out, s)
 		}
 	})
@@ -226,6 +229,9 @@ func (h *Handler) limits(c *call) *problem {
 		Limits []ratelimit.LimitStatus `json:"limits"`
 	}{h.limitsOf(func(ratelimit.LimitStatus) bool { return true })})
 }
+
+// shownHost is an authority as it may be shown: whoever chose the name of a host may have put a card number or key there.
+func shownHost(authority string) string { return redact.Default().Text(authority) }
 
 // patternOf is the host pattern in a policy's name.
 func patternOf(name string) string {

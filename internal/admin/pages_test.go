@@ -259,6 +259,27 @@ func (r *rig) count() {
 	h.WithLabelValues("a.example.com").Observe(0.3)
 }
 
+// TestCardsInHosts: a card number for a name is masked wherever an authority is shown.
+func TestCardsInHosts(t *testing.T) {
+	r := newRig(t, "hosts: {a.example.com: {}}")
+	const card = "4111" + "111111111111"
+	authority := card + ".test:443"
+	r.breakers.known = []breaker.Status{{Authority: authority, State: breaker.Open}}
+	r.limits = []ratelimit.LimitStatus{{Kind: ratelimit.Configured, Level: "defaults", Authority: authority, Unit: "requests", Limit: 10, Per: 1, Remaining: 0}}
+	r.places = []concurrency.Status{{Level: "defaults", Authority: authority, Max: 100, Adaptive: "off", Limit: 100}}
+	for _, path := range []string{"/api/v1/breakers", "/api/v1/limits", "/api/v1/hosts", "/api/v1/hosts/b.test", "/"} {
+		if page := r.ask("GET", path, "").Body.String(); strings.Contains(page, card) {
+			t.Errorf("%s: %s", path, page)
+		}
+	}
+	if page := r.ask("GET", "/api/v1/breakers", "").Body.String(); !strings.Contains(page, "1111.test:443") {
+		t.Error(page)
+	}
+	if page := r.ask("GET", "/api/v1/hosts/"+authority, "").Body.String(); strings.Count(page, `"state"`) != 1 || strings.Contains(page[strings.Index(page, `"breakers"`):], card) {
+		t.Errorf("the host's own page: %s", page)
+	}
+}
+
 func TestHosts(t *testing.T) {
 	r := newRig(t, `hosts:
   "*.example.com": {}

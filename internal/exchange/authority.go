@@ -56,6 +56,19 @@ func (a Authority) Addr() (netip.Addr, bool) {
 	return addr, err == nil
 }
 
+// HostIn is host as a request's target spells it, which may begin with a scheme; host itself where it is not there. Case tells some secrets from words.
+func HostIn(target, host string) string {
+	if strings.Contains(target, host) {
+		return host
+	}
+	for i := 0; i <= len("https://") && i+len(host) <= len(target); i++ {
+		if strings.EqualFold(target[i:i+len(host)], host) {
+			return target[i : i+len(host)]
+		}
+	}
+	return host
+}
+
 // ParseAuthority canonicalises host or host:port; defaultPort 0 means that the port must be there. Whatever a resolver, a URL parser or
 // another proxy might read in two ways (numeric shorthands of addresses, zones, percent-encoding, userinfo, non-ASCII letters) is a Refusal
 // with BadRequest, so that the value checked is always the value dialled.

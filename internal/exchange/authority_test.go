@@ -145,3 +145,16 @@ func BenchmarkParseAuthority(b *testing.B) {
 		_, _ = ParseAuthority("api.example.com:443", 0)
 	}
 }
+
+// TestHostIn: a host is found in its own case at the beginning of a target, and is itself where it is not there.
+func TestHostIn(t *testing.T) {
+	for _, c := range []struct{ target, host, want string }{
+		{"API.Example.com:443", "api.example.com", "API.Example.com"}, {"https://API.Example.com/x", "api.example.com", "API.Example.com"},
+		{"http://api.example.com/API", "api.example.com", "api.example.com"}, {"/x", "api.example.com", "api.example.com"}, {"", "", ""}, {"x", "", ""},
+		{"http://a.example.com/" + strings.Repeat("x", 100) + "API.Example.com", "api.example.com", "api.example.com"},
+	} {
+		if got := HostIn(c.target, c.host); got != c.want {
+			t.Errorf("%s in %s: %q", c.host, c.target, got)
+		}
+	}
+}

@@ -114,10 +114,18 @@ func (r *record) appendNewQuestion(b []byte, q *question) []byte {
 	if q.host == q.policy { // a name that the configuration has, too
 		b = appendField(b, `,"host":`, q.host, maxName)
 	} else {
-		b = r.appendClean(b, `,"host":`, q.host, maxName)
+		b = r.appendClean(b, `,"host":`, r.hostOf(q), maxName)
 	}
 	b = appendField(b, `,"policy":`, q.policy, 2*maxName)
 	return appendField(b, `,"mode":`, string(q.mode), maxMethod)
+}
+
+// hostOf is the host in lower case, but as it was written where that gives a secret away.
+func (r *record) hostOf(q *question) string {
+	if said := exchange.HostIn(q.url, q.host); said != q.host && r.redactor.Text(said) != said {
+		return said
+	}
+	return q.host
 }
 
 // appendStory appends what came of it.

@@ -61,6 +61,21 @@ func TestExchangeRecord(t *testing.T) {
 	want(t, "record", got, strings.Join(parts, ","))
 }
 
+// TestHostInItsCase: a secret that its case gives away is hidden in the host, too, which is in lower case otherwise.
+func TestHostInItsCase(t *testing.T) {
+	key := "AKIA" + "Q3EGUYTRBW7KXJ2M"
+	for _, url := range []string{key + ".test:443", "http://" + key + ".test/x"} {
+		got := exchangeLine(&exchange.Exchange{Kind: exchange.KindTunnel, Method: "CONNECT", URL: url, Target: exchange.Authority{Host: strings.ToLower(key) + ".test", Port: 443}}, &Extra{})
+		if strings.Contains(strings.ToLower(got), strings.ToLower(key[4:])) || !strings.Contains(got, `.test"`) {
+			t.Errorf("%s: %s", url, got)
+		}
+	}
+	got := exchangeLine(&exchange.Exchange{Kind: exchange.KindTunnel, Method: "CONNECT", URL: "API.Example.com:443", Target: exchange.Authority{Host: "api.example.com", Port: 443}}, &Extra{})
+	if !strings.Contains(got, `"host":"api.example.com"`) {
+		t.Error(got)
+	}
+}
+
 // TestShortestRecord: what is not known is not there.
 func TestShortestRecord(t *testing.T) {
 	end := time.Date(2026, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600))

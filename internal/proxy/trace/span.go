@@ -144,7 +144,11 @@ func (m *maker) addressOf() []attribute.KeyValue {
 	if t.Host == "" {
 		return nil
 	}
-	attrs := []attribute.KeyValue{semconv.ServerAddress(m.clean(t.Host, maxText))}
+	host := t.Host
+	if said := exchange.HostIn(m.x.URL, host); said != host && m.redactor.Text(said) != said {
+		host = said // its case gives a secret away
+	}
+	attrs := []attribute.KeyValue{semconv.ServerAddress(m.clean(host, maxText))}
 	if t.Port != 0 {
 		attrs = append(attrs, semconv.ServerPort(int(t.Port)))
 	}

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,18 @@ func TestSentURL(t *testing.T) {
 	}
 	if full(all[0]) != x.URL || full(all[1]) != "https://"+strings.TrimPrefix(x.URL, "http://") {
 		t.Errorf("%q and %q", full(all[0]), full(all[1]))
+	}
+}
+
+// A key in a host's name is hidden in server.address, too, which has lost the case that gives it away.
+func TestHostInItsCase(t *testing.T) {
+	key := "AKIA" + "Q3EGUYTRBW7KXJ2M"
+	x := finished(nil)
+	x.URL, x.Target.Host = "http://"+key+".test/", strings.ToLower(key)+".test"
+	for _, s := range spansOf(x, &End{Time: time.Now(), Redactor: redact.Default()}) {
+		if all := strings.ToLower(fmt.Sprint(s.attributes)); strings.Contains(all, strings.ToLower(key[4:])) {
+			t.Error(all)
+		}
 	}
 }
 
