@@ -74,8 +74,8 @@ func (f *envFlags) settings(ctx context.Context) (t trust.Settings, notes []stri
 		return t, nil, err
 	}
 	if len(s.Tenants) > 0 && f.proxy == "" {
-		notes = append(notes, "tenants are configured: whoever does not show who it is by a certificate, an address or a signature needs credentials in the URL, as in --proxy http://NAME:PASSWORD@"+
-			strings.TrimPrefix(strings.TrimPrefix(t.Proxy, "http://"), "https://"))
+		notes = append(notes, "tenants are configured: whoever does not show who it is by a certificate, an address or a signature needs user and password in the URL, "+
+			"percent-encoded and with an @ before the address: write it as --proxy")
 	}
 	if f.format == "k8s" {
 		t.NoProxy = []string{"svc", "cluster.local"}

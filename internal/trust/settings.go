@@ -77,7 +77,7 @@ func (s Settings) Check() error {
 	case s.Proxy == "":
 		return nil
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("the proxy is not a URL such as http://127.0.0.1:3128, or http://billing:PASSWORD@proxy.example.com:3128 (in which a password is percent-encoded)")
+		return errors.New("the proxy is not a URL such as http://127.0.0.1:3128 (a user and password before the address are percent-encoded)")
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
 		return errors.New("the proxy's URL has more than an address: write it as http://127.0.0.1:3128")
 	}
