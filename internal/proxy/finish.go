@@ -23,6 +23,9 @@ func (v *visit) finish() {
 	if v.w.tunnelled {
 		return // the tunnel finishes by itself
 	}
+	if v.w.parting {
+		v.part()
+	}
 	v.record()
 	if v.raw.ProtoMajor == 1 && v.pending() { // the server reads on for a while, so that the answer reaches the client
 		v.conn.endBy(time.Now().Add(v.server.limits.headerTimeout))
@@ -31,6 +34,15 @@ func (v *visit) finish() {
 		v.w.Flush() // a client that gets nothing at all may take its connection for a stale one, and send a write again by itself
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// part sends a last word, and takes it out of the story where it could not be sent.
+func (v *visit) part() {
+	if err := http.NewResponseController(v.w.ResponseWriter).Flush(); err == nil && v.w.writeErr == nil {
+		return
+	}
+	v.w.bytes = 0
+	v.Update(func(s *exchange.Story) { s.Status, s.StatusBy = 0, "" })
 }
 
 // panicked answers where nothing was sent yet; else the answer is aborted.
@@ -132,7 +144,7 @@ func (v *visit) outcome(s *exchange.Story) exchange.Code {
 	case v.w.bodyErr != nil:
 		return v.brokenOff(v.w.bodyErr)
 	case v.w.writeErr != nil:
-		return exchange.ClientGone
+		return v.left()
 	case s.StatusBy == "upstream" && s.Status >= 500:
 		return exchange.UpstreamError
 	}
@@ -149,9 +161,17 @@ func (v *visit) brokenOff(err error) exchange.Code {
 	case errors.As(err, &failure):
 		return failure.Code
 	case v.raw.Context().Err() != nil, errors.Is(err, context.Canceled):
-		return exchange.ClientGone
+		return v.left()
 	}
 	return exchange.UpstreamReset
+}
+
+// left is the outcome where the client's side ended first.
+func (v *visit) left() exchange.Code {
+	if v.cutOff() {
+		return exchange.Draining
+	}
+	return exchange.ClientGone
 }
 
 func encodingOf(h http.Header) string { return strings.Join(h["Content-Encoding"], ",") }

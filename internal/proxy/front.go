@@ -22,6 +22,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 2 {
 		growStack(false)
 	}
+	if r.ProtoMajor == 2 || s.wireOuter == nil {
+		s.served.Add(1)
+		defer s.served.Add(-1)
+	}
 	v := s.newVisit(w, r)
 	defer v.finish()
 	if refusal := v.conn.refusal; refusal != nil && r.Host == marker.host {
@@ -420,3 +424,6 @@ func (v *visit) headDone(resp *http.Response) {
 func (v *visit) gone(err error) bool {
 	return v.raw.Context().Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, http.ErrAbortHandler))
 }
+
+// cutOff tells whether a drain ended the request, and not its client.
+func (v *visit) cutOff() bool { return context.Cause(v.raw.Context()) == error(errCutOff) }

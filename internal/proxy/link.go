@@ -179,7 +179,11 @@ func (l *link) cut(why exchange.Code, detail string) {
 		return
 	}
 	l.why, l.detail = why, detail
-	l.root.Cancel(nil)
+	var cause error // none: as where the client has left
+	if why == exchange.Draining {
+		cause = errCutOff
+	}
+	l.root.Cancel(cause)
 	past := time.Unix(1, 0)
 	_ = l.client.SetDeadline(past)
 	if l.up != nil {

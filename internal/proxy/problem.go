@@ -26,6 +26,9 @@ type verdict struct {
 
 // judge turns whatever the chain returned into a verdict.
 func (v *visit) judge(err error) verdict {
+	if v.cutOff() {
+		err = errCutOff // whatever a stage makes of it that its time was over
+	}
 	var refusal *exchange.Refusal
 	if errors.As(err, &refusal) {
 		return verdict{code: refusal.Code, status: refusal.HTTPStatus(), detail: refusal.Detail, retryAfter: refusal.RetryAfter,
@@ -68,6 +71,7 @@ const statusClientGone = 499
 // decide judges err and notes the verdict.
 func (v *visit) decide(err error) verdict {
 	d := v.judge(err)
+	v.w.parting = d.code == exchange.Draining
 	v.Update(func(s *exchange.Story) {
 		s.Outcome, s.Detail = d.code, d.detail
 		if d.code != exchange.ClientGone {

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"httpowerd/internal/descriptor"
+	"httpowerd/internal/exchange"
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/proxy/audit"
@@ -91,6 +92,8 @@ type Server struct {
 	wakeful     wakeful
 	lot         lot
 	draining    atomic.Bool
+	served      atomic.Int64            // requests in net/http's hands: its servers do not wait for handlers of connections that they have closed
+	cut         context.CancelCauseFunc // ends those
 	own         *Own
 	wg          sync.WaitGroup
 }
@@ -116,8 +119,10 @@ func New(o Options) *Server {
 	}
 	s.via = [3]string{"1.0 " + s.pseudonym, "1.1 " + s.pseudonym, "2.0 " + s.pseudonym}
 	s.door = newDoor(s)
-	s.outer = s.httpServer(o.Limits)
-	s.inner = s.httpServer(o.Limits)
+	var base context.Context
+	base, s.cut = context.WithCancelCause(context.Background())
+	s.outer = s.httpServer(o.Limits, base)
+	s.inner = s.httpServer(o.Limits, base)
 	s.inner.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	s.inner.Protocols.SetHTTP2(true)
 	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 250, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
@@ -135,12 +140,13 @@ func New(o Options) *Server {
 	return s
 }
 
-func (s *Server) httpServer(l Limits) *http.Server {
+func (s *Server) httpServer(l Limits, base context.Context) *http.Server {
 	server := &http.Server{
 		Handler:                      s,
 		ReadHeaderTimeout:            l.HeaderTimeout,
 		IdleTimeout:                  l.Idle,
 		MaxHeaderBytes:               l.HeaderBytes,
+		BaseContext:                  func(net.Listener) context.Context { return base },
 		ConnContext:                  withConn,
 		DisableGeneralOptionsHandler: true,                                                // OPTIONS * is for the upstream, or a request for a server
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong is in the audit records
@@ -184,7 +190,7 @@ func (s *Server) Serve(l net.Listener, config *tls.Config) error {
 	return err
 }
 
-// Shutdown stops accepting, lets requests and tunnels end until ctx does, then cuts what is left and says so with an error.
+// Shutdown stops accepting, lets requests and tunnels end until ctx does, then cuts what is left and says so with an error. That takes a quarter of a second at most.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.inner.SetKeepAlivesEnabled(false) // connections on their way to the inner server still get their first answer
@@ -200,13 +206,40 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	wait.Wait()
 	err := errors.Join(ended, taken, inner.Shutdown(ctx))
 	if err != nil {
-		_ = outer.Close()
-		_ = inner.Close()
+		s.cutOff(both{outer, inner})
 	}
 	_ = s.feed.Close()
 	s.lot.close()
 	s.wg.Wait()
 	return err
+}
+
+// errCutOff is the cause with which requests end that are still under way when a drain has no more time.
+var errCutOff = &exchange.Refusal{Code: exchange.Draining, Detail: "this proxy shut down", Close: true}
+
+// goodbye is how long clients whose requests are cut have to be told so, and settling how long what is behind them then has to be recorded.
+const (
+	goodbye  = 200 * time.Millisecond
+	settling = 50 * time.Millisecond
+)
+
+// cutOff ends all requests. Whose answer has not begun is told so where that takes no time.
+func (s *Server) cutOff(servers shutter) {
+	s.cut(errCutOff)
+	if s.wireOuter != nil {
+		s.wireOuter.Cut(errCutOff)
+		s.wireInner.Cut(errCutOff)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	_ = servers.Shutdown(ctx)
+	_ = servers.Close()
+	ctx, cancel = context.WithTimeout(context.Background(), settling)
+	defer cancel()
+	_ = servers.Shutdown(ctx)
+	for s.served.Load() > 0 && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // shutter is what can be shut down.

@@ -28,6 +28,8 @@ type writer struct {
 	stream    bool // flush after each read
 	tunnelled bool // CONNECT: the connection was taken over
 
+	parting bool // the answer is a last word: whether the client got it has to be seen
+
 	late bool       // the head may no longer be sent ahead of the body
 	mu   sync.Mutex // held while the head or a part of the body is written
 }

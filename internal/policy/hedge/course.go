@@ -137,11 +137,14 @@ func (c *course) free(losers []*hedge) {
 // endOf names what ended the attempts that are still open.
 func endOf(ctx context.Context) exchange.Code {
 	var failure *exchange.Failure
+	var refusal *exchange.Refusal
 	switch {
 	case ctx.Err() == nil:
 		return exchange.Superseded
 	case errors.As(context.Cause(ctx), &failure):
 		return failure.Code
+	case errors.As(context.Cause(ctx), &refusal):
+		return refusal.Code
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return exchange.UpstreamTimeout
 	}

@@ -261,7 +261,7 @@ func (m *maker) client(at *exchange.Attempt) *span {
 		}
 	}
 	switch {
-	case at.Error == exchange.Superseded || at.Error == exchange.ClientGone:
+	case at.Error == exchange.Superseded || at.Error == exchange.ClientGone || at.Error == exchange.Draining:
 		a = append(a, keyResult.String(string(at.Error))) // nobody failed
 	case at.Error != "":
 		a = append(a, semconv.ErrorTypeKey.String(string(at.Error)))

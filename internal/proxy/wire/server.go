@@ -33,6 +33,7 @@ type Server struct {
 	awake     map[*serverConn]struct{} // those of conns that have a goroutine and may do without
 	atRest    int                      // how many have none
 	draining  atomic.Bool
+	cause     error // of Cut; settled before any connection is told that it is gone
 	watch     watcher
 
 	sweeping bool          // sweep will come
@@ -192,6 +193,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			pause = min(2*pause, 100*time.Millisecond)
 			timer.Reset(pause)
 		}
+	}
+}
+
+// Cut ends the requests that are under way, for a cause that their contexts are given. They may still be answered: Shutdown waits for that, and Close does not. A client
+// that is not served is not read from any more.
+func (s *Server) Cut(cause error) {
+	s.Drain()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cause = cause
+	for c := range s.conns {
+		c.leave(cause)
+		_ = c.SetReadDeadline(longAgo) // behind the cause: whoever reads a body must not take this for the client's doing
 	}
 }
 

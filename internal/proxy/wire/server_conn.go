@@ -370,13 +370,16 @@ func (c *serverConn) free() {
 }
 
 // left tells the connection that its client has closed it.
-func (c *serverConn) left() {
+func (c *serverConn) left() { c.leave(nil) }
+
+// leave ends the request that is served, and those to come.
+func (c *serverConn) leave(cause error) {
 	c.mu.Lock()
 	c.gone = true
 	serves := c.serves
 	c.mu.Unlock()
 	if serves != nil {
-		serves.Cancel(nil)
+		serves.Cancel(cause)
 	}
 }
 
@@ -390,10 +393,10 @@ func (c *serverConn) begin(e *served) {
 	}
 	c.mu.Lock()
 	c.serves = &e.root
-	gone := c.gone && c.r == c.w
+	gone := c.gone && (c.r == c.w || c.server.cause != nil)
 	c.mu.Unlock()
 	if gone {
-		e.root.Cancel(nil)
+		e.root.Cancel(c.server.cause)
 	}
 	c.drained()
 }

@@ -308,9 +308,11 @@ func (w *responseWriter) body(p []byte) (int, error) {
 		}
 		w.out.b = b
 		if w.length >= 0 && w.written == w.length {
-			w.push() // nothing follows
+			if w.push(); w.err != nil { // nothing follows
+				return 0, w.err
+			}
 		}
-		return len(p), w.err
+		return len(p), nil
 	}
 	w.out.b = b
 	w.sent = true
