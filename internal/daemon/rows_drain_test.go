@@ -51,6 +51,7 @@ func TestDrainUnderLoad(t *testing.T) {
 	b := start(t, fmt.Sprintf("drain: {timeout: %s}\ndefaults: {upstream: {ca: %s, resolve: {tunnelled.example.com: %q, intercepted.example.com: %[3]q}}}\n"+
 		"hosts: {127.0.0.1: {tls: intercept}}\n", timeout, originCA(t, secureOrigin), addresses(secureOrigin)))
 	h1, over2 := b.client(secureOrigin), h2(b.client(secureOrigin))
+	over2.Transport.(*http.Transport).MaxConnsPerHost = 1 // or it makes one for each request, and leaves all but one unused
 	_, port, _ := strings.Cut(addresses(secureOrigin), ":")
 	var wg sync.WaitGroup
 	var answered atomic.Int64

@@ -26,16 +26,16 @@ func (l *link) intercept() {
 	head, what := l.peek()
 	switch what {
 	case tlsHello:
-		t := newTunnel(v, "https", exchange.ModeIntercept)
+		t := l.newTunnel("https", exchange.ModeIntercept)
 		below := &wire.UnderTLS{Conn: &prefixed{Conn: wire.Raw(l.client), ahead: head}}
-		inside := tls.Server(&conn{Conn: below, server: v.server, tunnel: t, onClose: l.leave},
+		inside := tls.Server(&conn{Conn: below, server: v.server, tunnel: t, onClose: t.end},
 			ca.ServerConfig(v.Target.Host, true))
 		if l.shake(inside) {
 			l.hand(inside, t)
 		}
 	case plainHTTP:
 		_ = l.client.SetDeadline(noDeadline)
-		l.hand(&prefixed{Conn: l.client, ahead: head}, newTunnel(v, "http", exchange.ModePlain))
+		l.hand(&prefixed{Conn: l.client, ahead: head}, l.newTunnel("http", exchange.ModePlain))
 	case opaque:
 		l.cut(exchange.BadRequest, "what the client sent is neither TLS nor HTTP")
 	default:
@@ -83,7 +83,7 @@ func (l *link) govern() {
 	l.tunnel.Detach()
 	_ = l.granted.Close() // the requests inside are admitted one by one
 	l.granted = nil
-	t := newTunnel(l.v, "http", exchange.ModePlain)
+	t := l.newTunnel("http", exchange.ModePlain)
 	t.context = func(ctx context.Context) context.Context { return egress.Offer(ctx, t.authority, up) }
 	t.offered = up
 	if l.hand(l.client, t); !l.handed {
@@ -99,15 +99,11 @@ func (l *link) hand(c net.Conn, t *tunnel) {
 	if cut {
 		return
 	}
+	t.unused.Store(l)
 	if inside, ok := c.(*tls.Conn); !ok || inside.ConnectionState().NegotiatedProtocol != "h2" {
 		guarded := &conn{Conn: c, server: l.v.server, tunnel: t, guard: l.v.server.guard()}
-		if up := t.offered; up != nil {
-			guarded.onClose = func() {
-				_ = up.Close()
-				l.leave()
-			}
-		} else if !ok {
-			guarded.onClose = l.leave // below TLS there is a conn that does it
+		if !ok { // below TLS there is a conn that does it
+			guarded.onClose = t.end
 		}
 		if l.v.server.wireInner != nil {
 			l.handed = true
@@ -116,7 +112,25 @@ func (l *link) hand(c net.Conn, t *tunnel) {
 		}
 		c = guarded
 	}
-	l.handed = l.v.server.feed.push(c)
+	if l.handed = l.v.server.feed.push(c); !l.handed {
+		t.unused.Store(nil)
+		l.cut(exchange.Draining, cutDetail)
+	}
+}
+
+// waste records a CONNECT that was answered, and whose connection has ended without a request: else nothing would tell of it. Whoever closes it does not wait for that.
+func (l *link) waste() {
+	s := l.v.server
+	why, detail := exchange.ClientGone, "the client left, or sent no whole request"
+	if s.draining.Load() {
+		why, detail = exchange.Draining, cutDetail
+	}
+	s.served.Add(1)
+	go func() {
+		defer s.served.Add(-1)
+		l.count(why, detail)
+		l.v.record()
+	}()
 }
 
 // linger reads on for a moment, so that the answer reaches the client before a reset does (RFC 9112 section 9.6).

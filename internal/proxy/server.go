@@ -92,7 +92,7 @@ type Server struct {
 	wakeful     wakeful
 	lot         lot
 	draining    atomic.Bool
-	served      atomic.Int64            // requests in net/http's hands: its servers do not wait for handlers of connections that they have closed
+	served      atomic.Int64            // requests in net/http's hands, whose servers do not wait for handlers of connections that they have closed, and records without one
 	cut         context.CancelCauseFunc // ends those
 	own         *Own
 	wg          sync.WaitGroup
@@ -208,6 +208,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err != nil {
 		s.cutOff(both{outer, inner})
 	}
+	s.settle()
 	_ = s.feed.Close()
 	s.lot.close()
 	s.wg.Wait()
@@ -215,7 +216,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // errCutOff is the cause with which requests end that are still under way when a drain has no more time.
-var errCutOff = &exchange.Refusal{Code: exchange.Draining, Detail: "this proxy shut down", Close: true}
+var errCutOff = &exchange.Refusal{Code: exchange.Draining, Detail: cutDetail, Close: true}
+
+const cutDetail = "this proxy shut down"
 
 // goodbye is how long clients whose requests are cut have to be told so, and settling how long what is behind them then has to be recorded.
 const (
@@ -237,7 +240,11 @@ func (s *Server) cutOff(servers shutter) {
 	ctx, cancel = context.WithTimeout(context.Background(), settling)
 	defer cancel()
 	_ = servers.Shutdown(ctx)
-	for s.served.Load() > 0 && ctx.Err() == nil {
+}
+
+// settle waits for records that are being made.
+func (s *Server) settle() {
+	for end := time.Now().Add(settling); s.served.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"httpowerd/internal/exchange"
 )
@@ -20,11 +21,34 @@ type tunnel struct {
 	hosts     [2]string                                 // how an honest request inside spells the authority
 	context   func(ctx context.Context) context.Context // offers the connection that CONNECT dialled to a request; nil: there is none
 	offered   net.Conn                                  // that connection
+	leave     func()                                    // gives back what the tenant's limits count
+	unused    atomic.Pointer[link]                      // its CONNECT, of which no request has been made; nil: one has
 }
 
-func newTunnel(v *visit, scheme string, mode exchange.Mode) *tunnel {
+func (l *link) newTunnel(scheme string, mode exchange.Mode) *tunnel {
+	v := l.v
 	return &tunnel{authority: v.Target, scheme: scheme, mode: mode, client: v.Client, tenant: v.Tenant,
-		hosts: [2]string{v.Target.ForScheme(scheme), v.Target.String()}}
+		hosts: [2]string{v.Target.ForScheme(scheme), v.Target.String()}, leave: l.leave}
+}
+
+// wasted stands for a CONNECT that was recorded, as its connection ended without a request.
+var wasted = &link{}
+
+// begins is called by each request inside. It is false where the connection has ended before, and stands in a record as that.
+func (t *tunnel) begins() bool {
+	l := t.unused.Load()
+	return l == nil || l != wasted && (t.unused.CompareAndSwap(l, nil) || t.unused.Load() == nil)
+}
+
+// end is called when the client's connection is closed.
+func (t *tunnel) end() {
+	if t.offered != nil {
+		_ = t.offered.Close()
+	}
+	t.leave()
+	if l := t.unused.Load(); l != nil && l != wasted && t.unused.CompareAndSwap(l, wasted) {
+		l.waste()
+	}
 }
 
 // admit checks that a request inside names the authority of its CONNECT and nothing else. path becomes the target's path and query.
@@ -125,6 +149,6 @@ func (t *tunnels) cut() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for l := range t.open {
-		l.cut(exchange.Draining, "this proxy shut down")
+		l.cut(exchange.Draining, cutDetail)
 	}
 }

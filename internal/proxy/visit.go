@@ -57,6 +57,9 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	v.Kind, v.Mode, v.Start = exchange.KindRequest, exchange.ModePlain, time.Now()
 	v.Client, v.Method, v.Host, v.Door = r.RemoteAddr, r.Method, otherHost, v
 	if t := v.conn.tunnel; t != nil {
+		if !t.begins() {
+			panic(http.ErrAbortHandler)
+		}
 		v.Mode, v.Client = t.mode, t.client
 	}
 	s.tracer.Begin(&v.Exchange, r.Header)
