@@ -27,6 +27,9 @@ func (v *visit) finish() {
 		v.part()
 	}
 	v.record()
+	if v.w.mute {
+		panic(http.ErrAbortHandler)
+	}
 	if v.raw.ProtoMajor == 1 && v.pending() { // the server reads on for a while, so that the answer reaches the client
 		v.conn.endBy(time.Now().Add(v.server.limits.headerTimeout))
 	}

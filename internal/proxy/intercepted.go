@@ -133,8 +133,14 @@ func (l *link) waste() {
 	}()
 }
 
-// linger reads on for a moment, so that the answer reaches the client before a reset does (RFC 9112 section 9.6).
-func linger(c net.Conn) {
-	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, c, lingerBytes)
+// linger reads on for a moment, so that the answer reaches the client before a reset does (RFC 9112 section 9.6). A drain that has no more time grants none.
+func (l *link) linger() {
+	l.mu.Lock()
+	if l.why == "" {
+		_ = l.client.SetReadDeadline(time.Now().Add(lingerTime))
+	} else {
+		_ = l.client.SetReadDeadline(time.Now().Add(arrived))
+	}
+	l.mu.Unlock()
+	_, _ = io.CopyN(io.Discard, l.client, lingerBytes)
 }

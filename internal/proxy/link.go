@@ -41,6 +41,7 @@ type link struct {
 	sides    atomic.Int32       // that have not ended
 	handed   bool               // the inner server has the client's connection
 	answered bool               // the client knows what became of its CONNECT
+	lingers  bool               // and has to be given time to see it
 
 	left  atomic.Bool // the client has ended its side
 	ended sync.Once   // one direction has
@@ -88,6 +89,7 @@ func (v *visit) connect(client net.Conn) {
 		l.refuse(exchange.Refuse(exchange.Overloaded, "this proxy has as many tunnels as it may have"))
 		v.record()
 		l.root.Cancel(nil)
+		l.linger()
 		_ = client.Close()
 		return
 	}
@@ -131,16 +133,22 @@ func (l *link) end(panicked any) {
 		}
 	}
 	l.mu.Lock()
-	l.done = true
+	l.done = !l.lingers
 	why, detail := l.why, l.detail
 	l.mu.Unlock()
 	if !l.handed {
 		l.count(why, detail)
+		if l.lingers {
+			v.record() // what follows is no part of it
+			l.linger()
+		}
 		_ = l.client.Close()
 		if l.granted != nil {
 			_ = l.granted.Close()
 		}
-		v.record()
+		if !l.lingers {
+			v.record()
+		}
 	}
 	l.root.Cancel(nil)
 	v.server.tunnels.leave(l)
@@ -285,7 +293,7 @@ func (l *link) refuse(err error) {
 	}
 	v.writeRaw(l.client, d)
 	_ = closeWrite(l.client)
-	linger(l.client)
+	l.lingers = true
 }
 
 // relay begins to move bytes both ways, which ends when both sides have ended or one broke. The client's first bytes are looked at before they go anywhere.

@@ -17,7 +17,7 @@ import (
 // verdict is an error as the client, the record and the metrics are told it.
 type verdict struct {
 	code       exchange.Code
-	status     int
+	status     int // 0: nobody is told
 	detail     string
 	retryAfter time.Duration
 	close      bool
@@ -41,7 +41,7 @@ func (v *visit) judge(err error) verdict {
 		return verdict{code: exchange.BadRequest, status: http.StatusBadRequest, detail: errBodyDigest.Error(), close: true, final: true}
 	}
 	if v.gone(err) {
-		return verdict{code: exchange.ClientGone, status: statusClientGone, close: true}
+		return verdict{code: exchange.ClientGone}
 	}
 	var failure *exchange.Failure
 	if errors.As(err, &failure) {
@@ -74,7 +74,7 @@ func (v *visit) decide(err error) verdict {
 	v.w.parting = d.code == exchange.Draining
 	v.Update(func(s *exchange.Story) {
 		s.Outcome, s.Detail = d.code, d.detail
-		if d.code != exchange.ClientGone {
+		if d.status != 0 {
 			s.Status, s.StatusBy = d.status, "proxy"
 		}
 	})
@@ -87,17 +87,17 @@ func (v *visit) decide(err error) verdict {
 // refusal is the answer that the proxy makes itself.
 func (v *visit) refusal(err error) *http.Response {
 	d := v.decide(err)
+	if d.status == 0 {
+		v.w.mute = true
+		return &http.Response{StatusCode: statusClientGone, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody}
+	}
 	header, body := v.problem(d)
 	return v.own(d.status, header, body)
 }
 
 // own is an answer of the proxy's own making.
 func (v *visit) own(status int, header http.Header, body []byte) *http.Response {
-	v.Update(func(s *exchange.Story) {
-		if s.Outcome != exchange.ClientGone {
-			s.Status, s.StatusBy = status, "proxy"
-		}
-	})
+	v.Update(func(s *exchange.Story) { s.Status, s.StatusBy = status, "proxy" })
 	header["Httpowerd-Request-Id"] = []string{v.ID}
 	if _, ok := header["Content-Type"]; !ok {
 		header["Content-Type"] = nil
@@ -171,8 +171,19 @@ func (v *visit) writeRaw(c net.Conn, d verdict) {
 	header["Connection"] = []string{"close"}
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	header["Httpowerd-Request-Id"] = []string{v.ID}
-	if writeHead(c, d.status, "httpowerd: "+string(d.code), header) == nil {
-		_, _ = c.Write(body) // the client may be gone; there is nobody else to tell
+	n := 0
+	err := writeHead(c, d.status, "httpowerd: "+string(d.code), header)
+	if err == nil {
+		n, err = c.Write(body)
+	}
+	v.toldRaw(n, err)
+}
+
+// toldRaw notes what a client got of an answer of which the writer does not know.
+func (v *visit) toldRaw(n int, err error) {
+	v.w.bytes = int64(n)
+	if err != nil && n == 0 {
+		v.Update(func(s *exchange.Story) { s.Status, s.StatusBy = 0, "" })
 	}
 }
 
@@ -194,6 +205,9 @@ func writeHead(c net.Conn, status int, reason string, header http.Header) error 
 func (v *visit) answer(err error) {
 	resp := v.refusal(err)
 	v.headDone(resp)
+	if v.w.mute {
+		return
+	}
 	h := v.w.Header()
 	for name, values := range resp.Header {
 		h[name] = values

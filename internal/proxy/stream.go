@@ -106,7 +106,7 @@ func (s *stream) Write(p []byte) (int, error) {
 }
 
 // answer sends the head of the answer to CONNECT, and a body where it is a refusal.
-func (s *stream) answer(status int, header http.Header, body []byte) {
+func (s *stream) answer(status int, header http.Header, body []byte) (n int, err error) {
 	h := s.w.Header()
 	for name, values := range header {
 		h[name] = values
@@ -118,23 +118,24 @@ func (s *stream) answer(status int, header http.Header, body []byte) {
 	s.writing.Lock()
 	s.w.WriteHeader(status)
 	s.below.hurry()
-	_ = s.control.Flush() // an error shows at the next write
+	err = s.control.Flush()
 	s.writing.Unlock()
-	if len(body) > 0 {
-		_, _ = s.Write(body) // the client may be gone; there is nobody else to tell
+	if err == nil && len(body) > 0 {
+		n, err = s.Write(body)
 	}
+	return n, err
 }
 
 // established answers a CONNECT whose tunnel is open.
 func (s *stream) established(id string) {
-	s.answer(http.StatusOK, http.Header{"Httpowerd-Request-Id": {id}, "Content-Type": nil}, nil)
+	_, _ = s.answer(http.StatusOK, http.Header{"Httpowerd-Request-Id": {id}, "Content-Type": nil}, nil) // an error shows at the next write
 }
 
 // refuse answers a CONNECT that gets no tunnel.
 func (s *stream) refuse(v *visit, d verdict) {
 	header, body := v.problem(d)
 	header["Httpowerd-Request-Id"] = []string{v.ID}
-	s.answer(d.status, header, body)
+	v.toldRaw(s.answer(d.status, header, body))
 }
 
 // CloseWrite ends the stream: see there.

@@ -28,6 +28,7 @@ type writer struct {
 	stream    bool // flush after each read
 	tunnelled bool // CONNECT: the connection was taken over
 
+	mute    bool // nobody is there to be answered
 	parting bool // the answer is a last word: whether the client got it has to be seen
 
 	late bool       // the head may no longer be sent ahead of the body
@@ -46,6 +47,9 @@ func (w *writer) setHeader(h http.Header) {
 // WriteHeader sends the answer's head. 101 hands the connection to the relay and returns when that ends.
 func (w *writer) WriteHeader(status int) {
 	w.wrote = true
+	if w.mute {
+		return
+	}
 	if status == http.StatusSwitchingProtocols {
 		w.upgraded = true
 		w.v.relayUpgrade()
@@ -58,7 +62,7 @@ func (w *writer) WriteHeader(status int) {
 }
 
 func (w *writer) Write(p []byte) (int, error) {
-	if w.upgraded {
+	if w.upgraded || w.mute {
 		return len(p), nil
 	}
 	w.mu.Lock()
@@ -108,7 +112,7 @@ func (w *writer) limit() {
 
 // Flush sends what is buffered.
 func (w *writer) Flush() {
-	if !w.upgraded {
+	if !w.upgraded && !w.mute {
 		if w.bytes == 0 {
 			w.v.conn.hurry()
 		}
