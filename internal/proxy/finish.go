@@ -23,7 +23,7 @@ func (v *visit) finish() {
 	if v.w.tunnelled {
 		return // the tunnel finishes by itself
 	}
-	if v.w.parting {
+	if v.w.parting && !v.w.mute {
 		v.part()
 	}
 	v.record()

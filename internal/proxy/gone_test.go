@@ -45,3 +45,64 @@ func TestRefusalsAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// TestClientGoneUploading: a client that leaves in the middle of its body counts as gone, as it does over HTTP/2. One that has only closed its side is told what is wrong.
+func TestClientGoneUploading(t *testing.T) {
+	o := hanging(t, false)
+	at := o.Listener.Addr().String()
+	sized, chunked := "Content-Length: 1000000\r\n\r\n"+strings.Repeat("a", 1000), "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+	reset := func(c *net.TCPConn) {
+		_ = c.SetLinger(0)
+		_ = c.Close()
+	}
+	half := func(c *net.TCPConn) { _ = c.CloseWrite() }
+	for name, c := range map[string]struct {
+		body    string
+		inside  bool // an intercepted connection
+		leave   func(*net.TCPConn)
+		status  any
+		outcome string
+	}{
+		"closes its side":                    {sized, false, half, 400.0, "client_gone"},
+		"closes its side, 2 MB":              {"Content-Length: 9000000\r\n\r\n" + strings.Repeat("a", 2<<20), false, half, 400.0, "client_gone"},
+		"closes its side, chunks":            {chunked, false, half, 400.0, "client_gone"},
+		"closes its side, intercepted":       {sized, true, half, 400.0, "client_gone"},
+		"resets":                             {sized, false, reset, nil, "client_gone"},
+		"resets, chunks":                     {chunked, false, reset, nil, "client_gone"},
+		"resets, intercepted":                {sized, true, reset, nil, "client_gone"},
+		"sends what is no chunk":             {chunked + "ZZ\r\n", false, func(*net.TCPConn) {}, 400.0, "bad_request"},
+		"sends what is no chunk, and closes": {chunked + "ZZ\r\n", false, half, 400.0, "bad_request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "hosts: {int.test: {tls: intercept, upgrade: off}}\ndefaults: {upstream: {resolve: {int.test: \""+at+"\"}}}", ends{}, standardLimits())
+			p, target := r.dial(), "http://"+at+"/hang"
+			socket := p.Conn.(*net.TCPConn)
+			if c.inside {
+				p.send("CONNECT int.test:80 HTTP/1.1\r\nHost: int.test:80\r\n\r\n")
+				p.answer(http.MethodConnect)
+				target = "/hang"
+			}
+			host := at
+			if c.inside {
+				host = "int.test:80"
+			}
+			p.send("POST " + target + " HTTP/1.1\r\nHost: " + host + "\r\n" + c.body)
+			time.Sleep(50 * time.Millisecond) // it is on its way
+			c.leave(socket)
+			said := ""
+			if c.status != nil {
+				resp, body := p.answer(http.MethodPost)
+				if said = body; resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Httpowerd-Error") != "bad_request" || !resp.Close {
+					t.Errorf("the client got %s %v", resp.Status, resp.Header)
+				}
+			}
+			record := r.records(1)[0]
+			if record["outcome"] != c.outcome || record["status"] != c.status || record["response_bytes"] != float64(len(said)) {
+				t.Errorf("%q was said; the record is %v", said, record)
+			}
+			if attempt := record["attempts"].([]any)[0].(map[string]any); attempt["error"] != c.outcome && !standardWire { // whose server takes lost framing for a client that left
+				t.Errorf("the attempt is %v", attempt)
+			}
+		})
+	}
+}

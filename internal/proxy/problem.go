@@ -17,7 +17,8 @@ import (
 // verdict is an error as the client, the record and the metrics are told it.
 type verdict struct {
 	code       exchange.Code
-	status     int // 0: nobody is told
+	outcome    exchange.Code // in the record; "": the code
+	status     int           // 0: nobody is told
 	detail     string
 	retryAfter time.Duration
 	close      bool
@@ -30,7 +31,11 @@ func (v *visit) judge(err error) verdict {
 		err = errCutOff // whatever a stage makes of it that its time was over
 	}
 	var refusal *exchange.Refusal
-	if errors.As(err, &refusal) {
+	refused := errors.As(err, &refusal)
+	if exchange.BrokeOff(v.in.ended()) && (refused && refusal.Code == exchange.BadRequest || v.gone(err)) {
+		return verdict{code: exchange.BadRequest, outcome: exchange.ClientGone, status: http.StatusBadRequest, detail: "the request's body broke off", close: true, final: true}
+	}
+	if refused {
 		return verdict{code: refusal.Code, status: refusal.HTTPStatus(), detail: refusal.Detail, retryAfter: refusal.RetryAfter,
 			close: refusal.Close, final: refusal.Code.Info().Final && refusal.RetryAfter == 0}
 	}
@@ -71,9 +76,12 @@ const statusClientGone = 499
 // decide judges err and notes the verdict.
 func (v *visit) decide(err error) verdict {
 	d := v.judge(err)
-	v.w.parting = d.code == exchange.Draining
+	if d.outcome == "" {
+		d.outcome = d.code
+	}
+	v.w.parting = d.outcome == exchange.Draining || d.outcome == exchange.ClientGone
 	v.Update(func(s *exchange.Story) {
-		s.Outcome, s.Detail = d.code, d.detail
+		s.Outcome, s.Detail = d.outcome, d.detail
 		if d.status != 0 {
 			s.Status, s.StatusBy = d.status, "proxy"
 		}

@@ -139,6 +139,8 @@ func codeOf(err error) exchange.Code {
 	var refusal *exchange.Refusal
 	var failure *exchange.Failure
 	switch {
+	case own[*brokenOff](err) != nil:
+		return exchange.ClientGone
 	case errors.As(err, &refusal):
 		return refusal.Code
 	case errors.As(err, &failure):

@@ -78,8 +78,16 @@ func brokenBody(err error) error {
 	if tooLarge := own[*http.MaxBytesError](err); tooLarge != nil {
 		return &exchange.Refusal{Code: exchange.TooLarge, Detail: "the request's body is too large", Close: true, Cause: err}
 	}
+	if exchange.BrokeOff(err) {
+		err = &brokenOff{err}
+	}
 	return &exchange.Refusal{Code: exchange.BadRequest, Detail: "the request's body is malformed or broke off", Close: true, Cause: err}
 }
+
+// brokenOff marks a body whose client left: the attempt ended for that.
+type brokenOff struct{ error }
+
+func (b *brokenOff) Unwrap() error { return b.error }
 
 func fail(code exchange.Code, detail string, sent bool, err error) *exchange.Failure {
 	return &exchange.Failure{Code: code, Detail: detail, Sent: sent, Err: err}
