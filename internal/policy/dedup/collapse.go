@@ -100,7 +100,12 @@ func (s *stage) lead(f *flight, t *turn, r *http.Request, x *exchange.Exchange) 
 		return resp, err
 	}
 	t.headed.Store(true)
-	return t.head(resp, x, method(r) == http.MethodHead), nil
+	resp = t.head(resp, x, method(r) == http.MethodHead)
+	if r.Context().Err() != nil { // its client left: the answer is for those who follow
+		_ = resp.Body.Close()
+		return nil, context.Cause(r.Context())
+	}
+	return resp, nil
 }
 
 // clientLeft tells whether the turn goes on.

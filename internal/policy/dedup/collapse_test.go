@@ -225,7 +225,9 @@ func TestLeaderLeaves(t *testing.T) {
 			if follower.body != strings.Repeat("x", 10) || follower.dedup != roleFollower || r.sent.Load() != 1 || follower.took != 2*time.Second {
 				t.Errorf("%+v, sent %d", follower, r.sent.Load())
 			}
-			<-leader
+			if got := <-leader; at < time.Second && !errors.Is(got.err, context.Canceled) {
+				t.Errorf("an answer came for a leader whose client had left: %+v", got)
+			}
 		})
 	}
 }
