@@ -169,6 +169,9 @@ func (v *visit) lastAnswer() bool {
 	uploading := v.pending() && !v.rest()
 	if uploading {
 		v.bodyBy(noDeadline) // it goes on beside the answer, for as long as somebody reads it
+		if resp := v.out.resp; resp != nil && resp.ContentLength < spliceAfter {
+			v.w.stream = true // its end may wait for the body's
+		}
 	}
 	switch {
 	case v.websocket:

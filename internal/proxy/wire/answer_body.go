@@ -21,7 +21,7 @@ func (a *answer) frame() error {
 	case a.resp.StatusCode == http.StatusSwitchingProtocols:
 		a.unwatch()
 		a.resp.Body = &upgradedBody{answer: a}
-	case a.framing == noBody:
+	case a.framing == noBody && !a.up.running():
 		a.release()
 		a.resp.Body = http.NoBody
 	default:
@@ -80,6 +80,9 @@ func (a *answer) use(read func() (int, error)) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := read()
+	if err == io.EOF && n > 0 && a.up.running() {
+		a.sticky, err = err, nil // what is here does not wait for the rest of the request
+	}
 	if err != nil {
 		if broken := a.uploadError(); broken != nil && err != io.EOF { // which has ended the connection
 			err = &Error{Err: broken, Sent: true, Client: true}
@@ -116,6 +119,9 @@ func (a *answer) Unseen() int64 {
 // Take is a Read by m.
 func (a *answer) Take(m exchange.Mover) (int, error) {
 	return a.use(func() (int, error) {
+		if a.sticky != nil {
+			return 0, a.sticky
+		}
 		n, err := m.Move(a.c.raw, a.left)
 		if err == nil && n == 0 {
 			return 0, io.ErrUnexpectedEOF
@@ -154,6 +160,8 @@ func (a *answer) read(p []byte) (int, error) {
 		return 0, nil
 	}
 	switch a.framing {
+	case noBody:
+		return 0, io.EOF
 	case byLength:
 		n, err := a.data(p)
 		if err == nil && a.left == 0 {

@@ -336,11 +336,22 @@ func (u *upload) clientError() error {
 	return u.broken
 }
 
-// settled tells whether the whole body was written; the sender gets a moment to say so.
-func (u *upload) settled() bool {
+// running tells whether the body is still being sent; nil: there is none.
+func (u *upload) running() bool {
+	if u == nil {
+		return false
+	}
 	select {
 	case <-u.done:
+		return false
 	default:
+		return true
+	}
+}
+
+// settled tells whether the whole body was written; the sender gets a moment to say so.
+func (u *upload) settled() bool {
+	if u.running() {
 		timer := time.NewTimer(settling)
 		defer timer.Stop()
 		select {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -219,6 +220,56 @@ func TestUploads(t *testing.T) {
 				t.Errorf("the upstream received %q", got)
 			}
 		})
+	}
+}
+
+// TestEarlyAnswer: all of an answer that came before the request's body had been sent is given at once; only its end waits a moment, for the connection may be kept where
+// the rest comes by then.
+func TestEarlyAnswer(t *testing.T) {
+	for name, answer := range map[string]string{"a length": "Content-Length: 5\r\n\r\nearly", "nothing": "Content-Length: 0\r\n\r\n"} {
+		for _, comes := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, the rest comes: %t", name, comes), func(t *testing.T) {
+				addr := upstream(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
+					head(r)
+					_, _ = io.WriteString(c, "HTTP/1.1 403 Forbidden\r\n"+answer)
+					_, _ = io.Copy(io.Discard, r)
+				})
+				rest, send := io.Pipe()
+				defer send.Close()
+				r, err := http.NewRequest(http.MethodPut, "http://"+addr+"/", rest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.ContentLength = 10
+				tr := transport(t)
+				resp, err := tr.Send(r, addr, &seen{}, new(Room))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, want, _ := strings.Cut(answer, "\r\n\r\n")
+				got := make([]byte, 10)
+				if want != "" {
+					n, err := resp.Body.Read(got)
+					if string(got[:n]) != want || err != nil {
+						t.Errorf("%q, %v", got[:n], err)
+					}
+				}
+				if comes {
+					_, _ = send.Write(make([]byte, 10))
+					_ = send.Close()
+				}
+				if n, err := resp.Body.Read(got); n != 0 || err != io.EOF {
+					t.Errorf("%d more bytes, %v", n, err)
+				}
+				tr.mu.Lock()
+				kept := len(tr.place(addr).idle) == 1
+				tr.mu.Unlock()
+				if kept != comes {
+					t.Errorf("kept: %t", kept)
+				}
+				_ = resp.Body.Close()
+			})
+		}
 	}
 }
 
