@@ -330,6 +330,65 @@ func TestServerName(t *testing.T) {
 	}
 }
 
+// TestServerNameDisguised: the same behind what servers pass over, or in a record of a version that is none (A16).
+func TestServerNameDisguised(t *testing.T) {
+	o := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer o.Close()
+	o.Config.ErrorLog = nil
+	_, port, _ := net.SplitHostPort(o.Listener.Addr().String())
+	const alert = "\x15\x03\x01\x00\x02\x01\x5a"
+	for way, disguise := range map[string]disguised{
+		"behind an alert":      {before: alert},
+		"long behind an alert": {before: alert, pause: 1200 * time.Millisecond},
+		"behind several":       {before: strings.Repeat(alert, 5)},
+		"version 2.3":          {version: "\x02\x03"},
+		"version 4.1":          {version: "\x04\x01"},
+		"both":                 {before: alert, version: "\x04\x01"},
+	} {
+		b := start(t, "defaults: {upstream: {resolve: {a.example.com: 127.0.0.1}}}")
+		for _, row := range []struct{ sni, outcome string }{{"b.example.com", "sni_mismatch"}, {"a.example.com", "ok"}} {
+			c := b.dialProxy()
+			if a := c.connect("a.example.com:" + port); a.StatusCode != 200 {
+				t.Fatal(a.Status)
+			}
+			d := disguise
+			d.Conn = c
+			err := tls.Client(&d, &tls.Config{ServerName: row.sni, InsecureSkipVerify: true}).Handshake()
+			if (err == nil) != (row.outcome == "ok") {
+				t.Errorf("%s, %s: %v", way, row.sni, err)
+			}
+			c.Close()
+		}
+		if got := b.records(2)[0].text("outcome"); got != "sni_mismatch" {
+			t.Errorf("%s: the outcome is %s", way, got)
+		}
+	}
+}
+
+// disguised changes the first record that a client sends.
+type disguised struct {
+	net.Conn
+	before  string        // what comes first
+	pause   time.Duration // behind that
+	version string        // of the record; "": its own
+	done    bool
+}
+
+func (d *disguised) Write(p []byte) (int, error) {
+	if d.done {
+		return d.Conn.Write(p)
+	}
+	d.done = true
+	if _, err := io.WriteString(d.Conn, d.before); err != nil {
+		return 0, err
+	}
+	time.Sleep(d.pause)
+	if d.version != "" {
+		copy(p[1:], d.version)
+	}
+	return d.Conn.Write(p)
+}
+
 // TestEncryptedClientHello: of such a hello the outer name counts, and the record says that another one may be inside (A16, RFC 9849).
 func TestEncryptedClientHello(t *testing.T) {
 	o := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -516,7 +516,7 @@ func (l *link) look(p *pump, b []byte, err error) (head []byte, what protocol, w
 		if len(head) >= sniffLimit {
 			return nil, undecided, exchange.SNIMismatch
 		}
-		if head[0] != recordHandshake {
+		if !beginsTLS(head[0]) { // whose hello must not pass for having been slow
 			l.hesitate(hesitation)
 		}
 	}

@@ -25,8 +25,9 @@ type hello struct {
 // sniffer looks at a client's first bytes while they come.
 type sniffer struct {
 	message []byte // of TLS, without what its records add
-	at      int    // how much of the bytes is in it
+	at      int    // how much of the bytes is in it, or skipped
 	left    int    // of a record
+	skips   bool   // the record, which is of another kind
 }
 
 // sniff is given all bytes there are each time.
@@ -34,10 +35,19 @@ func (s *sniffer) sniff(b []byte) (protocol, hello) {
 	if len(b) == 0 {
 		return undecided, hello{}
 	}
-	if b[0] == recordHandshake {
+	if beginsTLS(b[0]) {
 		return s.sniffHello(b)
 	}
 	return sniffHTTP(b), hello{}
+}
+
+// beginsTLS tells whether a record with a ClientHello, or one that a server may pass over in front of it, can begin so.
+func beginsTLS(first byte) bool {
+	switch first {
+	case recordHandshake, recordAlert, recordCipherSpec, recordHeartbeat:
+		return true
+	}
+	return false
 }
 
 // sniffHTTP recognises METHOD SP and a target as a proxy or an origin gets it. HTTP/2's preface has a target of neither form.
@@ -68,19 +78,22 @@ func sniffHTTP(b []byte) protocol {
 	return opaque
 }
 
-// Numbers of TLS (RFC 8446 sections 4, 5.1, 5.2, RFC 6066 section 3 and RFC 9849 section 5).
+// Numbers of TLS (RFC 8446 sections 4, 5.1, 5.2, RFC 6066 section 3, RFC 6520 section 3 and RFC 9849 section 5).
 const (
 	recordHeader        = 5
+	recordCipherSpec    = 20
 	recordAlert         = 21
 	recordHandshake     = 22
 	recordData          = 23
+	recordHeartbeat     = 24
 	messageClientHello  = 1
 	extensionServerName = 0
 	extensionEncrypted  = 0xfe0d
 	nameTypeHost        = 0
 )
 
-// sniffHello reads a ClientHello, which may be spread over several records.
+// sniffHello reads a ClientHello, which may be spread over several records, with others before and between. It goes by the message, as servers do: some
+// take records of versions that are none, and pass over alerts.
 func (s *sniffer) sniffHello(all []byte) (protocol, hello) {
 	for {
 		b := all[s.at:]
@@ -88,19 +101,22 @@ func (s *sniffer) sniffHello(all []byte) (protocol, hello) {
 			if len(b) < recordHeader {
 				return undecided, hello{}
 			}
-			length := int(binary.BigEndian.Uint16(b[3:]))
-			if b[0] != recordHandshake || b[1] != 3 || length == 0 || length > 1<<14 {
+			length, ok := recordLength(b)
+			if !ok {
 				return opaque, hello{}
 			}
-			s.at, s.left = s.at+recordHeader, length
-			b = b[recordHeader:]
+			s.at, s.left, s.skips = s.at+recordHeader, length, b[0] != recordHandshake
+			continue
 		}
 		part := b[:min(len(b), s.left)]
 		if len(part) == 0 {
 			return undecided, hello{}
 		}
-		s.message = append(s.message, part...)
 		s.at, s.left = s.at+len(part), s.left-len(part)
+		if s.skips {
+			continue
+		}
+		s.message = append(s.message, part...)
 		if s.message[0] != messageClientHello {
 			return opaque, hello{}
 		}
@@ -115,6 +131,24 @@ func (s *sniffer) sniffHello(all []byte) (protocol, hello) {
 			}
 		}
 	}
+}
+
+// recordLength is the length of a record that may come before a ClientHello's end; false: it may not. Beside handshakes those are strict, as the bytes of another
+// protocol that look so are held back: an alert has two bytes, which may come apart, and a change of ciphers one.
+func recordLength(header []byte) (length int, ok bool) {
+	const most = 1<<14 + 2<<10
+	length = int(binary.BigEndian.Uint16(header[3:]))
+	switch header[0] {
+	case recordHandshake:
+		ok = length <= most
+	case recordAlert:
+		ok = length <= 2
+	case recordCipherSpec:
+		ok = length <= 1
+	case recordHeartbeat:
+		ok = length <= most && header[1] == 3
+	}
+	return length, ok
 }
 
 // fields reads what a TLS message is made of; ok turns false at the first that is cut short.

@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +50,11 @@ func split(record []byte, size int) (out []byte) {
 func TestSniffTLS(t *testing.T) {
 	hello := clientHello(t, "api.example.com")
 	nameless := clientHello(t, "192.0.2.1") // crypto/tls sends no name for an address
+	const alert = "\x15\x03\x01\x00\x02\x01\x5a"
+	of := func(version string) []byte { return append([]byte("\x16"+version), hello[3:]...) }
+	behind := func(before string) []byte { return append([]byte(before), hello...) }
+	among := split(hello, 100)
+	among = slices.Concat(among[:105], []byte(alert), among[105:])
 	for name, c := range map[string]struct {
 		in   []byte
 		want protocol
@@ -60,9 +68,23 @@ func TestSniffTLS(t *testing.T) {
 		"one byte":      {hello[:1], undecided, ""},
 		"half":          {hello[:len(hello)/2], undecided, ""},
 		"not a hello":   {[]byte{22, 3, 1, 0, 4, 2, 0, 0, 0}, opaque, ""},
-		"empty record":  {[]byte{22, 3, 1, 0, 0}, opaque, ""},
-		"not version 3": {[]byte{22, 9, 9, 0, 5}, opaque, ""},
-		"alert":         {[]byte{21, 3, 1, 0, 2, 1, 0}, opaque, ""},
+		"empty record":  {[]byte{22, 3, 1, 0, 0}, undecided, ""},
+		"alert":         {[]byte(alert), undecided, ""},
+		"long alert":    {[]byte{21, 3, 1, 0, 3}, opaque, ""},
+		"data":          {[]byte{23, 3, 3, 0, 20}, opaque, ""},
+		"long record":   {[]byte{22, 3, 1, 0x50, 0}, opaque, ""},
+		"heartbeat 9":   {[]byte{24, 9, 9, 0, 3}, opaque, ""},
+		"alert, text":   {[]byte(alert + "hello"), opaque, ""},
+		"version 2.3":   {of("\x02\x03"), tlsHello, "api.example.com"},
+		"version 4.1":   {of("\x04\x01"), tlsHello, "api.example.com"},
+		"behind alert":  {behind(alert), tlsHello, "api.example.com"},
+		"behind alerts": {behind(strings.Repeat(alert, 20)), tlsHello, "api.example.com"},
+		"alert apart":   {behind("\x15\x03\x01\x00\x01\x01\x15\x03\x01\x00\x01\x5a"), tlsHello, "api.example.com"},
+		"behind odd":    {behind("\x15\x05\x01\x00\x02\x01\x5a"), tlsHello, "api.example.com"},
+		"among alerts":  {among, tlsHello, "api.example.com"},
+		"behind cipher": {behind("\x14\x03\x03\x00\x01\x01"), tlsHello, "api.example.com"},
+		"behind beat":   {behind("\x18\x03\x01\x00\x03\x01\x00\x00"), tlsHello, "api.example.com"},
+		"behind empty":  {behind("\x16\x03\x01\x00\x00"), tlsHello, "api.example.com"},
 		"garbled":       {append([]byte{22, 3, 1, 0, 44, 1, 0, 0, 40}, strings.Repeat("\xff", 40)...), opaque, ""},
 	} {
 		if what, said := new(sniffer).sniff(c.in); what != c.want || said.serverName != c.sni {
@@ -111,9 +133,14 @@ func TestSniffHTTP(t *testing.T) {
 	}
 }
 
-// FuzzSniff: no input breaks it, and what is decided stays decided when more comes.
+// FuzzSniff: no input breaks it, what is decided stays decided when more comes, and what crypto/tls takes for a ClientHello it does too.
 func FuzzSniff(f *testing.F) {
-	f.Add(clientHello(f, "api.example.com"), []byte("x"))
+	const alert = "\x15\x03\x01\x00\x02\x01\x5a"
+	sent := clientHello(f, "api.example.com")
+	f.Add(sent, []byte("x"))
+	f.Add(append([]byte(alert), sent...), []byte("x"))
+	f.Add(append([]byte("\x16\x04\x01"), sent[3:]...), []byte("x"))
+	f.Add(split(sent, 100), []byte(alert))
 	f.Add([]byte("GET / HTTP/1.1\r\n"), []byte("x"))
 	f.Add([]byte{22, 3, 1, 0, 5, 1, 0}, []byte{0, 1, 9})
 	f.Add([]byte(strings.Repeat("A", 24)+" "), []byte("/"))
@@ -127,6 +154,9 @@ func FuzzSniff(f *testing.F) {
 		if slow != what || then != said {
 			t.Fatalf("%d %+v, byte by byte %d %+v", what, said, slow, then)
 		}
+		if taken := served(head); taken != nil && (what != tlsHello || said.serverName != taken.ServerName) {
+			t.Fatalf("%d %+v, crypto/tls serves %q", what, said, taken.ServerName)
+		}
 		if what == undecided {
 			return
 		}
@@ -135,6 +165,28 @@ func FuzzSniff(f *testing.F) {
 		}
 	})
 }
+
+// served is the ClientHello that crypto/tls reads; nil: none.
+func served(head []byte) (hello *tls.ClientHelloInfo) {
+	client := &read{in: bytes.NewReader(head)}
+	_ = tls.Server(client, &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		hello = h
+		return nil, io.EOF
+	}}).Handshake()
+	return hello
+}
+
+// read is a connection on which everything has been sent.
+type read struct {
+	net.Conn
+	in *bytes.Reader
+}
+
+func (r *read) Read(p []byte) (int, error)       { return r.in.Read(p) }
+func (r *read) Write(p []byte) (int, error)      { return len(p), nil }
+func (r *read) Close() error                     { return nil }
+func (r *read) SetDeadline(time.Time) error      { return nil }
+func (r *read) SetWriteDeadline(time.Time) error { return nil }
 
 func BenchmarkSniffTLS(b *testing.B) {
 	hello := clientHello(b, "api.example.com")
