@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -240,6 +241,56 @@ func TestResetWhileUploading(t *testing.T) {
 	refused(t, c.answer(http.MethodPost), 502, "upstream_reset")
 	if err := c.ended(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEndBeforeUpload: an upstream that dies while the client says nothing is reported at once, and what comes of the body then is no request.
+func TestEndBeforeUpload(t *testing.T) {
+	if onStandard() {
+		t.Skip("net/http waits for the body that it reads")
+	}
+	for how, c := range map[string]struct {
+		answer, code string
+	}{
+		"reset":   {"<reset>", "upstream_reset"},
+		"close":   {"", "upstream_reset"},
+		"garbage": {"garbage\r\n\r\n", "upstream_protocol"},
+	} {
+		var heard atomic.Int32
+		addr := tcpOrigin(t, func(o *net.TCPConn) {
+			defer o.Close()
+			got := make([]byte, 1024)
+			for n := 0; !strings.Contains(string(got[:n]), "only"); {
+				m, err := o.Read(got[n:])
+				if n += m; err != nil {
+					return
+				}
+			}
+			heard.Add(1)
+			if c.answer == "<reset>" {
+				_ = o.SetLinger(0)
+				return
+			}
+			_, _ = io.WriteString(o, c.answer)
+		})
+		for method, retry := range map[string]string{http.MethodPost: "off", http.MethodPut: "{attempts: 2}"} {
+			b := start(t, "proxy: {limits: {header_timeout: 300ms}}\ndefaults: {breaker: off, retry: "+retry+"}")
+			for _, framing := range []string{"Content-Length: 100000\r\n\r\nonly", "Transfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n"} {
+				heard.Store(0)
+				p := b.dialProxy()
+				p.send(method + " http://" + addr + "/ HTTP/1.1\r\nHost: x\r\n" + framing)
+				a := p.answer(method) // within the connection's deadline, that is
+				refused(t, a, 502, c.code)
+				if n := heard.Load(); !a.Close || method == http.MethodPut && c.code == "upstream_reset" && n != 2 {
+					t.Errorf("%s, %s, %.10s: close %v, %d attempts had the body", how, method, framing, a.Close, n)
+				}
+				_, _ = io.WriteString(p, "GET http://"+addr+"/ HTTP/1.1\r\nHost: x\r\n\r\n")
+				if rest, _ := io.ReadAll(p.r); len(rest) > 0 {
+					t.Errorf("%s, %.10s: behind the answer came %q", how, framing, rest)
+				}
+			}
+			b.records(2)
+		}
 	}
 }
 

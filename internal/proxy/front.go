@@ -379,7 +379,7 @@ func (v *visit) prepareBody(r *http.Request) {
 	}
 }
 
-// afterTotal lets the chain's own deadline come first. But the transport does not return while it waits for a client's body: that wait must end too.
+// afterTotal lets the chain's own deadline come first. But net/http does not return while it waits for a client's body: that wait must end too.
 const afterTotal = 50 * time.Millisecond
 
 // bodyBy bounds the reading of the client's body; noDeadline lifts the bound.

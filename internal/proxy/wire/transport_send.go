@@ -135,11 +135,12 @@ func (s *sending) over(ctx context.Context, c *upConn) (resp *http.Response, aga
 	} // where the write failed there may still be an answer to read
 	resp, err = s.await(a)
 	if err != nil {
+		failed := s.failed(ctx, a, err, true, reused)
 		a.drop()
 		if a.up != nil {
-			<-a.up.done // whoever sent the request may read its body again, or answer its client
+			a.up.leave(s)
 		}
-		return nil, false, s.failed(ctx, a, err, true, reused)
+		return nil, false, failed
 	}
 	resp.Request = s.r
 	return resp, false, nil
@@ -229,6 +230,13 @@ func (u *upload) answered() {
 	u.denied = true
 	u.mu.Unlock()
 	u.proceed()
+}
+
+// leave ends the upload where no answer comes. A read of the body that runs is not waited for, as that may last as long as the client likes: the body's owner bears with it, as with one
+// that goes on beside an early answer.
+func (u *upload) leave(s *sending) {
+	u.answered()
+	s.closeBody()
 }
 
 func (u *upload) run(body io.ReadCloser, r *http.Request, length int64, watch Watch) {
