@@ -272,6 +272,9 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 var errInformational = errors.New("too many informational answers")
 
 func (a *attempt) got1xx(status int, header textproto.MIMEHeader) error {
+	if status == http.StatusSwitchingProtocols { // by HTTP/2, which has none (RFC 9113 section 8.6): one by HTTP/1.1 is final
+		return malformed("the upstream switched to another protocol within HTTP/2")
+	}
 	if a.informational.Add(1) > maxInformational {
 		return errInformational
 	}

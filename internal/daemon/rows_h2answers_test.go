@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// h2Script are an upstream's answers in HTTP/2 by path, field by field: a list for each head, and "" for the content in between.
+type h2Script map[string][][]string
+
+// serveH2 answers so whoever offers HTTP/2, and refuses the others, so that it is spoken to whatever the client speaks.
+func serveH2(t *testing.T, script h2Script) (addr string) {
+	t.Helper()
+	cert, _ := selfSigned(t)
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if !slices.Contains(hello.SupportedProtos, "h2") {
+			return &tls.Config{Certificates: config.Certificates, NextProtos: []string{"h3"}}, nil
+		}
+		return nil, nil
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go script.serve(c.(*tls.Conn))
+		}
+	}()
+	return l.Addr().String()
+}
+
+func (s h2Script) serve(c *tls.Conn) {
+	defer c.Close()
+	if c.Handshake() != nil || c.ConnectionState().NegotiatedProtocol != "h2" {
+		return
+	}
+	if _, err := c.Read(make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	f := http2.NewFramer(c, c)
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_ = f.WriteSettings()
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				_ = f.WriteSettingsAck()
+			}
+		case *http2.MetaHeadersFrame:
+			s.answer(f, frame.StreamID, frame.PseudoValue("path"))
+		}
+	}
+}
+
+func (s h2Script) answer(f *http2.Framer, stream uint32, path string) {
+	parts := s[path]
+	for i, part := range parts {
+		last := i == len(parts)-1
+		if len(part) == 1 {
+			_ = f.WriteData(stream, last, []byte(part[0]))
+			continue
+		}
+		var b bytes.Buffer
+		enc := hpack.NewEncoder(&b)
+		for i := 0; i < len(part); i += 2 {
+			_ = enc.WriteField(hpack.HeaderField{Name: part[i], Value: part[i+1]})
+		}
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: b.Bytes(), EndHeaders: true, EndStream: last})
+	}
+}
+
+// TestHostileHTTP2Answers: what an upstream says in HTTP/2 is not written to a client that it would mislead (A24; RFC 9113 sections 8.1.1, 8.3.2 and 8.6).
+func TestHostileHTTP2Answers(t *testing.T) {
+	hello := []string{"hello"}
+	of := func(status string, fields ...string) [][]string {
+		return [][]string{append([]string{":status", status}, fields...), hello}
+	}
+	script := h2Script{
+		"/ok":     of("200", "content-length", "5"),
+		"/switch": slices.Concat([][]string{{":status", "101", "upgrade", "websocket", "connection", "upgrade"}}, of("200")),
+	}
+	addr := serveH2(t, script)
+	b := start(t, "defaults: {retry: off, breaker: off, upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+	clients := map[string]*http.Client{"HTTP/1.1": b.client(), "HTTP/2": h2(b.client())}
+	for path := range script {
+		for version, c := range clients {
+			a := get(t, c, "https://"+addr+path)
+			if path == "/ok" || strings.HasPrefix(path, "/same") {
+				if a.StatusCode != 200 || a.body != "hello" || a.ContentLength != 5 {
+					t.Errorf("%s, %s: %s %q, length %d", path, version, a.Status, a.body, a.ContentLength)
+				}
+				continue
+			}
+			t.Run(path[1:], func(t *testing.T) { refused(t, a, 502, "upstream_protocol") })
+		}
+		p := b.dialProxy()
+		p.send("GET https://" + addr + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		if raw := p.rest(); strings.Count(raw, "HTTP/1.1 ") != 1 || strings.Count(raw, "Content-Length") != 1 {
+			t.Errorf("%s: the client received %q", path, raw)
+		}
+	}
+}
