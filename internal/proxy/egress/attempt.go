@@ -99,15 +99,36 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 
 // head looks at what the transport made of an answer's head.
 func (a *attempt) head(resp *http.Response) error {
-	if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols { // by HTTP/2: no server of ours could pass it on
-		_ = resp.Body.Close()
-		return malformed("the status of the upstream's answer is none")
-	}
 	if a.reads == nil {
-		return nil
+		err := headHTTP2(resp)
+		if err != nil {
+			_ = resp.Body.Close()
+		}
+		return err
 	}
 	if lines := a.reads.connection(); lines != nil {
 		resp.Header["Connection"] = lines // the front must see what they name
+	}
+	return nil
+}
+
+// headHTTP2 judges what net/http passes on as it came, because frames tell where an answer ends: another version's client goes by it.
+func headHTTP2(resp *http.Response) error {
+	if status, _, _ := strings.Cut(resp.Status, " "); len(status) != 3 || resp.StatusCode < 200 {
+		return malformed("the status of the upstream's answer is none")
+	}
+	lines := resp.Header["Content-Length"]
+	f := framing{length: -1}
+	for _, line := range lines {
+		if err := f.contentLength([]byte(line)); err != nil {
+			return err
+		}
+		if line != lines[0] { // 2 and 02 are not the same to everybody
+			return malformed("the upstream's answer has two different lengths")
+		}
+	}
+	if len(lines) > 1 {
+		resp.Header["Content-Length"], resp.ContentLength = lines[:1], f.length
 	}
 	return nil
 }

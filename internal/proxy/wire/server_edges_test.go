@@ -192,3 +192,18 @@ func TestTakenIsKnown(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOneLength: whatever a handler says of its answer's length, a client reads one.
+func TestOneLength(t *testing.T) {
+	for name, lengths := range map[string][]string{"equal": {"2", "2"}, "different": {"2", "3"}} {
+		_, addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Length"] = lengths
+			_, _ = io.WriteString(w, "ok")
+		})
+		c := dial(t, addr)
+		c.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		if raw := c.rest(); strings.Count(raw, "Content-Length: 2\r\n") != 1 || strings.Count(raw, "Content-Length") != 1 {
+			t.Errorf("%s: %q", name, raw)
+		}
+	}
+}

@@ -128,6 +128,9 @@ func (w *responseWriter) begin(size int64) {
 	w.noBody = w.bodiless() && !w.head
 	if lines := h["Content-Length"]; len(lines) > 0 {
 		n, err := length(lines[0])
+		if len(lines) > 1 {
+			h["Content-Length"] = lines[:1] // two may never stand there, whatever they say
+		}
 		switch {
 		case err != nil || w.noBody && w.status != http.StatusNotModified:
 			delete(h, "Content-Length")
