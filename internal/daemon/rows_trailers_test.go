@@ -82,6 +82,45 @@ func TestTrailersThatPose(t *testing.T) {
 	}
 }
 
+// TestTrailersBesideHead: a field that stands in the head stays there, and one of its name behind the body comes there, announced or not, alone or among others (RFC 9110
+// section 6.5.1).
+func TestTrailersBesideHead(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nServer-Timing: cache;desc=hit\r\n"
+	const content, late = "\r\n2\r\nok\r\n0\r\n", "Server-Timing: total;dur=5\r\n"
+	for name, row := range map[string]struct{ answer, late, sum string }{
+		"announced":     {head + "Trailer: Server-Timing\r\n" + content + late + "\r\n", "total;dur=5", ""},
+		"unannounced":   {head + content + late + "\r\n", "total;dur=5", ""},
+		"with another":  {head + "Trailer: X-Sum, Server-Timing\r\n" + content + late + "X-Sum: 1\r\n\r\n", "total;dur=5", "1"},
+		"the other":     {head + "Trailer: X-Sum, Server-Timing\r\n" + content + "X-Sum: 1\r\n\r\n", "", "1"},
+		"does not come": {head + "Trailer: Server-Timing\r\n" + content + "\r\n", "", ""},
+	} {
+		check := func(way string, a answer) {
+			if got := a.Header["Server-Timing"]; a.body != "ok" || !slices.Equal(got, []string{"cache;desc=hit"}) {
+				t.Errorf("%s, %s: %q, the head has %q", way, name, a.body, got)
+			}
+			if got, sum := a.Trailer.Get("Server-Timing"), a.Trailer.Get("X-Sum"); got != row.late || sum != row.sum {
+				t.Errorf("%s, %s: the trailers are %q", way, name, a.Trailer)
+			}
+		}
+		for _, w := range ways(t, "", row.answer) {
+			c := w.open()
+			c.send(w.text("GET {T}/ HTTP/1.1\r\nHost: {H}\r\n\r\n"))
+			check(w.name, c.answer(http.MethodGet))
+			if w.name == "intercepted" {
+				check("h2", get(t, h2(w.box.client()), "https://"+w.origin.addr+"/"))
+			}
+		}
+	}
+	addr := serveH2(t, h2Script{"/": {{":status", "200", "server-timing", "cache;desc=hit", "trailer", "server-timing"}, {"ok"}, {"server-timing", "total;dur=5"}}})
+	b := start(t, "defaults: {upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+	for version, c := range map[string]*http.Client{"HTTP/1.1": b.client(), "HTTP/2": h2(b.client())} {
+		a := get(t, c, "https://"+addr+"/")
+		if a.body != "ok" || a.Header.Get("Server-Timing") != "cache;desc=hit" || a.Trailer.Get("Server-Timing") != "total;dur=5" {
+			t.Errorf("from HTTP/2 to %s: %q, the head has %q, the trailers are %q", version, a.body, a.Header["Server-Timing"], a.Trailer)
+		}
+	}
+}
+
 func keys(h http.Header) []string {
 	var names []string
 	for name, values := range h {

@@ -80,11 +80,22 @@ func stripTrailers(t http.Header) {
 	}
 }
 
+// keepHead has trailers come unannounced whose names the head has too: of an announced name all values go behind the body, the head's as well, and those are no
+// trailers (RFC 9110 section 6.5.1).
+func keepHead(h, trailer http.Header) {
+	for name := range trailer {
+		if _, both := h[name]; both {
+			delete(trailer, name)
+		}
+	}
+}
+
 // cleanResponse removes what an upstream may not say to our client, and adds Via and the exchange's id.
 func (v *visit) cleanResponse(resp *http.Response, websocket bool) {
 	h := resp.Header
 	stripForeign(h)
 	stripTrailers(resp.Trailer)
+	keepHead(h, resp.Trailer)
 	if websocket {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
