@@ -182,6 +182,20 @@ func TestHostileHTTP2(t *testing.T) {
 	}
 }
 
+// TestHTTP2Method: a method that is none is refused before an upstream that speaks HTTP/2 hears of it, where nothing would spell it out in a line of its own.
+func TestHTTP2Method(t *testing.T) {
+	addr := serveH2(t, h2Script{"/": {{":status", "200"}, {"hello"}}})
+	b := start(t, "defaults: {upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+	for method, want := range map[string]string{"PURGE": "hello", "GET /x HTTP/1.1": `"code":"bad_request"`, "GE\tT": `"code":"bad_request"`} {
+		h := b.dialH2(addr)
+		h.request(1, true, ":method", method, ":scheme", "https", ":authority", addr, ":path", "/")
+		if got := h.body(1); !strings.Contains(got, want) {
+			t.Errorf("%q: %q", method, got)
+		}
+		h.Close()
+	}
+}
+
 // TestHTTP2Floods: none of the well-known ones costs more than the connection it came by (A30, G20).
 func TestHTTP2Floods(t *testing.T) {
 	w := ways(t, "", okAnswer)[3]

@@ -87,6 +87,9 @@ func unguarded(r *http.Request) error {
 	if r.ProtoMajor != 2 {
 		return nil
 	}
+	if !wire.IsMethod(r.Method) {
+		return wire.RefuseHead("the method has a character that none may have")
+	}
 	for name := range r.Header {
 		if strings.ContainsAny(name, "_.") && wire.AliasesFraming([]byte(name)) {
 			return wire.RefuseHead("a header field name imitates one that frames the message")

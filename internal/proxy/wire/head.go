@@ -321,6 +321,9 @@ func lettersDashes(w uint64) bool {
 	return (letters|dashes)&^w&swar.Tops == swar.Tops
 }
 
+// IsMethod tells whether a method has only characters that one may have.
+func IsMethod(m string) bool { return m != "" && isTokens(m) }
+
 func isToken(c byte) bool { return tokens[c] }
 
 // isTokens tells whether a name is one (RFC 9110 section 5.6.2), or empty.
