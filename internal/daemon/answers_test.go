@@ -126,6 +126,23 @@ func TestLenientAnswers(t *testing.T) {
 	}
 }
 
+// TestEmptyDate: a Date that says nothing is replaced like one that is missing (RFC 9110 section 6.6.1); another stays.
+func TestEmptyDate(t *testing.T) {
+	const given = "Sun, 06 Nov 1994 08:49:37 GMT"
+	for _, w := range ways(t, "", "HTTP/1.1 200 OK\r\nDate:\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nDate: "+given+"\r\nContent-Length: 2\r\n\r\nok") {
+		c := w.open()
+		for _, kept := range []bool{false, true} {
+			c.send(w.text("GET {T}/ HTTP/1.1\r\nHost: {H}\r\n\r\n"))
+			dates := c.answer(http.MethodGet).Header["Date"]
+			if len(dates) != 1 || (dates[0] == given) != kept {
+				t.Errorf("%s: %q", w.name, dates)
+			} else if _, err := http.ParseTime(dates[0]); err != nil {
+				t.Errorf("%s: %v", w.name, err)
+			}
+		}
+	}
+}
+
 // TestExtraBytes: bytes behind an answer are nobody's: not the next request's answer, not the log's (A24, A25, G17; RFC 9112 section 6.3).
 func TestExtraBytes(t *testing.T) {
 	const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"

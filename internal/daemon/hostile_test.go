@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestHostileHeads: what can be read in two ways is refused in the same words on every way, nothing of it reaches the upstream, and nothing behind it is
@@ -296,11 +297,49 @@ func TestWebSocketGarbage(t *testing.T) {
 		c := w.open()
 		c.send(w.text(handshake))
 		resp, err := http.ReadResponse(c.r, nil)
-		if err != nil || resp.StatusCode != 101 || resp.Header.Get("Httpowerd-Error") != "" {
+		if err != nil || resp.StatusCode != 101 || resp.Header.Get("Httpowerd-Error") != "" || resp.Header["Content-Length"] != nil {
 			t.Fatalf("%s: %v %v", w.name, resp, err)
 		}
 		if rest := c.rest(); rest != "\x81\x05hello" {
 			t.Errorf("%s: then came %q", w.name, rest)
+		}
+	}
+}
+
+// TestEmptyLine: one before a request line counts for nothing (RFC 9112 section 2.2): it is no part of the request, nor of the body before. A second one is refused.
+func TestEmptyLine(t *testing.T) {
+	for _, w := range ways(t, "", okAnswer) {
+		if w.name == "plaintext in a tunnel" {
+			continue // there it is no request that begins so
+		}
+		c := w.open()
+		for _, pieces := range [][]string{
+			{"\r\nGET {T}/1 HTTP/1.1\r\nHost: {H}\r\n\r\n"},
+			{"\r", "\n", "GET {T}/2 HTTP/1.1\r\nHost: {H}\r\n", "\r\n"},
+			{"POST {T}/3 HTTP/1.1\r\nHost: {H}\r\nContent-Length: 4\r\n\r\nbody\r\n", "GET {T}/4 HTTP/1.1\r\nHost: {H}\r\n\r\n"},
+			{"POST {T}/5 HTTP/1.1\r\nHost: {H}\r\nContent-Length: 4\r\n\r\nbody\r\nGET {T}/6 HTTP/1.1\r\nHost: {H}\r\n\r\n\r\nGET {T}/7 HTTP/1.1\r\nHost: {H}\r\n\r\n"},
+		} {
+			all := strings.Join(pieces, "")
+			for _, piece := range pieces {
+				c.send(w.text(piece))
+				time.Sleep(5 * time.Millisecond) // so that it comes in pieces
+			}
+			for range strings.Count(all, "HTTP/1.1") {
+				if a := c.answer(http.MethodGet); a.StatusCode != 200 || a.body != "ok" {
+					t.Errorf("%s, %q: %s %q", w.name, pieces, a.Status, a.body)
+				}
+			}
+		}
+		c.send(w.text("\r\n\r\nGET {T}/8 HTTP/1.1\r\nHost: {H}\r\n\r\n"))
+		refused(t, c.answer(http.MethodGet), 400, "bad_request")
+		sent := w.origin.requests()
+		for i, r := range sent {
+			if !strings.HasPrefix(r, "GET ") && !strings.HasPrefix(r, "POST ") || strings.Contains(r, "body\r") {
+				t.Errorf("%s: the upstream received as %d %q", w.name, i, r)
+			}
+		}
+		if len(sent) != 7 {
+			t.Errorf("%s: the upstream received %q", w.name, sent)
 		}
 	}
 }

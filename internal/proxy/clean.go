@@ -57,11 +57,11 @@ func (v *visit) cleanRequest(r *http.Request) {
 	addVia(h, v.via[:1], r.ProtoMajor, r.ProtoMinor, v.server)
 }
 
-// stripForeign removes what an upstream may not say to our client: what is for one connection, and what only we say.
+// stripForeign removes what an upstream may not say to our client: what is for one connection, and what only we say. An empty Date is none: the server adds its own.
 func stripForeign(h http.Header) {
 	stripNamed(h)
-	for name := range h {
-		if isHopByHop(name) || strings.HasPrefix(name, "Httpowerd-") {
+	for name, values := range h {
+		if isHopByHop(name) || strings.HasPrefix(name, "Httpowerd-") || name == "Date" && len(values) == 1 && values[0] == "" {
 			delete(h, name)
 		}
 	}
@@ -98,6 +98,7 @@ func (v *visit) cleanResponse(resp *http.Response, websocket bool) {
 	keepHead(h, resp.Trailer)
 	if websocket {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+		delete(h, "Content-Length") // a 101 has no content (RFC 9110 section 8.6)
 	}
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or the server would guess one from the body

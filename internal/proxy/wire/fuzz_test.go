@@ -127,6 +127,7 @@ func FuzzServer(f *testing.F) {
 		"GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\nopaque",
 		"GET / HTTP/1.1\r\n" + host + "Connection: close\r\n\r\nGET / HTTP/1.1\r\n" + host + "\r\n",
 		"GET / HTTP/1.1\r\n" + host + "X: a\r\n b\r\n\r\n", "GET / HTTP/1.1\nHost: x\n\n", "\r\nGET / HTTP/1.1\r\n" + host + "\r\n",
+		"\r\n\r\nGET / HTTP/1.1\r\n" + host + "\r\n", "POST / HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nok\r\nGET / HTTP/1.1\r\n" + host + "\r\n\r\n",
 		"GET http://[::1]:8080/ HTTP/1.1\r\n" + host + "\r\n", "GET http://a.example.com HTTP/1.1\r\n" + host + "\r\n", "GET http://a_b/ HTTP/1.1\r\n" + host + "\r\n",
 		"GET / HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nok", "GET / HTTP/1.1\r\n" + host + "Pragma: no-cache\r\n\r\n",
 	} {

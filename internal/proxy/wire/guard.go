@@ -57,7 +57,7 @@ func (g *Guard) next(p []byte) (n int, refusal *exchange.Refusal) {
 		case inChunks:
 			n += g.chunks(p[n:])
 		case inHead:
-			used, complete, bad := g.head(p[n:])
+			skip, used, complete, bad := g.head(p[n:])
 			if bad != nil {
 				g.state = refused
 				return n, bad
@@ -66,14 +66,18 @@ func (g *Guard) next(p []byte) (n int, refusal *exchange.Refusal) {
 				g.held = append(g.held, p[n:]...)
 				return n, nil
 			}
+			if skip > 0 {
+				p = append(p[:n], p[n+skip:]...)
+			}
 			n += used
 		}
 	}
 	return n, nil
 }
 
-// head judges the head at the start of p. used is its length. Of one that is not complete it remembers the lines: they are not judged again.
-func (g *Guard) head(p []byte) (used int, complete bool, refusal *exchange.Refusal) {
+// head judges the head at the start of p. used is its length, and skip that of an empty line before it, which is not for the server behind. Of one that is not complete it remembers the
+// lines: they are not judged again.
+func (g *Guard) head(p []byte) (skip, used int, complete bool, refusal *exchange.Refusal) {
 	limit := p
 	if len(limit) > g.MaxHead {
 		limit = limit[:g.MaxHead]
@@ -84,30 +88,38 @@ func (g *Guard) head(p []byte) (used int, complete bool, refusal *exchange.Refus
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
 			if len(p) >= g.MaxHead {
-				return 0, false, h.tooLarge()
+				return 0, 0, false, h.tooLarge()
 			}
 			g.judged = len(limit) - len(rest)
-			return 0, false, h.partial(rest)
+			return 0, 0, false, h.partial(rest)
 		}
 		line := rest[:end]
 		rest = rest[end+1:]
 		if end == 0 || line[end-1] != '\r' {
-			return 0, false, RefuseHead("a line ends without a carriage return")
+			return 0, 0, false, RefuseHead("a line ends without a carriage return")
 		}
 		line = line[:end-1]
-		if len(line) == 0 && h.lines > 0 {
-			break
+		if len(line) > 0 {
+			refusal = h.add(line)
+		} else {
+			complete, refusal = h.emptyLine()
 		}
-		if refusal := h.add(line); refusal != nil {
-			return 0, false, refusal
+		if refusal != nil {
+			return 0, 0, false, refusal
+		}
+		if complete {
+			break
 		}
 	}
 	if refusal := h.finish(); refusal != nil {
-		return 0, false, refusal
+		return 0, 0, false, refusal
 	}
 	g.follow(h)
+	if h.blank {
+		skip = len(crlf)
+	}
 	g.scan, g.judged = headScan{}, 0
-	return len(limit) - len(rest), true, nil
+	return skip, len(limit) - len(rest) - skip, true, nil
 }
 
 // follow sets what comes after the head.
@@ -312,11 +324,11 @@ func (g *Guard) more(r io.Reader, replace func(*exchange.Refusal) []byte) error 
 	if n == 0 {
 		return err
 	}
-	if len(g.held) < g.MaxHead && bytes.IndexByte(g.held[have:], '\n') < 0 {
+	if len(g.held) < g.MaxHead && have > g.judged && bytes.IndexByte(g.held[have:], '\n') < 0 {
 		return nil // nothing new to judge: a head that drips in byte by byte is not scanned byte by byte
 	}
 	p := g.held
-	ok, complete, refusal := g.head(p)
+	skip, ok, complete, refusal := g.head(p)
 	switch {
 	case refusal != nil:
 		g.state = refused
@@ -325,6 +337,7 @@ func (g *Guard) more(r io.Reader, replace func(*exchange.Refusal) []byte) error 
 	default:
 		var n int
 		g.held = nil
+		p = p[skip:]
 		n, refusal = g.next(p[ok:])
 		ok += n
 	}

@@ -58,6 +58,19 @@ func TestGuardPasses(t *testing.T) {
 	}
 }
 
+// TestGuardSkipsEmptyLines: one before each request line is not for the server behind.
+func TestGuardSkipsEmptyLines(t *testing.T) {
+	parts := []string{"GET / HTTP/1.1\r\n" + host + "\r\n", "POST / HTTP/1.1\r\n" + host + "Content-Length: 4\r\n\r\n\r\n\r\n",
+		"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n2\r\n\r\n\r\n0\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\n\r\n\r\nanything"}
+	in := "\r\n" + strings.Join(parts, "\r\n")
+	for way, r := range map[string]io.Reader{"at once": strings.NewReader(in), "byte by byte": iotest.OneByteReader(strings.NewReader(in)),
+		"in halves": io.MultiReader(strings.NewReader(in[:len(in)/2]), strings.NewReader(in[len(in)/2:]))} {
+		if out, refusal, err := pass(r, 1<<16); out != strings.Join(parts, "") || refusal != nil || err != io.EOF {
+			t.Errorf("%s: %q, %v, %v", way, out, refusal, err)
+		}
+	}
+}
+
 // TestGuardRefuses: what has two, or none (table 2.1, A22, A28).
 func TestGuardRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -106,6 +119,10 @@ func TestGuardRefuses(t *testing.T) {
 		"many fields":            {"GET / HTTP/1.1\r\n" + host + strings.Repeat("X:y\r\n", 600) + "\r\n", 431},
 		"endless target":         {"GET /" + strings.Repeat("a", 100000), 414},
 		"endless field":          {"GET / HTTP/1.1\r\nX: " + strings.Repeat("a", 100000), 431},
+		"two empty lines":        {"\r\n\r\nGET / HTTP/1.1\r\n" + host + "\r\n", 400},
+		"empty bare LF":          {"\nGET / HTTP/1.1\r\n" + host + "\r\n", 400},
+		"empty line and garbage": {"\r\n\x16\x03\x01", 400},
+		"empty line and space":   {"\r\n GET / HTTP/1.1\r\n" + host + "\r\n", 400},
 		"bad second in pipeline": {"GET / HTTP/1.1\r\n" + host + "\r\nGET / HTTP/1.1\r\nX\r\n\r\n", 400},
 	} {
 		for way, r := range map[string]io.Reader{"at once": strings.NewReader(c.in), "byte by byte": iotest.OneByteReader(strings.NewReader(c.in))} {
@@ -156,6 +173,7 @@ func FuzzGuard(f *testing.F) {
 		"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\n" + host + "\r\n",
 		"POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"CONNECT a:1 HTTP/1.1\r\n\r\n\x16",
+		"\r\nGET / HTTP/1.1\r\n" + host + "\r\n\r\nPOST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\n\r\nabc\r\nGET / HTTP/1.1\r\n" + host + "\r\n",
 	} {
 		f.Add(s)
 	}
@@ -165,13 +183,28 @@ func FuzzGuard(f *testing.F) {
 		if len(in) < 2048 && (out != slow || (refusal == nil) != (slowRefusal == nil) || err != slowErr) {
 			t.Fatalf("at once: %q %v %v\nbyte by byte: %q %v %v", out, refusal, err, slow, slowRefusal, slowErr)
 		}
-		if !strings.HasPrefix(in, out) {
+		if !begins(in, out) {
 			t.Fatalf("%q became %q", in, out)
 		}
 		if err := readRequests(out); err != nil {
 			t.Fatalf("%q: %v", out, err)
 		}
 	})
+}
+
+// begins tells whether in begins with out, but for empty lines that are left out: no request line begins like one.
+func begins(in, out string) bool {
+	for len(out) > 0 {
+		switch {
+		case len(in) > 0 && in[0] == out[0]:
+			in, out = in[1:], out[1:]
+		case strings.HasPrefix(in, "\r\n"):
+			in = in[2:]
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // readRequests reads what a server would, and complains where it reads a request that is ambiguous.

@@ -15,6 +15,7 @@ const maxFields = 500
 // headScan is what is known of a head while its lines come in.
 type headScan struct {
 	lines     int
+	blank     bool // an empty line came first
 	old       bool // HTTP/1.0
 	connect   bool
 	get       bool
@@ -46,6 +47,18 @@ func (h *headScan) tooLarge() *exchange.Refusal {
 		status, what = http.StatusRequestURITooLong, "the request target"
 	}
 	return &exchange.Refusal{Code: exchange.TooLarge, Status: status, Detail: what + " is longer than this proxy accepts", Close: true}
+}
+
+// emptyLine takes an empty line in: done, it ends the head. One in front of the request line counts for nothing (RFC 9112 section 2.2): old clients send it behind a body.
+func (h *headScan) emptyLine() (done bool, refusal *exchange.Refusal) {
+	switch {
+	case h.lines > 0:
+		return true, nil
+	case h.blank:
+		return false, RefuseHead("the request line is malformed")
+	}
+	h.blank = true
+	return false, nil
 }
 
 // partial refuses early what can never become a head, so that a stream of garbage is not waited for.

@@ -267,8 +267,11 @@ func (c *serverConn) scan(h *headScan, at *int) (refusal *exchange.Refusal, done
 		}
 		*at += end + 1
 		line = line[:end-1]
-		if len(line) == 0 && h.lines > 0 {
-			return nil, true
+		if len(line) == 0 {
+			if done, refusal := h.emptyLine(); done || refusal != nil {
+				return refusal, done
+			}
+			continue
 		}
 		if refusal := h.add(line); refusal != nil {
 			return refusal, false

@@ -21,6 +21,10 @@ type served struct {
 
 // request makes the request of a head that scan has judged and whose length is size. All its strings are cut from one copy.
 func (c *serverConn) request(h *headScan, size int) *served {
+	if h.blank {
+		c.r += len(crlf)
+		size -= len(crlf)
+	}
 	text := string(c.in.b[c.r : c.r+size])
 	c.r += size
 	e := &served{}
