@@ -294,6 +294,32 @@ func TestEndBeforeUpload(t *testing.T) {
 	}
 }
 
+// TestEndBeforeUploadHTTP2: the same for a client that speaks HTTP/2.
+func TestEndBeforeUploadHTTP2(t *testing.T) {
+	if onStandard() {
+		t.Skip("net/http waits for the body that it reads")
+	}
+	cert, _ := selfSigned(t)
+	addr := tcpOrigin(t, func(o *net.TCPConn) {
+		c := tls.Server(o, &tls.Config{Certificates: []tls.Certificate{cert}})
+		defer o.Close()
+		got := ""
+		for b := make([]byte, 1024); !strings.Contains(got, "only"); {
+			n, err := c.Read(b)
+			if got += string(b[:n]); err != nil {
+				return
+			}
+		}
+	})
+	b := start(t, "defaults: {retry: off, breaker: off, upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+	h := b.dialH2(addr)
+	h.request(1, false, ":method", "POST", ":scheme", "https", ":authority", addr, ":path", "/")
+	h.send(frame(frameData, 0, 1, "only"))
+	if got := h.body(1); !strings.Contains(got, `"code":"upstream_reset"`) {
+		t.Error(got)
+	}
+}
+
 // TestBothWaysAtOnce: an upstream that answers while it is still being told is heard at once.
 func TestBothWaysAtOnce(t *testing.T) {
 	o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
