@@ -18,7 +18,13 @@ func TestLoadedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var loads atomic.Int32
-	env := func(string) (string, bool) { loads.Add(1); return "error", true } // asked once for each load
+	env := func(name string) (string, bool) {
+		if name != "LEVEL" {
+			return "", false
+		}
+		loads.Add(1) // asked once for each load
+		return "error", true
+	}
 	admin, output, state := "", filepath.Join(dir, "audit.jsonl"), filepath.Join(dir, "state")
 	d, err := Start(Options{Version: "test", Log: &buffer{}, Source: policy.Source{Path: path, Env: env, Overrides: policy.Overrides{
 		Listen: []string{"127.0.0.1:0"}, Admin: &admin, AuditOutput: &output, StateDir: &state, Wire: wireOf()}}})
