@@ -179,3 +179,16 @@ func coded(t *testing.T, coding, text string) []byte {
 	}
 	return b.Bytes()
 }
+
+// TestRefusedHeaders: where headers are recorded, those of a request that policy refuses are, too.
+func TestRefusedHeaders(t *testing.T) {
+	b := start(t, "defaults: {audit: {headers: true}, access: deny}\n")
+	c := b.dialProxy()
+	c.send("GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\nX-Batch: 7\r\nAuthorization: Bearer a-token-of-somebody\r\n\r\n")
+	refused(t, c.answer(http.MethodGet), 403, "denied")
+	r := b.records(1)[0]
+	fields, _ := r["request_headers"].(map[string]any)
+	if fmt.Sprint(fields["X-Batch"]) != "7" && fmt.Sprint(fields["X-Batch"]) != "[7]" || strings.Contains(fmt.Sprint(r), "a-token-of-somebody") {
+		t.Errorf("%v", r)
+	}
+}

@@ -491,6 +491,16 @@ func TestAuthorityInTunnel(t *testing.T) {
 	if got := o.requests(); len(got) != 1 {
 		t.Errorf("the upstream received %q", got)
 	}
+	mismatches := 0
+	for _, r := range b.records(5) {
+		if r["outcome"] == "authority_mismatch" {
+			mismatches++
+			r.want(t, map[string]any{"kind": "request", "host": "127.0.0.1"}) // whose tunnel it was
+		}
+	}
+	if mismatches != 4 {
+		t.Errorf("%d records of mismatches", mismatches)
+	}
 }
 
 // TestIntercept: HTTP/1.1 and HTTP/2 towards the client. The upstream is spoken to as the client speaks, where it can be.

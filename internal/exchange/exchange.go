@@ -77,7 +77,7 @@ type Exchange struct {
 	upTo    time.Duration // Upstream is counted up to here after origin; 0: no attempt has begun, and nothing was waited for
 }
 
-// Informer passes a 1xx answer on. It may be called from another goroutine than the exchange's.
+// Informer passes a 1xx answer on. It may be called from another goroutine than the exchange's. One that has a method Owes is asked by the exchange's.
 type Informer interface {
 	Inform(status int, header http.Header)
 }
@@ -252,6 +252,12 @@ func (x *Exchange) Waited(d time.Duration) {
 	if x.Trace.Sampled && d > 0 && len(x.story.Waits) < maxWaits {
 		x.story.Waits = append(x.story.Waits, Wait{time.Now(), d})
 	}
+}
+
+// Owes tells whether the client is waited for: it has not sent all of its request, and what was asked for of it did not come.
+func (x *Exchange) Owes() bool {
+	client, ok := x.Informational.(interface{ Owes() bool })
+	return ok && client.Owes()
 }
 
 // CutShort tells whether f ended an attempt because the time of all attempts together was over, of which it had not had all: the exchange waited for limits, or

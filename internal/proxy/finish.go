@@ -60,7 +60,7 @@ func (v *visit) panicked(p any) {
 	}
 	v.noMore1xx()
 	clear(v.w.Header())
-	v.answer(exchange.Refuse(exchange.Internal, internalDetail))
+	v.answer(errLogged)
 }
 
 // record closes the story and tells everybody who reads it.

@@ -119,6 +119,8 @@ func (v *visit) target(r *http.Request) error {
 	if t := v.conn.tunnel; t != nil {
 		if err := t.admit(r, &path); err != nil {
 			v.URL = t.scheme + "://" + r.Host
+			v.Target, v.Policy = t.authority, v.snapshot.HostOf(t.tenant, t.authority).Base.Name // for the record: whose tunnel it was
+			v.Host = v.server.labels.For(&v.Exchange)
 			return err
 		}
 		v.Scheme, v.Target = t.scheme, t.authority
@@ -206,7 +208,7 @@ func (v *visit) roundTrip(r *http.Request) (resp *http.Response) {
 	defer func() {
 		if p := recover(); p != nil {
 			v.server.log.Error("a stage panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()), "id", v.ID)
-			resp = v.refusal(exchange.Refuse(exchange.Internal, internalDetail))
+			resp = v.refusal(errLogged)
 		}
 		v.noMore1xx()
 		v.headDone(resp)
@@ -230,7 +232,11 @@ func (v *visit) front(r *http.Request) (*http.Response, error) {
 	if answer, err := v.hops(r); answer != nil || err != nil {
 		return answer, err
 	}
-	if err := v.match(r); err != nil {
+	err := v.match(r)
+	if v.policy != nil && v.policy.Audit.Headers { // what is refused is recorded with what it said
+		v.content = &content{requestHeader: r.Header.Clone()}
+	}
+	if err != nil {
 		return nil, err
 	}
 	leave, err := v.occupy(false)
@@ -266,7 +272,7 @@ func (v *visit) match(r *http.Request) error {
 	host := v.snapshot.HostOf(v.Tenant, v.Target)
 	v.policy = host.Policy(r)
 	v.Policy = v.policy.Name
-	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	v.Host = v.server.labels.For(&v.Exchange)
 	if err := v.recordable(); err != nil {
 		return err
 	}
@@ -294,7 +300,7 @@ func (v *visit) matchTunnel() error {
 	host := v.snapshot.HostOf(v.Tenant, v.Target)
 	v.policy = host.Base
 	v.Policy = v.policy.Name
-	v.Host = v.server.labels.of(host.Pattern, v.Target.Host)
+	v.Host = v.server.labels.For(&v.Exchange)
 	if err := v.recordable(); err != nil {
 		return err
 	}
@@ -358,11 +364,8 @@ func (v *visit) hops(r *http.Request) (*http.Response, error) {
 // prepareBody puts the counters around the request's body.
 func (v *visit) prepareBody(r *http.Request) {
 	a := &v.policy.Audit
-	if a.Headers || a.RequestBodies() || a.ResponseBodies() {
+	if v.content == nil && (a.RequestBodies() || a.ResponseBodies()) {
 		v.content = &content{}
-	}
-	if a.Headers {
-		v.content.requestHeader = r.Header.Clone()
 	}
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		r.Body = nil

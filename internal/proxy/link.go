@@ -129,7 +129,7 @@ func (l *link) end(panicked any) {
 		v.server.log.Error("a tunnel panicked", "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()), "id", v.ID)
 		v.Update(func(s *exchange.Story) { s.Outcome = exchange.Internal })
 		if !l.answered {
-			l.refuse(exchange.Refuse(exchange.Internal, internalDetail))
+			l.refuse(errLogged)
 		}
 	}
 	l.mu.Lock()

@@ -70,6 +70,9 @@ func oneByOne(attempts []exchange.Attempt) (n int) {
 
 const internalDetail = "an internal error was logged under this request's id"
 
+// errLogged is for what went wrong so that the log has it already.
+var errLogged = exchange.Refuse(exchange.Internal, internalDetail)
+
 // statusClientGone is what goproxy is given for a client that left; nobody sees it.
 const statusClientGone = 499
 
@@ -86,7 +89,10 @@ func (v *visit) decide(err error) verdict {
 			s.Status, s.StatusBy = d.status, "proxy"
 		}
 	})
-	if cause := errors.Unwrap(err); cause != nil || d.code == exchange.Internal {
+	switch {
+	case d.code == exchange.Internal && err != errLogged:
+		v.server.log.Error("an exchange failed for an internal error", "id", v.ID, "error", err)
+	case errors.Unwrap(err) != nil:
 		v.server.log.Debug("refused", "id", v.ID, "code", string(d.code), "error", err)
 	}
 	return d

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -141,7 +142,11 @@ type requestBody struct {
 	bounded bool  // there is a deadline for reading it
 	done    bool  // nobody wants more of it
 	mu      sync.Mutex
+	waits   atomic.Bool // for the client
 }
+
+// Owes implements what an exchange asks of its client.
+func (v *visit) Owes() bool { return v.in.waits.Load() }
 
 // Close ends the reading. An HTTP/1 server's body would wait for the read that runs, however long its client takes; the server closes that itself.
 func (b *requestBody) Close() error {
@@ -161,7 +166,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if done {
 		return 0, http.ErrBodyReadAfterClose
 	}
+	b.waits.Store(true)
 	n, err := b.ReadCloser.Read(p)
+	if err == nil || err == io.EOF {
+		b.waits.Store(false) // else it is owed for good
+	}
 	if err == io.EOF {
 		stripTrailers(b.v.raw.Trailer)
 	}

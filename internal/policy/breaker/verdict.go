@@ -65,7 +65,11 @@ func (c *circuit) ofError(ctx context.Context, err error, began int64) *verdict 
 	if failure.Stale {
 		return neutral // a connection kept for too long; whether the upstream lives shows on the next
 	}
-	if exchange.From(ctx).CutShort(failure) && !c.silent(began) {
+	x := exchange.From(ctx)
+	if failure.Overall && x.Owes() {
+		return neutral // the client stopped sending, and the upstream has nothing to answer yet
+	}
+	if x.CutShort(failure) && !c.silent(began) {
 		return neutral // the time went by in waits of the proxy's own
 	}
 	return &verdict{kind: hard, code: failure.Code, local: local(failure)}

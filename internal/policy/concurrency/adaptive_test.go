@@ -713,3 +713,23 @@ func TestTenantsTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// An upstream that answers within a fraction of a millisecond is not thought to queue because it once takes a whole one.
+func TestAdaptiveNoise(t *testing.T) {
+	now := time.Unix(1, 0)
+	var g governor
+	c := Default()
+	c.Max, c.Adaptive = 500, Adaptive{On: true}
+	g.configure(c)
+	for i := range 2200 {
+		now = now.Add(10 * time.Millisecond)
+		took := 200 * time.Microsecond
+		if i > 200 {
+			took = 900 * time.Microsecond
+		}
+		g.sample(now, now.Add(-took), took, whole, int(g.limit))
+	}
+	if got, _ := g.places(); got < 100 {
+		t.Errorf("%d places", got)
+	}
+}

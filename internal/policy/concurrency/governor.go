@@ -23,6 +23,7 @@ const (
 	windowTime  = 100 * time.Millisecond // of a short window, at least
 	windowSize  = 10                     // answers in it, at least
 	tolerance   = 1.5                    // of the latency without a queue are no sign of one
+	noise       = 1e-3                   // nor are so many seconds more than it
 	least       = 0.5                    // of the limit are left by one window
 	smoothing   = 0.2                    // of what a window asks for is done
 	believed    = 30 * time.Second       // is a latency without a queue, or ages times itself
@@ -174,7 +175,7 @@ func (g *governor) window(now time.Time, k kind) {
 		g.windows = [kinds]window{}
 		return
 	}
-	gradient := min(1, max(least, tolerance*g.base/short))
+	gradient := min(1, max(least, max(tolerance*g.base, g.base+noise)/short))
 	if gradient == 1 && !busy {
 		return // more places would tell nothing: these are not used
 	}
@@ -249,7 +250,7 @@ func refuses(status int) bool {
 func (w watch) report(p *places, x *exchange.Exchange, resp *http.Response, err error) {
 	now := time.Now()
 	var failure *exchange.Failure
-	late := errors.As(err, &failure) && failure.Code == exchange.UpstreamTimeout && !x.CutShort(failure)
+	late := errors.As(err, &failure) && failure.Code == exchange.UpstreamTimeout && !x.CutShort(failure) && !(failure.Overall && x.Owes())
 	crowded := err == nil && quota.Concurrent(resp)
 	answered := err == nil && resp.StatusCode < http.StatusInternalServerError && !refuses(resp.StatusCode)
 	var took time.Duration
