@@ -33,7 +33,7 @@ type Server struct {
 	awake     map[*serverConn]struct{} // those of conns that have a goroutine and may do without
 	atRest    int                      // how many have none
 	draining  atomic.Bool
-	cause     error // of Cut; settled before any connection is told that it is gone
+	cause     atomic.Pointer[error] // of Cut; settled before any connection is told that it is gone
 	watch     watcher
 
 	sweeping bool          // sweep will come
@@ -202,11 +202,19 @@ func (s *Server) Cut(cause error) {
 	s.Drain()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cause = cause
+	s.cause.Store(&cause)
 	for c := range s.conns {
 		c.leave(cause)
 		_ = c.SetReadDeadline(longAgo) // behind the cause: whoever reads a body must not take this for the client's doing
 	}
+}
+
+// cutBy is the cause of Cut, nil before that.
+func (s *Server) cutBy() error {
+	if cause := s.cause.Load(); cause != nil {
+		return *cause
+	}
+	return nil
 }
 
 // Close ends all connections at once.

@@ -396,10 +396,10 @@ func (c *serverConn) begin(e *served) {
 	}
 	c.mu.Lock()
 	c.serves = &e.root
-	gone := c.gone && (c.r == c.w || c.server.cause != nil)
+	gone := c.gone && (c.r == c.w || c.server.cutBy() != nil)
 	c.mu.Unlock()
 	if gone {
-		e.root.Cancel(c.server.cause)
+		e.root.Cancel(c.server.cutBy())
 	}
 	c.drained()
 }
