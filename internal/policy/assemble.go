@@ -109,7 +109,10 @@ func (a *assembly) tops(root *node) {
 		switch {
 		case slices.Contains(laterTops, f.key):
 			a.later(f.value, f.key)
-		case !slices.Contains(known, f.key):
+		case slices.Contains(known, f.key):
+		case slices.Contains(policyKeys(originHost), f.key):
+			a.faults.at(f.value, "belongs under defaults:, or under a host in hosts:")
+		default:
 			decoder{a.faults}.unknown(f.value, f.key, known)
 		}
 	}
@@ -483,7 +486,7 @@ func (a *assembly) routes(host *node, pattern string, below []layer) []routePlan
 func (a *assembly) routeMatch(p *plan, n *node) {
 	m := n.get("match")
 	if m == nil {
-		a.faults.add(n.at, n.path, "has no match: write match: {} to take every request")
+		a.faults.add(n.at, n.path, "has no match: write match: {path: /v1/**}, say, or match: {} to take every request")
 		return
 	}
 	if m.kind == broken {

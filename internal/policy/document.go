@@ -251,9 +251,26 @@ func (r *reader) syntax(name string, data []byte, err error) {
 		if bytes.Contains(data, []byte("${")) {
 			message += ": ${…} must be quoted inside {…} and […]"
 		}
+	case strings.Contains(message, "cannot start any token") && bytes.Contains(lineOf(data, line), []byte("\t")):
+		message = "has a tab: indent with blanks"
+	case strings.Contains(message, "mapping values"):
+		message += ": this line, or the one before, is indented otherwise than its neighbours, or lacks the blank behind a colon"
+	case strings.Contains(message, "expected key"):
+		message += ": look at the indentation here and in the lines below"
+	case strings.Contains(message, "unexpected end of stream"):
+		message += ": a quote is not closed"
 	}
 	message = quotedByYAML.ReplaceAllString(message, "$1…") // a part of a value, such as a password that begins with *
 	r.faults.add(position{name, max(1, line), 1}, "", "not YAML: %s", setting.Own(message))
+}
+
+// lineOf is a line of the text, counted from 1.
+func lineOf(data []byte, line int) []byte {
+	for ; line > 1; line-- {
+		_, data, _ = bytes.Cut(data, []byte("\n"))
+	}
+	data, _, _ = bytes.Cut(data, []byte("\n"))
+	return data
 }
 
 // convert expands aliases, refuses what a configuration has no use for, and fills in ${…}.
