@@ -46,10 +46,10 @@ func TestMove(t *testing.T) {
 	from, in := pair(t)
 	out, to := pair(t)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
-	go func() {
+	go func(data []byte) {
 		_, _ = from.Write(data)
 		_ = from.CloseWrite()
-	}()
+	}(data)
 	got := make(chan []byte, 1)
 	go func() {
 		b, _ := io.ReadAll(to)
