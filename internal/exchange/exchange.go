@@ -138,10 +138,9 @@ func From(ctx context.Context) *Exchange {
 
 // Pattern is the configured pattern that the host matched; "": none did.
 func (x *Exchange) Pattern() string {
-	if i := strings.IndexAny(x.Policy, "#@"); i >= 0 {
-		return x.Policy[:i]
-	}
-	return x.Policy
+	pattern, _, _ := strings.Cut(x.Policy, "#")
+	pattern, _, _ = strings.Cut(pattern, "@")
+	return pattern
 }
 
 // Update changes the story under its lock; f must be short and must not call other methods of x.
