@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,15 +15,15 @@ import (
 
 // versioned answers a GET with how many writes there were when it came.
 func (r *rig) versioned(takes map[string]time.Duration, status *int) {
-	version := 0
+	var version atomic.Int32
 	r.next = func(req *http.Request) (*http.Response, error) {
-		body := fmt.Sprint(version)
+		body := fmt.Sprint(version.Load())
 		time.Sleep(takes[req.Method])
 		if req.Method == "GET" {
 			return r.answer(200, body), nil
 		}
 		if *status < 400 {
-			version++
+			version.Add(1)
 		}
 		return r.answer(*status, "done"), nil
 	}
