@@ -362,19 +362,19 @@ func TestBothWaysAtOnce(t *testing.T) {
 func TestStalledUploads(t *testing.T) {
 	o := newRawOrigin(t, okAnswer)
 	silent := tcpOrigin(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
-	b := start(t, "defaults: {retry: off, timeout: {attempt: 300ms, total: 400ms}, breaker: {consecutive: 3}}")
+	b := start(t, "defaults: {retry: off, timeout: {attempt: 1s, total: 1s}, breaker: {consecutive: 2}}")
 	ask := func(address, body string) answer {
 		c := b.dialProxy()
 		c.send("POST http://" + address + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n" + body)
 		return c.answer(http.MethodPost)
 	}
-	for range 4 {
+	for range 3 {
 		refused(t, ask(o.addr, "abc"), 504, "upstream_timeout")
 	}
 	if a := ask(o.addr, "0123456789"); a.StatusCode != 200 {
 		t.Errorf("after stalled uploads: %s %s", a.Status, a.body)
 	}
-	for range 3 {
+	for range 2 {
 		refused(t, ask(silent, "0123456789"), 504, "upstream_timeout")
 	}
 	refused(t, ask(silent, "0123456789"), 503, "breaker_open")
