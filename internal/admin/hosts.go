@@ -111,12 +111,12 @@ func (h *Handler) host(c *call) *problem {
 		v.Counters = counts.of(name)
 	}
 	v.Breakers = h.breakersOf(func(s breaker.Status) bool {
-		return patternOf(s.Policy) == found.Pattern && (name == "" || hostOf(s.Authority) == name)
+		return exchange.PatternOf(s.Policy) == found.Pattern && (name == "" || hostOf(s.Authority) == name)
 	})
 	v.Limits = h.limitsOf(func(s ratelimit.LimitStatus) bool { return under(snapshot, found, name, s.Authority, s.Pattern) })
 	v.Places = h.placesOf(func(s concurrency.Status) bool { return under(snapshot, found, name, s.Authority, s.Pattern) })
 	v.Budgets = h.budgetsOf(func(s retry.BudgetStatus) bool {
-		return patternOf(s.Policy) == found.Pattern && (name == "" || hostOf(s.Authority) == name)
+		return exchange.PatternOf(s.Policy) == found.Pattern && (name == "" || hostOf(s.Authority) == name)
 	})
 	return c.json(v)
 }

@@ -233,12 +233,6 @@ func (h *Handler) limits(c *call) *problem {
 // shownHost is an authority as it may be shown: whoever chose the name of a host may have put a card number or key there.
 func shownHost(authority string) string { return redact.Default().Text(authority) }
 
-// patternOf is the host pattern in a policy's name.
-func patternOf(name string) string {
-	pattern, _, _ := strings.Cut(name, "#")
-	return pattern
-}
-
 // hostOf is the host of an authority as records and limits write it.
 func hostOf(authority string) string {
 	a, err := exchange.ParseAuthority(authority, 0)

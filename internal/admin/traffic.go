@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"httpowerd/internal/exchange"
 )
 
 const (
@@ -107,7 +109,7 @@ func wantedRecords(r *http.Request) (func([]byte) bool, *problem) {
 		if json.Unmarshal(line, &x) != nil {
 			return false
 		}
-		return (len(hosts) == 0 || slices.Contains(hosts, x.Host) || x.Policy != "" && slices.Contains(hosts, patternOf(x.Policy))) &&
+		return (len(hosts) == 0 || slices.Contains(hosts, x.Host) || x.Policy != "" && slices.Contains(hosts, exchange.PatternOf(x.Policy))) &&
 			(len(outcomes) == 0 || slices.Contains(outcomes, x.Outcome))
 	}, nil
 }

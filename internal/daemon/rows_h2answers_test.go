@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"crypto/tls"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,21 +27,7 @@ func serveH2(t *testing.T, script h2Script) (addr string) {
 		}
 		return nil, nil
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go script.serve(c.(*tls.Conn))
-		}
-	}()
-	return l.Addr().String()
+	return tcpOrigin(t, func(c *net.TCPConn) { script.serve(tls.Server(c, config)) })
 }
 
 func (s h2Script) serve(c *tls.Conn) {

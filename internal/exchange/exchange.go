@@ -137,8 +137,11 @@ func From(ctx context.Context) *Exchange {
 }
 
 // Pattern is the configured pattern that the host matched; "": none did.
-func (x *Exchange) Pattern() string {
-	pattern, _, _ := strings.Cut(x.Policy, "#")
+func (x *Exchange) Pattern() string { return PatternOf(x.Policy) }
+
+// PatternOf is the host pattern in a policy's name.
+func PatternOf(policy string) string {
+	pattern, _, _ := strings.Cut(policy, "#")
 	pattern, _, _ = strings.Cut(pattern, "@")
 	return pattern
 }

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -58,14 +57,11 @@ func targetHash(seed maphash.Seed, at exchange.Authority, u *url.URL) uint64 {
 	return h
 }
 
-// harmless are the methods that change nothing. What is known of no other one is that it does not.
-var harmless = []string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace}
-
 // send sends a request, and notes a write that went well.
 func (s *stage) send(r *http.Request) (*http.Response, error) {
 	resp, err := s.next.RoundTrip(r)
 	c := &s.room.changes
-	if err == nil && resp != nil && resp.StatusCode < 400 && c.wanted.Load() > 0 && !slices.Contains(harmless, method(r)) {
+	if err == nil && resp != nil && resp.StatusCode < 400 && c.wanted.Load() > 0 && !exchange.SafeMethod(r.Method) {
 		c.note(targetHash(s.room.seed, exchange.From(r.Context()).Target, r.URL))
 	}
 	return resp, err

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"httpowerd/internal/exchange"
 )
 
 // Names of groups of methods (RFC 9110 section 9.2).
@@ -13,11 +15,6 @@ const (
 	Safe       = "safe"
 	Idempotent = "idempotent"
 	All        = "all"
-)
-
-var (
-	safe       = []string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace}
-	idempotent = append(slices.Clone(safe), http.MethodPut, http.MethodDelete)
 )
 
 // Methods is a group's name or a list. Its zero value has none.
@@ -88,9 +85,9 @@ func (m Methods) has(method string) bool {
 	case All:
 		return method != http.MethodConnect
 	case Safe:
-		return slices.Contains(safe, method)
+		return exchange.SafeMethod(method)
 	case Idempotent:
-		return slices.Contains(idempotent, method)
+		return exchange.SafeMethod(method) || method == http.MethodPut || method == http.MethodDelete
 	}
 	return slices.Contains(m.list, method)
 }

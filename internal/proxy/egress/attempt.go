@@ -176,7 +176,7 @@ func codeOf(err error) exchange.Code {
 
 // request is r as the transport gets it: with hooks, without leave to send anything twice, and no field that nobody wrote.
 func (a *attempt) request(ctx context.Context, r *http.Request) *http.Request {
-	safe := safeMethod(r.Method)
+	safe := exchange.SafeMethod(r.Method)
 	if safe || a.pool.upstream.HTTP2 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 	}
@@ -227,11 +227,6 @@ func header(h http.Header, noAgent, keyed bool) http.Header {
 	return c
 }
 
-// safeMethod tells whether RFC 9110 section 9.2.1 lets anybody send the method again.
-func safeMethod(m string) bool {
-	return m == http.MethodGet || m == http.MethodHead || m == http.MethodOptions || m == http.MethodTrace || m == ""
-}
-
 var withWriterTo = reflect.TypeOf(io.NopCloser(strings.NewReader("")))
 
 // inMemory tells whether the body is one that net/http sends with the head in one write; wrapping it would cost a second one.
@@ -272,7 +267,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.conn == nil {
 		return
 	}
-	if again && !safeMethod(a.method) { // HTTP/2 looks for another connection without asking getConn
+	if again && !exchange.SafeMethod(a.method) { // HTTP/2 looks for another connection without asking getConn
 		a.resent = true
 		a.cancel(errResend)
 	}

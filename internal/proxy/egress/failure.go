@@ -34,7 +34,7 @@ func (a *attempt) explain(ctx context.Context, err error) error {
 	}
 	if a.resent {
 		f := fail(exchange.UpstreamReset, "the upstream gave the request up before it answered", true, err)
-		f.Stale = a.x.Repeats && safeMethod(a.method) && a.reads != nil // by HTTP/2 it was the stream that was given up, and the connection lives
+		f.Stale = a.x.Repeats && exchange.SafeMethod(a.method) && a.reads != nil // by HTTP/2 it was the stream that was given up, and the connection lives
 		return f
 	}
 	if a.reads != nil && a.reads.cutShort() {

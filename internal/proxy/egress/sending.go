@@ -71,7 +71,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 // again tells whether the request may be sent once more without anybody's leave.
 func (s *sending) again(err error, r *http.Request) bool {
 	var e *wire.Error
-	return errors.As(err, &e) && e.Stale && e.Sent && !s.x.Repeats && safeMethod(r.Method) && (r.Body == nil || r.Body == http.NoBody) && s.ctx.Err() == nil
+	return errors.As(err, &e) && e.Stale && e.Sent && !s.x.Repeats && exchange.SafeMethod(r.Method) && (r.Body == nil || r.Body == http.NoBody) && s.ctx.Err() == nil
 }
 
 // Connected notes the connection that is used.
