@@ -179,7 +179,7 @@ func TestBreakersAndLimits(t *testing.T) {
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	r.breakers.known = []breaker.Status{
 		{Policy: "*.example.com", Authority: "b.example.com:443", State: breaker.Closed, Since: since},
-		{Policy: "a.example.com#x", Authority: "a.example.com:443", State: breaker.Open, Since: since, Reason: "5 failures in a row", RetryAfter: 1500 * time.Millisecond,
+		{Policy: "a.example.com@billing", Authority: "a.example.com:443", State: breaker.Open, Since: since, Reason: "5 failures in a row", RetryAfter: 1500 * time.Millisecond,
 			Window: breaker.Window{FailuresLocal: 2, FailuresUpstream: 3}, Opened: 1,
 			Changes: []breaker.Transition{{Time: since, From: breaker.Closed, To: breaker.Open, Reason: "5 failures in a row"}}},
 		{Policy: "", Authority: "example.org:443", State: breaker.HalfOpen, Since: since},
