@@ -126,10 +126,24 @@ func (rec *recording) Read(p []byte) (int, error) {
 		rec.outcome = unknown
 		rec.buf.free()
 	}
+	if err == nil && rec.whole() {
+		if rec.resp.ProtoMajor == 1 && rec.resp.Trailer == nil {
+			rec.end(io.EOF)
+		} else if n < len(p) { // trailers may follow
+			var more int
+			more, err = rec.Read(p[n:])
+			return n + more, err
+		}
+	}
 	if err != nil {
 		rec.end(err)
 	}
 	return n, err
+}
+
+// whole tells whether all of an announced length is here. What the client has, its repeat must find, so it is remembered before the client gets it.
+func (rec *recording) whole() bool {
+	return rec.outcome == stands && !rec.ended && int64(len(rec.buf.data)) == rec.resp.ContentLength
 }
 
 // end takes the body's end.

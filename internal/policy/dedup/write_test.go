@@ -101,6 +101,47 @@ func TestOtherRequests(t *testing.T) {
 	})
 }
 
+// TestRememberedBeforeItIsHanded: a client that has the last byte of an answer finds it under its key, however the body tells its end.
+func TestRememberedBeforeItIsHanded(t *testing.T) {
+	for _, major := range []int{1, 2} {
+		r := newRig(t, writes)
+		var trailer http.Header
+		r.next = func(*http.Request) (*http.Response, error) {
+			resp := r.answer(201, `{"id":"ch_1"}`)
+			if resp.ProtoMajor = major; major == 2 {
+				resp.Body = struct {
+					io.Reader
+					io.Closer
+				}{io.MultiReader(resp.Body, atEOF(func() { resp.Trailer = trailer })), resp.Body}
+			}
+			return resp, nil
+		}
+		trailer = http.Header{"X-Sum": {"abc"}}
+		req, _ := ask(t.Context(), "POST", "b", "Idempotency-Key", "k")
+		resp, err := r.chain.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := resp.Body.Read(make([]byte, 64)); n != 13 || major == 1 && err != nil {
+			t.Fatal(n, err)
+		}
+		if got := r.post("b", "k"); got.dedup != roleReplayed || got.body != `{"id":"ch_1"}` || major == 2 && got.resp.Trailer.Get("X-Sum") != "abc" {
+			t.Errorf("HTTP/%d: %+v", major, got)
+		}
+		if rest, err := io.ReadAll(resp.Body); len(rest) != 0 || err != nil || resp.Body.Close() != nil || r.open.Load() != 0 || r.sent.Load() != 1 {
+			t.Errorf("HTTP/%d: %q, %v; %d open, %d sent", major, rest, err, r.open.Load(), r.sent.Load())
+		}
+	}
+}
+
+// atEOF is an empty reader that does something first.
+type atEOF func()
+
+func (f atEOF) Read([]byte) (int, error) {
+	f()
+	return 0, io.EOF
+}
+
 // TestFingerprintAndScope: what makes a write another one, and what makes it another one's.
 func TestFingerprintAndScope(t *testing.T) {
 	for name, c := range map[string]struct {
