@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,6 +53,11 @@ type redactOptions struct {
 }
 
 func (o *redactOptions) run(io stdio, files []string) error {
+	if o.contentType != "" {
+		if _, _, err := mime.ParseMediaType(o.contentType); err != nil || !strings.Contains(o.contentType, "/") {
+			return wrongly("--type %q: a content type is wanted, such as application/json", o.contentType)
+		}
+	}
 	file, faults := policy.Load(o.flags.source())
 	if len(faults) > 0 {
 		return faults

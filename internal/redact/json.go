@@ -17,7 +17,7 @@ func (r *Redactor) json(s string, o options, c *Counts) (string, bool) {
 	}
 	if w.done > 0 {
 		w.out = append(w.out, s[w.done:]...)
-		s = string(w.out)
+		s = view(w.out) // which nobody writes to any more
 	}
 	if !w.bad {
 		return s, w.done > 0

@@ -54,3 +54,14 @@ func TestRedactStream(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRedactType: a mistyped content type is told, not taken for none.
+func TestRedactType(t *testing.T) {
+	for kind, code := range map[string]int{"json": 2, "a/b/c": 2, "text/plain; charset": 2, "application/json; charset=utf-8": 1} {
+		cmd := exec.CommandContext(t.Context(), binary, "redact", "--check", "--type", kind)
+		cmd.Stdin = strings.NewReader(`{"password": "correct-horse"}`)
+		if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != code || (code == 2) != strings.Contains(string(out), "--type") {
+			t.Errorf("--type %q: exit %d, %s", kind, cmd.ProcessState.ExitCode(), out)
+		}
+	}
+}
