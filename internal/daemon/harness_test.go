@@ -160,7 +160,7 @@ func (b *box) client(origins ...*httptest.Server) *http.Client {
 		Protocols: new(http.Protocols)}
 	transport.Protocols.SetHTTP1(true)
 	b.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second,
+	return &http.Client{Transport: transport, Timeout: time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 

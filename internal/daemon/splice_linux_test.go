@@ -86,10 +86,11 @@ func TestSplicedMidway(t *testing.T) {
 	data := random(half)
 	for name, c := range map[string]struct {
 		config  string
-		after   func(w http.ResponseWriter) // what the upstream does when half has come
+		slowly  bool                        // the upstream goes on a byte at a time until all have read their half, which a busy machine takes its time for
+		after   func(w http.ResponseWriter) // what it does then
 		outcome string
 	}{
-		"the client leaves": {"", func(w http.ResponseWriter) {
+		"the client leaves": {"", false, func(w http.ResponseWriter) {
 			for range 64 {
 				if _, err := w.Write(data[:64<<10]); err != nil {
 					return
@@ -97,8 +98,8 @@ func TestSplicedMidway(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}, "client_gone"},
-		"the upstream breaks off": {spliceStages["all"], func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "upstream_reset"},
-		"the upstream is silent":  {"defaults: {timeout: {body_idle: 3s}}", func(http.ResponseWriter) { time.Sleep(4 * time.Second) }, "upstream_timeout"},
+		"the upstream breaks off": {spliceStages["all"], false, func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "upstream_reset"},
+		"the upstream is silent":  {"defaults: {timeout: {body_idle: 3s}}", true, func(http.ResponseWriter) { time.Sleep(4 * time.Second) }, "upstream_timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			read := make(chan struct{})
@@ -106,6 +107,16 @@ func TestSplicedMidway(t *testing.T) {
 			o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Length", strconv.Itoa(size))
 				_, _ = w.Write(data)
+				for c.slowly {
+					select {
+					case <-read:
+						c.after(w)
+						return
+					case <-time.After(300 * time.Millisecond):
+						_, _ = w.Write(data[:1])
+						w.(http.Flusher).Flush()
+					}
+				}
 				<-read
 				c.after(w)
 			}))
