@@ -31,7 +31,7 @@ func (b *box) admin(method, path, body string, extra ...string) answer {
 		}
 		r.Header.Set(extra[i], extra[i+1])
 	}
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	return do(b.t, c, r)
 }
 
