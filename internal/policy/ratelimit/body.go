@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"httpowerd/internal/setting"
 )
 
 // maxSeen is how much of a body an expression sees.
@@ -249,7 +251,9 @@ func (c *cashier) charge() {
 		if fault == costFailed {
 			continue // the estimate stands
 		}
-		if more := (n - b.estimate) / b.factor; more != 0 {
+		if more := (n - b.estimate) / b.factor; b.limit.config.Mode == setting.Observe {
+			b.limiter.Reckon(more) // what only watches takes nothing from other daemons
+		} else if more != 0 {
 			b.limiter.Charge(more)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -146,6 +148,40 @@ func TestSharedLimit(t *testing.T) {
 		}
 		if a.log.Len()+b.log.Len() > 0 {
 			t.Errorf("logged: %s%s", a.log, b.log)
+		}
+	})
+}
+
+// A daemon that only watches a limit takes nothing from those that keep it: neither before an answer nor behind it.
+func TestSharedObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		a, b := newDaemon(t, s, nil), newDaemon(t, s, nil)
+		a.answer = text(200, "application/json", `{"n": 2000}`)
+		watches := a.load(priced(t, "response.json.n", "10", func(c *Config) { c.Mode = setting.Observe }))
+		for i := range 2 {
+			req := request(t.Context(), api)
+			resp, err := watches.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(resp.Body)
+			if got := fmt.Sprint(exchange.From(req.Context()).Story().Observed); got != []string{"[]", "[rate_limited]"}[i] {
+				t.Errorf("request %d: %s", i, got)
+			}
+		}
+		time.Sleep(time.Second)
+		s.mu.Lock()
+		if n := s.asked["take"]; n != 0 {
+			t.Errorf("the store was asked for tokens %d times", n)
+		}
+		s.mu.Unlock()
+		resp, err := b.load(priced(t, "response.json.n", "10", nil)).RoundTrip(request(t.Context(), api))
+		if err != nil {
+			t.Fatalf("the other daemon: %v", err)
+		}
+		if got := resp.Header.Get("RateLimit"); got != `"defaults";r=990;t=10` {
+			t.Errorf("the other daemon has %s", got)
 		}
 	})
 }

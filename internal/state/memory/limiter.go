@@ -207,6 +207,14 @@ func (l *Limiter) Pretend(n float64, b Bounds) (wait time.Duration, ok bool) {
 	return wait, true
 }
 
+// Reckon takes n tokens more for what Pretend has let pass, or gives some back: of what this process counts, wherever the tokens are kept.
+func (l *Limiter) Reckon(n float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bucket.fill(time.Now())
+	l.bucket.take(n)
+}
+
 // SetRate changes the rate. Those who wait get their turn by the new one; whoever would wait too long now is refused at once. It tells whether
 // the rate is another than it was.
 func (l *Limiter) SetRate(r Rate) bool {
