@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"httpowerd/internal/coding"
 	"httpowerd/internal/setting"
 )
 
@@ -110,22 +111,30 @@ func (a *answer) see(p []byte) {
 	a.end = append(a.end, p...)
 }
 
+// decode takes the content coding off, and tells whether the answer can be read. A stream is kept in parts, which cannot be decoded.
+func (a *answer) decode() bool {
+	encoding := encodedAs(a.header)
+	switch {
+	case a.stream:
+		return encoding == ""
+	case a.cut:
+		return false
+	case encoding == "":
+		return true
+	}
+	plain, whole, err := coding.Decode(encoding, a.begin, maxSeen+1)
+	a.begin = plain
+	return whole && err == nil
+}
+
 // last is the end of a stream, as much of it as is kept.
 func (a *answer) last() []byte { return a.end[max(0, len(a.end)-streamEnd):] }
 
-func (a *answer) text() string {
-	if encodedAs(a.header) != "" {
-		return ""
-	}
-	return string(a.begin) + string(a.last())
-}
+func (a *answer) text() string { return string(a.begin) + string(a.last()) }
 
 func (a *answer) json() (any, bool) {
-	if encodedAs(a.header) != "" {
-		return nil, false
-	}
 	if !a.stream {
-		return parsed(a.begin, !a.cut)
+		return parsed(a.begin, true)
 	}
 	merged := map[string]any{}
 	if a.cut || len(a.last()) < len(a.end) {
@@ -237,10 +246,11 @@ func (c *cashier) Close() error {
 
 func (c *cashier) charge() {
 	c.done = true
+	readable := c.body == nil || c.answer.decode()
 	values := costValues{passage: c.passage, request: c.passage.request, answer: c.answer}
 	for i := range c.bills {
 		b := &c.bills[i]
-		if b.limit.price.wantsResponse && (encodedAs(c.answer.header) != "" || c.answer.cut && !c.answer.stream) {
+		if b.limit.price.wantsResponse && !readable {
 			c.passage.costFault(b.limit, costUnseen, "it is encoded or too large")
 			continue
 		}

@@ -1,6 +1,8 @@
 package ratelimit
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -289,6 +291,52 @@ func TestCostAsksForAPlainAnswer(t *testing.T) {
 			req := request(t.Context(), api, header("Accept-Encoding", "gzip, br"))
 			if _, err := r.load(priced(t, cost, "", nil)).RoundTrip(req); err != nil || got != want || req.Header.Get("Accept-Encoding") != "gzip, br" {
 				t.Errorf("%s: %v, asked for %q; want %q", cost, err, got, want)
+			}
+		})
+	}
+}
+
+// What only watches asks for nothing else, and changes nothing: answers are decoded where they come coded.
+func TestCostObservedOfCodedAnswers(t *testing.T) {
+	gzipped := func(text string) string {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, _ = io.WriteString(w, text)
+		_ = w.Close()
+		return b.String()
+	}
+	for name, c := range map[string]struct {
+		kind, body string
+		spent      float64
+		fault      string
+	}{
+		"short":     {"application/json", gzipped(usage), 250, ""},
+		"too large": {"application/json", gzipped(usage + strings.Repeat(" ", maxSeen)), 70, costUnseen},
+		"cut off":   {"application/json", gzipped(usage)[:30], 70, costUnseen},
+		"a lie":     {"application/json", usage, 70, costUnseen},
+		"a stream":  {"text/event-stream", gzipped("data: " + usage + "\n\n"), 70, costUnseen},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			asked := ""
+			r.answer = func(req *http.Request) (*http.Response, error) {
+				asked = req.Header.Get("Accept-Encoding")
+				return text(200, c.kind, c.body, "Content-Encoding: gzip")(req)
+			}
+			chain := r.load(priced(t, "response.json.usage.total_tokens", "70", func(c *Config) { c.Mode = setting.Observe }))
+			resp, err := chain.RoundTrip(request(t.Context(), api, header("Accept-Encoding", "gzip, br")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			if err != nil || string(got) != c.body || resp.Header.Get("Content-Encoding") != "gzip" || asked != "gzip, br" {
+				t.Errorf("%s: %v, asked for %q, answered %q in %q", name, err, asked, got, resp.Header.Get("Content-Encoding"))
+			}
+			if got := 1000 - r.left(); got != c.spent {
+				t.Errorf("%s: %v; want %v", name, got, c.spent)
+			}
+			if c.fault != "" && r.metric("rate_limit_cost_faults_total", c.fault, api) != 1 {
+				t.Errorf("%s: not counted as %s", name, c.fault)
 			}
 		})
 	}

@@ -100,9 +100,9 @@ func (r *Room) Stage(scope state.Scope, levels []Level, factor func(*exchange.Ex
 		if l.Config.Limits() {
 			s.limits = append(s.limits, r.limitOf(scope, l))
 			own := &s.limits[len(s.limits)-1]
-			s.reads = s.reads || own.price.wantsResponse
 			s.settles = s.settles || own.price.after != nil
 			if l.Config.Mode != setting.Observe {
+				s.reads = s.reads || own.price.wantsResponse
 				items = append(items, own.policy)
 			}
 		}
@@ -124,7 +124,7 @@ type stage struct {
 	factor   func(*exchange.Exchange) float64
 	limits   []limit
 	policies *policies // of all that are enforced
-	reads    bool      // a cost is found in answers' bodies
+	reads    bool      // a cost is found in answers' bodies, which are asked for without a coding; those that are only watched come as they come
 	settles  bool      // a cost is found in answers
 	next     http.RoundTripper
 }
