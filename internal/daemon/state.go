@@ -122,11 +122,14 @@ func claim(c dedup.Claim) redis.Claim {
 // Begin implements dedup.Store.
 func (s sharedWrites) Begin(ctx context.Context, c dedup.Claim, lease time.Duration) (dedup.Standing, error) {
 	got, err := s.writes.Begin(ctx, claim(c), lease)
+	if e := (*redis.Error)(nil); errors.As(err, &e) && e.Class == redis.Away {
+		err = fmt.Errorf("%w: %w", dedup.ErrUnclaimed, err)
+	}
 	if err != nil {
 		return dedup.Standing{}, err
 	}
 	states := map[redis.State]dedup.State{redis.Claimed: dedup.Claimed, redis.Running: dedup.Running, redis.Finished: dedup.Finished, redis.Mismatch: dedup.Mismatch}
-	return dedup.Standing{State: states[got.State], Record: got.Record, Again: got.Again}, nil
+	return dedup.Standing{State: states[got.State], Record: got.Record}, nil
 }
 
 // Finish implements dedup.Store.
@@ -135,6 +138,6 @@ func (s sharedWrites) Finish(ctx context.Context, c dedup.Claim, record []byte, 
 }
 
 // Release implements dedup.Store.
-func (s sharedWrites) Release(ctx context.Context, c dedup.Claim) error {
-	return s.writes.Release(ctx, claim(c))
+func (s sharedWrites) Release(ctx context.Context, c dedup.Claim, keep time.Duration) error {
+	return s.writes.Release(ctx, claim(c), keep)
 }

@@ -4,7 +4,7 @@ import (
 	"container/heap"
 	"container/list"
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -34,7 +34,7 @@ type entry struct {
 	used             *list.Element // nil: it runs
 }
 
-var errFull = errors.New("every key that may be remembered belongs to a write that runs")
+var errFull = fmt.Errorf("every key that may be remembered belongs to a write that runs: %w", ErrUnclaimed)
 
 // overhead is about what an entry takes besides its record.
 const overhead = 512
@@ -87,7 +87,7 @@ func (m *memoryStore) Begin(_ context.Context, claim Claim, lease time.Duration)
 		m.unused(e)
 		e.owner = claim.Owner
 		m.until(e, now.Add(lease))
-		return Standing{State: Claimed, Again: e.again}, nil
+		return Standing{State: Claimed}, nil
 	case e.owner != "":
 		return Standing{State: Running}, nil
 	}
@@ -108,18 +108,27 @@ func (m *memoryStore) Finish(_ context.Context, claim Claim, record []byte, keep
 	if m.closed || !m.fit(0, int64(len(record))) {
 		record = nil
 	}
-	e.owner, e.record = "", record
-	m.bytes += int64(len(record))
-	e.used = m.recent.PushBack(e)
-	m.until(e, now.Add(keep))
+	m.finish(e, record, now.Add(keep))
 	return nil
 }
 
+// finish ends a claim. mu is held.
+func (m *memoryStore) finish(e *entry, record []byte, expires time.Time) {
+	e.owner, e.record = "", record
+	m.bytes += int64(len(record))
+	e.used = m.recent.PushBack(e)
+	m.until(e, expires)
+}
+
 // Release implements Store.
-func (m *memoryStore) Release(_ context.Context, claim Claim) error {
+func (m *memoryStore) Release(_ context.Context, claim Claim, keep time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e := m.entries[claim.Key]; e != nil && e.owner == claim.Owner {
+	switch e := m.entries[claim.Key]; {
+	case e == nil || e.owner != claim.Owner:
+	case e.again:
+		m.finish(e, nil, time.Now().Add(keep))
+	default:
 		m.remove(e)
 	}
 	return nil

@@ -27,9 +27,6 @@ func TestStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := map[State]string{Claimed: "claimed", Running: "running", Finished: "finished", Mismatch: "mismatch"}[s.State] + " " + string(s.Record)
-			if s.Again {
-				text += "again"
-			}
 			return strings.TrimSpace(text)
 		}
 		want := func(got, want string) {
@@ -43,26 +40,29 @@ func TestStore(t *testing.T) {
 		want(begin("k", "g", "2"), "mismatch")
 		want(begin("k", "f", "1"), "claimed")
 		want(begin("l", "g", "2"), "claimed")
-		_ = m.Release(ctx, Claim{"k", "f", "2"}) // not the owner
+		_ = m.Release(ctx, Claim{"k", "f", "2"}, hour) // not the owner
 		_ = m.Finish(ctx, Claim{"k", "f", "2"}, []byte("stale"), hour)
 		want(begin("k", "f", "2"), "running")
-		_ = m.Release(ctx, Claim{"k", "f", "1"})
+		_ = m.Release(ctx, Claim{"k", "f", "1"}, hour)
 		want(begin("k", "g", "2"), "claimed")
 		_ = m.Finish(ctx, Claim{"k", "g", "2"}, []byte("answer"), hour)
 		want(begin("k", "g", "3"), "finished answer")
 		want(begin("k", "f", "3"), "mismatch")
-		_ = m.Release(ctx, Claim{"k", "g", "2"}) // too late
+		_ = m.Release(ctx, Claim{"k", "g", "2"}, hour) // too late
 		_ = m.Finish(ctx, Claim{"k", "g", "2"}, nil, hour)
 		want(begin("k", "g", "3"), "finished answer")
 
 		_ = m.Finish(ctx, Claim{"l", "g", "2"}, nil, hour)
 		want(begin("l", "f", "3"), "mismatch")
-		want(begin("l", "g", "3"), "claimed again")
+		want(begin("l", "g", "3"), "claimed")
 		want(begin("l", "g", "4"), "running")
-		want(begin("l", "g", "3"), "claimed again")
+		want(begin("l", "g", "3"), "claimed")
 
 		time.Sleep(50 * time.Second)
-		want(begin("l", "g", "3"), "claimed again") // renewed
+		want(begin("l", "g", "3"), "claimed") // renewed
+		_ = m.Release(ctx, Claim{"l", "g", "3"}, hour)
+		want(begin("l", "f", "3"), "mismatch") // what came of the one before is as unknown as it was
+		want(begin("l", "g", "3"), "claimed")
 		time.Sleep(50 * time.Second)
 		want(begin("l", "g", "4"), "running")
 		time.Sleep(10 * time.Second)
@@ -141,7 +141,7 @@ func TestStoreUnderLoad(t *testing.T) {
 				switch {
 				case err != nil || s.State != Claimed:
 				case n%3 == 0:
-					_ = m.Release(context.Background(), c)
+					_ = m.Release(context.Background(), c, time.Hour)
 				default:
 					_ = m.Finish(context.Background(), c, make([]byte, n%700), time.Hour)
 				}

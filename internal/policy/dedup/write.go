@@ -139,11 +139,14 @@ func (s *stage) begin(r *http.Request, x *exchange.Exchange, key string, body bu
 	claim := s.claim(r, x, key, body.data)
 	standing, err := s.store.Begin(r.Context(), claim, lease)
 	if err == nil && standing.State == Claimed {
-		w := &write{stage: s, claim: claim, again: standing.Again, body: body}
+		w := &write{stage: s, claim: claim, body: body}
 		if s.observe {
 			return w.watch(r, x)
 		}
 		return w.run(r, x)
+	}
+	if err != nil && !errors.Is(err, ErrUnclaimed) {
+		go s.withdraw(context.WithoutCancel(r.Context()), claim)
 	}
 	if s.observe {
 		defer body.free()
@@ -176,6 +179,24 @@ func (s *stage) begin(r *http.Request, x *exchange.Exchange, key string, body bu
 		Detail: "this idempotency key was used for a different write"}
 }
 
+// withdraw takes a claim back that the store may have taken although it did not say so in time: else it would hold up the client's repeats until the lease
+// ends. It does so twice: the claim may still be on its way, and come behind the first.
+func (s *stage) withdraw(ctx context.Context, claim Claim) {
+	for i := range 2 {
+		time.Sleep(time.Duration(i) * again)
+		s.tell(ctx, func(ctx context.Context) error { return s.store.Release(ctx, claim, s.config.Writes.Keep.D()) })
+	}
+}
+
+// tell tells the store something that no client waits for.
+func (s *stage) tell(ctx context.Context, step func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if err := step(ctx); err != nil {
+		s.room.metrics.storeErrors.Inc()
+	}
+}
+
 // replayedField marks a stored answer.
 const replayedField = "Idempotency-Replayed"
 
@@ -199,7 +220,6 @@ type write struct {
 	values context.Context
 	stage  *stage
 	claim  Claim
-	again  bool   // one with its key was sent before, and what came of it is not known
 	body   buffer // the request's
 
 	mu    sync.Mutex
@@ -273,11 +293,9 @@ func (w *write) end(record []byte) {
 
 // release lets a repeat run as if this one had never been.
 func (w *write) release() {
-	if w.again { // what is not known of the one before stays so
-		w.end(nil)
-		return
-	}
-	w.settle(func(ctx context.Context) error { return w.stage.store.Release(ctx, w.claim) })
+	w.settle(func(ctx context.Context) error {
+		return w.stage.store.Release(ctx, w.claim, w.stage.config.Writes.Keep.D())
+	})
 }
 
 // settle ends the claim, once. Where the store fails, the lease does.
@@ -292,11 +310,8 @@ func (w *write) settle(step func(context.Context) error) {
 		w.timer.Stop()
 	}
 	w.body.free()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.parent), storeTime)
-	defer cancel()
-	if err := step(ctx); err != nil {
-		w.stage.room.metrics.storeErrors.Inc()
-	}
+	s, ctx := w.stage, context.WithoutCancel(w.parent)
+	s.tell(ctx, step)
 }
 
 // watch is run in observe mode: what is remembered is only that there was an answer.

@@ -503,6 +503,8 @@ func (brokenStore) Begin(context.Context, Claim, time.Duration) (Standing, error
 	return Standing{}, errStore
 }
 
+func (brokenStore) Release(context.Context, Claim, time.Duration) error { return errStore }
+
 func TestStoreIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, writes)
@@ -516,6 +518,43 @@ func TestStoreIsAway(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// lateStore claims what it is asked for, after it was given up.
+type lateStore struct {
+	Store
+	late time.Duration // 0: it is in time
+}
+
+func (s *lateStore) Begin(ctx context.Context, claim Claim, lease time.Duration) (Standing, error) {
+	if s.late == 0 {
+		return s.Store.Begin(ctx, claim, lease)
+	}
+	time.AfterFunc(s.late, func() { _, _ = s.Store.Begin(context.Background(), claim, lease) })
+	time.Sleep(100 * time.Millisecond)
+	return Standing{}, errStore
+}
+
+// TestClaimOfNobody: a write that was refused because the store said nothing in time is no write that runs.
+func TestClaimOfNobody(t *testing.T) {
+	for _, late := range []time.Duration{50 * time.Millisecond, 300 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, writes)
+			memory := newMemoryStore(Default().Writes)
+			defer memory.Close()
+			store := &lateStore{memory, late}
+			r.room.Share(store, [32]byte{1})
+			r.load(writes, Key{})
+			if got := r.post("b", "k"); code(got.err) != exchange.Overloaded || r.sent.Load() != 0 {
+				t.Errorf("%v: %+v", late, got)
+			}
+			store.late = 0
+			time.Sleep(2 * time.Second)
+			if got := r.post("b", "k"); got.status != 200 || got.dedup != roleLeader || r.sent.Load() != 1 {
+				t.Errorf("%v: the repeat: %+v", late, got)
+			}
+		})
+	}
 }
 
 func TestObservedWrites(t *testing.T) {

@@ -220,7 +220,7 @@ func (c *Client) all(ctx context.Context) (errs []error) {
 	_, _, fetched := c.Gates.Fetch(ctx, "other")
 	_, begun := c.Writes.Begin(ctx, claim, time.Minute)
 	for _, err := range []error{c.take(ctx), c.Gates.Publish(ctx, "k", []byte("v"), time.Minute), fetched, begun,
-		c.Writes.Finish(ctx, claim, []byte("r"), time.Minute), c.Writes.Release(ctx, claim)} {
+		c.Writes.Finish(ctx, claim, []byte("r"), time.Minute), c.Writes.Release(ctx, claim, time.Minute)} {
 		if err != nil {
 			errs = append(errs, err)
 		}

@@ -37,7 +37,6 @@ const (
 type Standing struct {
 	State  State
 	Record []byte
-	Again  bool // Claimed, and a write with this key was sent before
 }
 
 // Bounds of what is kept and believed.
@@ -90,15 +89,11 @@ func standing(v any) (Standing, bool) {
 	kind, _ := items[0].(int64)
 	s := Standing{State: State(min(max(kind, 0), 5))}
 	switch {
-	case s.State == Claimed && len(items) == 2:
-		n, ok := items[1].(int64)
-		s.Again = n != 0
-		return s, ok
 	case s.State == Finished && len(items) == 3:
 		text, ok := items[2].(string)
 		s.Record = []byte(text)
 		return s, ok
-	case s.State == Running && len(items) == 1, s.State == Mismatch && len(items) == 1:
+	case len(items) == 1 && (s.State == Claimed || s.State == Running || s.State == Mismatch):
 		return s, true
 	}
 	return Standing{}, false
@@ -117,10 +112,11 @@ func (w *Writes) Finish(ctx context.Context, claim Claim, record []byte, keep ti
 	})
 }
 
-// Release forgets the owner's claim: nothing came of it. Where the claim is not the owner's any more, nothing happens.
-func (w *Writes) Release(ctx context.Context, claim Claim) error {
+// Release ends the owner's claim: nothing came of it. The key is forgotten, unless it was finished without a record before: then it is so again, for as
+// long as keep says. Where the claim is not the owner's any more, nothing happens.
+func (w *Writes) Release(ctx context.Context, claim Claim, keep time.Duration) error {
 	return w.insist(ctx, func(ctx context.Context) error {
-		_, err := w.client.run(ctx, releaseScript, w.key(claim), 0, claim.Owner)
+		_, err := w.client.run(ctx, releaseScript, w.key(claim), 0, claim.Owner, milliseconds(keep))
 		return err
 	})
 }

@@ -1,5 +1,5 @@
 -- Claims a key for an owner, or says how it stands. KEYS: the key. ARGV: fingerprint, owner, lease (milliseconds), the largest record.
--- Answers {1, again}: claimed; {2}: it runs; {3, 0, record}: it is finished; {4}: it has another fingerprint.
+-- Answers {1}: claimed; {2}: it runs; {3, 0, record}: it is finished; {4}: it has another fingerprint.
 -- What no daemon can have written is left as it is, and whoever finds it gets an error: nobody can tell whether that write was sent. Only where it
 -- would stay for ever it is given a day.
 -- The key is a hash: f the fingerprint, o the owner ('' when it is finished), a whether a write was sent before, r the record.
@@ -15,7 +15,7 @@ if not f and not o and not a then
   if redis.call('EXISTS', KEYS[1]) == 1 then return damaged() end
   redis.call('HSET', KEYS[1], 'f', fingerprint, 'o', owner, 'a', '0')
   redis.call('PEXPIRE', KEYS[1], lease)
-  return {1, 0}
+  return {1}
 end
 local size = redis.call('HSTRLEN', KEYS[1], 'r')
 if not f or not o or not a or size > tonumber(ARGV[4]) then return damaged() end
@@ -25,7 +25,7 @@ if o == owner or o == '' and size == 0 then
   if o == '' then a = '1' end
   redis.call('HSET', KEYS[1], 'o', owner, 'a', a)
   redis.call('PEXPIRE', KEYS[1], lease)
-  return {1, tonumber(a) or 0}
+  return {1}
 end
 if o ~= '' then return {2} end
 return {3, 0, redis.call('HGET', KEYS[1], 'r')}
