@@ -311,6 +311,10 @@ func (w *write) settle(step func(context.Context) error) {
 	}
 	w.body.free()
 	s, ctx := w.stage, context.WithoutCancel(w.parent)
+	if s.observe && s.room.store != nil { // which others keep: no answer is held up until it has heard
+		go s.tell(ctx, step)
+		return
+	}
 	s.tell(ctx, step)
 }
 

@@ -557,6 +557,43 @@ func TestClaimOfNobody(t *testing.T) {
 	}
 }
 
+// slowStore takes its time to end claims.
+type slowStore struct{ Store }
+
+func (s slowStore) Finish(ctx context.Context, claim Claim, record []byte, keep time.Duration) error {
+	time.Sleep(storeTime)
+	return s.Store.Finish(ctx, claim, record, keep)
+}
+
+func (s slowStore) Release(ctx context.Context, claim Claim, keep time.Duration) error {
+	time.Sleep(storeTime)
+	return s.Store.Release(ctx, claim, keep)
+}
+
+// TestObservedWritesWaitForNobody: a store that others share and that is slow holds up no answer that is only watched.
+func TestObservedWritesWaitForNobody(t *testing.T) {
+	for _, status := range []int{200, 503, 502} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, writes)
+			memory := newMemoryStore(Default().Writes)
+			defer memory.Close()
+			r.room.Share(slowStore{memory}, [32]byte{1})
+			r.next = func(*http.Request) (*http.Response, error) { return r.answer(status, "body"), nil }
+			r.load(func(c *Config) { writes(c); c.Mode = setting.Observe }, Key{})
+			if got := r.post("b", "k"); got.status != status || got.took != 0 {
+				t.Errorf("%d: %+v after %v", status, got, got.took)
+			}
+			time.Sleep(storeTime)
+			synctest.Wait()
+			want := map[int]string{200: observedReplayed}[status]
+			if got := r.post("b", "k"); strings.Join(got.x.Story().Observed, ",") != want {
+				t.Errorf("%d: the repeat: %v; want %s", status, got.x.Story().Observed, want)
+			}
+			time.Sleep(storeTime)
+		})
+	}
+}
+
 func TestObservedWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { writes(c); c.Mode = setting.Observe })
