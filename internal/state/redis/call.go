@@ -35,7 +35,7 @@ type answer struct {
 // transfer is the slowest that large values are expected to come and go, in bytes per second.
 const transfer = 16 << 20
 
-// run runs a script and waits for its answer, no longer than the timeout, which grows with the size of what is sent.
+// run runs a script and waits for its answer, no longer than the timeout, which grows with the size of what is sent, or will come.
 func (c *Client) run(ctx context.Context, s *script, key string, size int, args ...any) (any, error) {
 	m := c.metrics.ops[s.op]
 	if c.health.tripped() {

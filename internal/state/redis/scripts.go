@@ -29,6 +29,7 @@ var (
 	publishScript = loadScript(opPublish, "publish")
 	fetchScript   = loadScript(opFetch, "fetch")
 	beginScript   = loadScript(opBegin, "begin")
+	recordScript  = loadScript(opBegin, "record")
 	finishScript  = loadScript(opFinish, "finish")
 	releaseScript = loadScript(opRelease, "release")
 	probeScript   = loadScript(opProbe, "probe")

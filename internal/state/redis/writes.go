@@ -42,6 +42,8 @@ type Standing struct {
 // Bounds of what is kept and believed.
 const (
 	maxRecord = 24 << 20
+	// maxTold is how large a record comes with the answer that there is one. A larger one is asked for, so that the time for it is known.
+	maxTold = 64 << 10
 	// insist is how long a claim's end is tried to be told to a server that is away.
 	insist = 10 * time.Second
 	again  = 100 * time.Millisecond
@@ -64,13 +66,18 @@ func (w *Writes) Begin(ctx context.Context, claim Claim, lease time.Duration) (S
 	if claim.Owner == "" { // which is what finished ones have
 		return Standing{}, c.fault(opBegin, &Error{Value})
 	}
-	v, err := c.run(ctx, beginScript, w.key(claim), 0, claim.Fingerprint, claim.Owner, milliseconds(lease), maxRecord)
+	v, err := c.run(ctx, beginScript, w.key(claim), 0, claim.Fingerprint, claim.Owner, milliseconds(lease), maxRecord, maxTold)
 	if err != nil {
 		return Standing{}, err
 	}
-	s, ok := standing(v)
+	s, size, ok := standing(v)
 	if !ok {
 		return Standing{}, c.fault(opBegin, &Error{Protocol})
+	}
+	if size > maxTold {
+		if s.Record, err = w.record(ctx, claim, size); err != nil {
+			return Standing{}, err
+		}
 	}
 	if s.State == Finished {
 		if s.Record, err = w.open(claim, s.Record); err != nil {
@@ -80,23 +87,45 @@ func (w *Writes) Begin(ctx context.Context, claim Claim, lease time.Duration) (S
 	return s, nil
 }
 
-// standing takes the script's answer apart.
-func standing(v any) (Standing, bool) {
+// record asks for a record of that size.
+func (w *Writes) record(ctx context.Context, claim Claim, size int) ([]byte, error) {
+	c := w.client
+	v, err := c.run(ctx, recordScript, w.key(claim), size, claim.Fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	items, ok := v.([]any)
+	if !ok || len(items) > 1 {
+		return nil, c.fault(opBegin, &Error{Protocol})
+	}
+	if len(items) == 0 { // its time was over meanwhile
+		return nil, c.fault(opBegin, &Error{Value})
+	}
+	text, ok := items[0].(string)
+	if !ok {
+		return nil, c.fault(opBegin, &Error{Protocol})
+	}
+	return []byte(text), nil
+}
+
+// standing takes the script's answer apart. size is that of the record.
+func standing(v any) (s Standing, size int, ok bool) {
 	items, ok := v.([]any)
 	if !ok || len(items) == 0 {
-		return Standing{}, false
+		return s, 0, false
 	}
 	kind, _ := items[0].(int64)
-	s := Standing{State: State(min(max(kind, 0), 5))}
+	s.State = State(min(max(kind, 0), 5))
 	switch {
 	case s.State == Finished && len(items) == 3:
-		text, ok := items[2].(string)
+		n, isNumber := items[1].(int64)
+		text, isText := items[2].(string)
 		s.Record = []byte(text)
-		return s, ok
+		return s, int(n), isNumber && isText && n > 0 && n <= maxRecord
 	case len(items) == 1 && (s.State == Claimed || s.State == Running || s.State == Mismatch):
-		return s, true
+		return s, 0, true
 	}
-	return Standing{}, false
+	return Standing{}, 0, false
 }
 
 // Finish replaces the owner's claim by what is to be repeated for as long as keep says; nil: nothing is known but the fingerprint. Where the claim is

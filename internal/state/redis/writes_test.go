@@ -81,6 +81,26 @@ func TestWrites(t *testing.T) {
 	expect(begin(other, "f", "6"), "claimed ")
 }
 
+// An answer that takes longer to come than a call may take is repeated all the same: it is given time by its size, as it was when it was stored.
+func TestLargeAnswersThroughANarrowNetwork(t *testing.T) {
+	s := startServer(t)
+	r := startRelay(t, s.address())
+	claim, record := Claim{"k", "f", "1"}, bytes.Repeat([]byte("answer"), 20<<20/6)
+	direct := s.open()
+	if _, err := direct.Writes.Begin(t.Context(), claim, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := direct.Writes.Finish(t.Context(), claim, record, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	r.delay.Store(int64(2 * time.Millisecond)) // for each 64 KiB: more than half a second
+	c := openAt(t, r.url(), func(c *Config) { c.Timeout = 400 * time.Millisecond })
+	eventually(t, "the answer comes", func() bool {
+		got, err := c.Writes.Begin(t.Context(), Claim{"k", "f", "2"}, time.Minute)
+		return err == nil && got.State == Finished && bytes.Equal(got.Record, record)
+	})
+}
+
 func TestLeaseEnds(t *testing.T) {
 	s := startServer(t)
 	c := s.open()

@@ -1,5 +1,6 @@
--- Claims a key for an owner, or says how it stands. KEYS: the key. ARGV: fingerprint, owner, lease (milliseconds), the largest record.
--- Answers {1}: claimed; {2}: it runs; {3, 0, record}: it is finished; {4}: it has another fingerprint.
+-- Claims a key for an owner, or says how it stands. KEYS: the key. ARGV: fingerprint, owner, lease (milliseconds), the largest record, the largest that is told.
+-- Answers {1}: claimed; {2}: it runs; {3, size, record}: it is finished, and a larger record, of which the size alone is told, is to be asked for; {4}: it has
+-- another fingerprint.
 -- What no daemon can have written is left as it is, and whoever finds it gets an error: nobody can tell whether that write was sent. Only where it
 -- would stay for ever it is given a day.
 -- The key is a hash: f the fingerprint, o the owner ('' when it is finished), a whether a write was sent before, r the record.
@@ -28,4 +29,5 @@ if o == owner or o == '' and size == 0 then
   return {1}
 end
 if o ~= '' then return {2} end
-return {3, 0, redis.call('HGET', KEYS[1], 'r')}
+if size > tonumber(ARGV[5]) then return {3, size, ''} end
+return {3, size, redis.call('HGET', KEYS[1], 'r')}
