@@ -161,7 +161,7 @@ func (d *decoder) begin() (err error) {
 		if err != nil {
 			return err
 		}
-		d.in, d.free = z, z.Close
+		d.in, d.free = &faulty{zstd: z}, z.Close
 	case "deflate":
 		if err == nil && head[0]&0x0f == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0 {
 			var z io.Reader
@@ -179,6 +179,29 @@ func (d *decoder) begin() (err error) {
 		return err
 	}
 	return nil
+}
+
+// faulty reads of a zstd body what stands before a fault too, as others do: its reader has the last block of a frame whose checksum or length is wrong, and
+// gives it to whoever asks once more.
+type faulty struct {
+	zstd  io.Reader
+	fault error
+}
+
+func (f *faulty) Read(p []byte) (n int, err error) {
+	if f.fault == nil {
+		if n, err = f.zstd.Read(p); err == nil || err == io.EOF {
+			return n, err
+		}
+		f.fault = err
+	}
+	if n == 0 {
+		n, _ = f.zstd.Read(p)
+	}
+	if n > 0 {
+		return n, nil
+	}
+	return 0, f.fault
 }
 
 func (d *decoder) close() {

@@ -77,6 +77,14 @@ func TestDecode(t *testing.T) {
 	if _, _, err := Decode("gzip", []byte("no gzip"), 10); err == nil {
 		t.Error("what is no gzip is decoded")
 	}
+	for _, coding := range []string{"gzip", "zstd"} { // whose checksum comes last
+		data := packed(t, coding, text)
+		for name, data := range map[string][]byte{"no": data[:len(data)-1], "a wrong": append(data[:len(data)-4:len(data)-4], "xxxx"...)} {
+			if out, whole, err := Decode(coding, data, 1<<20); err != nil || whole || string(out) != text {
+				t.Errorf("%s with %s checksum: %d bytes, %v, %v", coding, name, len(out), whole, err)
+			}
+		}
+	}
 	bomb := packed(t, "zstd", strings.Repeat("\x00", 64<<20))
 	if out, whole, err := Decode("zstd", bomb, 4<<10); len(out) != 4<<10 || whole || err != nil {
 		t.Errorf("a bomb: %d bytes, %v, %v", len(out), whole, err)

@@ -366,7 +366,7 @@ func TestUnreadable(t *testing.T) {
 
 // TestUnreadableIsLookedAt: what cannot be decoded is looked at as it is, and what was masked in a part of it is not sent after all.
 func TestUnreadableIsLookedAt(t *testing.T) {
-	whole := packed("gzip", "some text "+card)
+	whole, frame := packed("gzip", "some text "+card), packed("zstd", "some text "+card)
 	for name, c := range map[string]struct{ kind, coding, body, want, finds string }{
 		"no gzip":      {"application/json", "gzip", `{"n":` + card + `}`, `{"n":"` + masked + `"}`, "request.body unreadable passed 1, request.body pan masked 1"},
 		"unknown":      {"application/json", "dcb", `{"n":` + card + `}`, `{"n":"` + masked + `"}`, "request.body unreadable passed 1, request.body pan masked 1"},
@@ -375,6 +375,8 @@ func TestUnreadableIsLookedAt(t *testing.T) {
 		"garbage":      {"text/plain", "gzip", whole + "x", "", "request.body pan masked 1, request.body unreadable blocked 1"},
 		"checksum":     {"text/plain", "gzip", whole[:len(whole)-8] + "xxxxxxxx", "", "request.body pan masked 1, request.body unreadable blocked 1"},
 		"breaks off":   {"text/plain", "gzip", whole[:len(whole)-2], "", "request.body pan masked 1, request.body unreadable blocked 1"},
+		"zstd's sum":   {"text/plain", "zstd", frame[:len(frame)-4] + "xxxx", "", "request.body pan masked 1, request.body unreadable blocked 1"},
+		"no such sum":  {"text/plain", "zstd", frame[:len(frame)-1], "", "request.body pan masked 1, request.body unreadable blocked 1"},
 		"large no zip": {"text/plain", "gzip", large(200_000), strings.Replace(large(200_000), card, masked, 1), "request.body unreadable passed 1, request.body pan masked 1"},
 	} {
 		g := newRig(func(c *Config) { c.Request.Cards, c.MaxBody = Mask, 64<<10 })
