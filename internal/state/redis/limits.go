@@ -15,8 +15,8 @@ type Limits struct {
 	told   atomic.Int64 // when it was last logged that another daemon's limit holds
 }
 
-// maxWant is how many charges one call may ask for.
-const maxWant = 1 << 20
+// maxWant is how many charges one call may ask for. No burst is larger: where less was asked for than is wanted, what there is more would seem to be gone.
+const maxWant = 1 << 30
 
 // Take takes up to want charges of cost tokens each from the bucket of key: as many as are there now. Where those are fewer than want, wait is the
 // time until there is one more. Where daemons ask for one key by different rates, the lower rate and the smaller burst hold. A dearer charge than

@@ -110,6 +110,27 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// A charge of millions of tokens, as of bytes, goes at once where they are there, and takes what it costs.
+func TestDearCharge(t *testing.T) {
+	s := startServer(t)
+	c := s.open()
+	rate := memory.Rate{Requests: 1e8, Per: time.Hour, Burst: 1e8}
+	l := memory.NewShared(rate, 0, memory.Remote{Timeout: ample, Ask: func(ctx context.Context, rate memory.Rate, want int) (int, time.Duration, error) {
+		return c.Limits.Take(ctx, "k", rate, 1, want)
+	}})
+	for range 3 {
+		if _, err := l.Take(t.Context(), 5e6, memory.Bounds{Wait: patience, Queue: 9}); err != nil {
+			t.Error(err)
+		}
+	}
+	text := s.raw.Get(t.Context(), c.bucketKey("k")).Val()
+	left, _, _ := strings.Cut(text, " ")
+	tokens, err := strconv.ParseFloat(left, 64)
+	if came := rate.Requests / 3600 * int(patience.Seconds()); err != nil || tokens < 85e6 || tokens > 85e6+float64(came) {
+		t.Errorf("the bucket is %q, %v", text, err)
+	}
+}
+
 // bucketKey is where a key's bucket is.
 func (c *Client) bucketKey(key string) string { return c.key("limit", c.name("limit", key)) }
 
