@@ -21,7 +21,7 @@ import (
 // Shared is what several daemons keep together.
 type Shared interface {
 	// Take takes up to want times cost tokens from the bucket of a key, which refills at that rate, and tells how many times it did. Where that is
-	// fewer, wait is the time until it could once more.
+	// fewer, wait is the time until it could once more. Below 0 it gives back.
 	Take(ctx context.Context, key string, rate memory.Rate, cost, want int) (granted int, wait time.Duration, err error)
 	// Publish keeps a value for so long.
 	Publish(ctx context.Context, key string, value []byte, ttl time.Duration) error

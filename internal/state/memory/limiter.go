@@ -100,7 +100,7 @@ func (l *Limiter) enter(ctx context.Context, now time.Time, n float64, b Bounds)
 	if l.queue.len == 0 && l.takes(now, n, cost) {
 		return nil, nil
 	}
-	wait := l.bucket.wait(l.queue.before(b.Tenant) + cost + l.owed(now))
+	wait := l.bucket.wait(l.queue.before(b.Tenant) + cost + l.owed())
 	if l.queue.len > 0 && !shared {
 		wait += l.shift
 	}
@@ -130,7 +130,7 @@ func (l *Limiter) enter(ctx context.Context, now time.Time, n float64, b Bounds)
 // takes takes the tokens where they are at hand. The bucket is filled, and nobody waits.
 func (l *Limiter) takes(now time.Time, n, cost float64) bool {
 	if l.shared() {
-		return l.remote.takes(now, n)
+		return l.remote.takes(n)
 	}
 	if !l.bucket.has(cost) {
 		return false
@@ -163,7 +163,7 @@ func (l *Limiter) expire(w *waiter) {
 	}
 	now := time.Now()
 	l.bucket.fill(now)
-	l.queue.release(w, &Refused{After: max(time.Millisecond, l.bucket.wait(min(w.tokens, l.bucket.burst)+l.owed(now)))})
+	l.queue.release(w, &Refused{After: max(time.Millisecond, l.bucket.wait(min(w.tokens, l.bucket.burst)+l.owed()))})
 	l.advance(now)
 }
 
@@ -236,7 +236,7 @@ func (l *Limiter) SetRate(r Rate) bool {
 
 // thin refuses those whose turn would come too late now.
 func (l *Limiter) thin(now time.Time) {
-	sum := l.owed(now)
+	sum := l.owed()
 	for _, w := range l.queue.order() {
 		if wait := l.bucket.wait(sum + min(w.tokens, l.bucket.burst)); now.Add(wait).After(w.until) {
 			l.queue.release(w, &Refused{After: wait})
@@ -270,7 +270,7 @@ func (l *Limiter) StatusAt(now time.Time) Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bucket.fill(now)
-	return Status{Rate: l.rate, Tokens: l.bucket.tokens - l.owed(now), Waiting: l.queue.len, Away: l.remote != nil && l.remote.away}
+	return Status{Rate: l.rate, Tokens: l.bucket.tokens - l.owed(), Waiting: l.queue.len, Away: l.remote != nil && l.remote.away}
 }
 
 // advance lets go whoever may, in order, and sets the alarm for the next.
@@ -299,7 +299,10 @@ func (l *Limiter) alarm(now time.Time, head *waiter, d time.Duration) {
 	cost := min(head.tokens, l.bucket.burst)
 	lag := max(0, min(l.lag(cost), head.until.Sub(now)-d))
 	l.shift = max(0, lag-l.bucket.span(l.bucket.burst-cost))
-	d += lag
+	l.wake(d + lag)
+}
+
+func (l *Limiter) wake(d time.Duration) {
 	if l.timer == nil {
 		l.timer = time.AfterFunc(d, l.ring)
 		return
@@ -324,7 +327,9 @@ func (l *Limiter) lag(cost float64) time.Duration {
 func (l *Limiter) ring() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.shared() {
+	if l.shared() {
+		l.remote.start(l) // what is left over goes back
+	} else {
 		l.advance(time.Now())
 	}
 }

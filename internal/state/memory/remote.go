@@ -9,7 +9,7 @@ import (
 
 // Remote says who keeps the tokens that several processes share.
 type Remote struct {
-	// Ask takes up to want tokens and tells how many it got; where it got fewer, wait is the time until there is one more.
+	// Ask takes up to want tokens and tells how many it got; where it got fewer, wait is the time until there is one more. Below 0 it gives so many back.
 	Ask func(ctx context.Context, rate Rate, want int) (granted int, wait time.Duration, err error)
 	// Timeout bounds one question.
 	Timeout time.Duration
@@ -26,7 +26,7 @@ type Remote struct {
 // errNonsense is the error of an answer that cannot be one.
 var errNonsense = errors.New("the answer makes no sense")
 
-// keptFor is how long tokens are kept that were given back: they are taken from all, and may not pile up in one place.
+// keptFor is how long tokens are kept that nobody waits for: they are taken from all, and may not pile up in one place.
 const keptFor = time.Second
 
 // shortestHold is the time between two questions of which the first was answered with too little.
@@ -47,11 +47,11 @@ type remote struct {
 
 	running bool
 	wake    chan struct{}
-	credit  float64 // tokens that were taken and are not used
-	until   time.Time
-	debt    float64 // tokens that were used and are not taken
-	owes    bool    // nobody has asked for them yet
-	fresh   bool    // somebody waits who was not asked for yet
+	credit  float64   // tokens that were taken and are not used
+	until   time.Time // they are given back then, unless somebody waits for them
+	debt    float64   // tokens that were used and are not taken
+	owes    bool      // nobody has asked for them yet
+	fresh   bool      // somebody waits who was not asked for yet
 	judged  time.Time
 }
 
@@ -81,19 +81,11 @@ func (l *Limiter) grace() time.Duration {
 }
 
 // owed is what must be taken before anything is for somebody; below 0: what is left over.
-func (l *Limiter) owed(now time.Time) float64 {
+func (l *Limiter) owed() float64 {
 	if !l.shared() {
 		return 0
 	}
-	l.remote.forget(now)
 	return l.remote.debt - l.remote.credit
-}
-
-// forget drops tokens that were not used for too long.
-func (r *remote) forget(now time.Time) {
-	if r.credit > 0 && !now.Before(r.until) {
-		r.credit = 0
-	}
 }
 
 // ready tells whether requests are admitted at all, and asks again when it is time to.
@@ -109,8 +101,7 @@ func (r *remote) refusal(now time.Time) *Refused {
 	return &Refused{After: max(shortestHold, r.retry.Sub(now)), Away: true}
 }
 
-func (r *remote) takes(now time.Time, n float64) bool {
-	r.forget(now)
+func (r *remote) takes(n float64) bool {
 	if r.debt > 0 || r.credit+hair < n {
 		return false
 	}
@@ -120,8 +111,10 @@ func (r *remote) takes(now time.Time, n float64) bool {
 
 func (r *remote) charge(l *Limiter, now time.Time, n float64) {
 	if n < 0 {
-		r.forget(now)
 		r.credit, r.until = min(r.credit-n, l.bucket.burst), now.Add(keptFor)
+		if !r.running {
+			l.wake(keptFor)
+		}
 		return
 	}
 	most := max(l.bucket.burst, l.bucket.perSecond*longestDebt.Seconds())
@@ -162,7 +155,7 @@ func (l *Limiter) pump() {
 		now := time.Now()
 		want, hold := 0, time.Duration(0)
 		if !r.away {
-			l.grant(now)
+			l.grant()
 			if want, hold = l.needs(now); hold > 0 && r.fresh {
 				l.judge(now)
 				want, hold = l.needs(now)
@@ -170,10 +163,16 @@ func (l *Limiter) pump() {
 		}
 		if want == 0 {
 			r.running = false
+			if left := r.until.Sub(now); r.credit > 0 && left > 0 {
+				l.wake(left)
+			}
 			l.mu.Unlock()
 			return
 		}
 		rate := l.rate
+		if want < 0 {
+			r.credit += float64(want) // nobody may use what goes back
+		}
 		l.mu.Unlock()
 		if hold > 0 {
 			select {
@@ -184,10 +183,14 @@ func (l *Limiter) pump() {
 		}
 		granted, wait, err := l.ask(rate, want)
 		l.mu.Lock()
-		if err == nil {
-			l.answer(time.Now(), want, granted, wait)
-		} else {
-			l.fail(time.Now())
+		switch now := time.Now(); {
+		case err != nil:
+			l.fail(now)
+		case want < 0:
+			l.bucket.fill(now)
+			l.bucket.take(float64(want))
+		default:
+			l.answer(now, want, granted, wait)
 		}
 		l.mu.Unlock()
 		if err != nil && r.Changed != nil {
@@ -201,17 +204,20 @@ func (l *Limiter) ask(rate Rate, want int) (granted int, wait time.Duration, err
 	ctx, cancel := context.WithTimeout(context.Background(), l.remote.Timeout)
 	defer cancel()
 	granted, wait, err = l.remote.Ask(ctx, rate, want)
-	if err == nil && (granted < 0 || granted > want || wait < 0) {
+	if err == nil && (granted < min(want, 0) || granted > want || wait < 0) {
 		err = errNonsense
 	}
 	return granted, wait, err
 }
 
-// needs is how many tokens to ask for, and how long before that is worth a question. 0: nobody needs any.
+// needs is how many tokens to ask for, and how long before that is worth a question. 0: nobody needs any; below 0: so many go back.
 func (l *Limiter) needs(now time.Time) (want int, hold time.Duration) {
-	r, owed := l.remote, l.owed(now)
+	r, owed := l.remote, l.owed()
 	all := l.queue.cost + owed
 	if l.queue.len == 0 {
+		if owed < 0 && !now.Before(r.until) {
+			return int(math.Ceil(owed - hair)), 0
+		}
 		if !r.owes || owed <= 0 {
 			return 0, 0
 		}
@@ -237,18 +243,16 @@ func (l *Limiter) answer(now time.Time, want, granted int, wait time.Duration) {
 		wait = max(shortestHold, min(wait, 10*b.span(1)+time.Second))
 		b.put(min(b.tokens, 1-wait.Seconds()*b.perSecond))
 	}
-	r.forget(now)
 	r.credit, r.until = r.credit+float64(granted), now.Add(keptFor)
-	l.grant(now)
+	l.grant()
 	if granted < want && l.queue.len > 0 && (r.fresh || now.Sub(r.judged) >= judging) {
 		l.judge(now)
 	}
 }
 
 // grant lets go those for whom there are tokens, in order.
-func (l *Limiter) grant(now time.Time) {
+func (l *Limiter) grant() {
 	r := l.remote
-	r.forget(now)
 	paid := min(r.debt, r.credit)
 	r.debt, r.credit = r.debt-paid, r.credit-paid
 	for w := l.queue.head(); w != nil && r.debt <= hair; w = l.queue.head() {
@@ -267,7 +271,7 @@ func (l *Limiter) grant(now time.Time) {
 
 // judge refuses those whose turn would come too late, and newcomers who are too many.
 func (l *Limiter) judge(now time.Time) {
-	sum, waiting := l.owed(now), 0
+	sum, waiting := l.owed(), 0
 	for _, w := range l.queue.order() {
 		wait := l.bucket.wait(sum + min(w.tokens, l.bucket.burst))
 		full := !w.judged && waiting >= w.places
@@ -285,7 +289,7 @@ func (l *Limiter) judge(now time.Time) {
 // fail goes on with this process's share.
 func (l *Limiter) fail(now time.Time) {
 	r := l.remote
-	r.away, r.retry, r.fresh = true, now.Add(r.Pause), false
+	r.away, r.retry, r.fresh, r.credit = true, now.Add(r.Pause), false, 0
 	l.bucket = r.own
 	l.bucket.fill(now)
 	for _, w := range l.queue.order() {
@@ -316,10 +320,9 @@ func (l *Limiter) probe() {
 		if l.timer != nil {
 			l.timer.Stop()
 		}
-		if r.fresh = l.queue.len > 0; r.fresh || r.debt > 0 {
-			r.owes = true
-			r.start(l)
-		}
+		r.fresh = l.queue.len > 0
+		r.owes = r.owes || r.fresh || r.debt > 0
+		r.start(l)
 	}
 	l.mu.Unlock()
 	if r.Changed != nil {

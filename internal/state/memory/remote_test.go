@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,10 +290,72 @@ func TestSharedDebt(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if got := l.owed(time.Now()); got != 0 {
+		if got := l.owed(); got != 0 {
 			t.Errorf("%v are kept for too long", got)
 		}
 	})
+}
+
+// What one daemon took and does not use goes back: of an estimate that was too high, and of what was too little for a dear request.
+func TestSharedGivesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := Rate{Requests: 1, Per: time.Hour, Burst: 100}
+		s := newStore(r, time.Millisecond)
+		left := func() (n int) {
+			time.Sleep(2 * time.Second)
+			s.change(func() { n = int(s.bucket.tokens + hair) })
+			return n
+		}
+		a, _ := shared(r, s, nil)
+		b, _ := shared(r, s, nil)
+		if _, err := a.Take(t.Context(), 40, Bounds{Wait: time.Second, Queue: 1}); err != nil {
+			t.Error(err)
+		}
+		a.Charge(-30.5)
+		if n := left(); n != 90 {
+			t.Errorf("%d are left after an estimate was corrected", n)
+		}
+		if _, err := b.Take(t.Context(), 95, Bounds{Wait: time.Second, Queue: 1}); err == nil {
+			t.Error("more went than there is")
+		}
+		if n := left(); n != 90 {
+			t.Errorf("%d are left after a request that was too dear", n)
+		}
+		if _, err := a.Take(t.Context(), 90, Bounds{Wait: time.Second, Queue: 1}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// However dear requests are, and however many daemons there are, little of the rate is lost.
+func TestSharedDearRequests(t *testing.T) {
+	for _, wait := range []time.Duration{0, time.Second, 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			r := Rate{Requests: 1000, Per: time.Second, Burst: 8000}
+			s := newStore(r, time.Millisecond)
+			const cost, span = 4000, 5 * time.Minute
+			var went atomic.Int64
+			var all sync.WaitGroup
+			for i := range uint64(3) {
+				l, _ := shared(r, s, nil)
+				random := rand.New(rand.NewPCG(i, 7))
+				all.Go(func() {
+					for begin := time.Now(); time.Since(begin) < span; {
+						time.Sleep(time.Duration(random.ExpFloat64() * float64(6*time.Second)))
+						all.Go(func() {
+							if _, err := l.Take(t.Context(), cost, Bounds{Wait: wait, Queue: 100}); err == nil {
+								went.Add(1)
+							}
+						})
+					}
+				})
+			}
+			all.Wait()
+			if got, most := went.Load()*cost, int64(8000+1000*span.Seconds()); got < most*8/10 || got > most+5*1000 {
+				t.Errorf("waiting for up to %v: %d tokens of %d", wait, got, most)
+			}
+		})
+	}
 }
 
 // A stricter rate that holds elsewhere, and waits beyond reason, keep nobody for ever, and are not asked about without end.

@@ -20,10 +20,12 @@ const maxWant = 1 << 30
 
 // Take takes up to want charges of cost tokens each from the bucket of key: as many as are there now. Where those are fewer than want, wait is the
 // time until there is one more. Where daemons ask for one key by different rates, the lower rate and the smaller burst hold. A dearer charge than
-// the burst costs the burst.
+// the burst costs the burst. A want below 0 gives so many charges back.
 func (l *Limits) Take(ctx context.Context, key string, rate memory.Rate, cost, want int) (granted int, wait time.Duration, err error) {
 	c := l.client
-	want = min(max(want, 1), maxWant)
+	if want = min(max(want, -maxWant), maxWant); want == 0 {
+		want = 1
+	}
 	per := max(1, (rate.Per + time.Microsecond - 1).Microseconds())
 	v, err := c.run(ctx, takeScript, c.key("limit", c.name("limit", key)), 0,
 		strconv.Itoa(max(1, rate.Requests)), strconv.FormatInt(per, 10), strconv.Itoa(max(1, rate.Burst)), strconv.Itoa(max(1, cost)), strconv.Itoa(want))
@@ -31,7 +33,7 @@ func (l *Limits) Take(ctx context.Context, key string, rate memory.Rate, cost, w
 		return 0, 0, err
 	}
 	n, ok := integers(v, 3)
-	if !ok || n[0] < 0 || n[0] > int64(want) || n[1] < 0 || n[1] > 1e15 || n[1] == 0 && n[0] < int64(want) {
+	if !ok || n[0] < int64(min(want, 0)) || n[0] > int64(want) || n[1] < 0 || n[1] > 1e15 || n[1] == 0 && n[0] < int64(want) {
 		return 0, 0, c.fault(opTake, &Error{Protocol})
 	}
 	if n[2] != 0 {

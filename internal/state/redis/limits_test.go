@@ -77,7 +77,8 @@ func TestTake(t *testing.T) {
 		"dear ones":                {slow, 3, 5, 1, 3, 2 * next},
 		"dearer than the burst":    {slow, 99, 2, 1, 1, 10 * next},
 		"costs nothing":            {slow, 0, 20, 1, 10, next},
-		"wants nothing":            {slow, 1, -5, 1, 1, 0},
+		"wants nothing":            {slow, 1, 0, 1, 1, 0},
+		"gives back to a full one": {slow, 1, -5, 1, -5, 0},
 		"an absurd rate":           {memory.Rate{Requests: 1e9, Per: time.Millisecond, Burst: 1e9}, 1e9, 1, 1, 1, 0},
 		"the slowest":              {memory.Rate{Requests: 1, Per: 31 * 24 * time.Hour, Burst: 1}, 1, 1, 2, 0, 31 * 24 * time.Hour},
 		"no rate":                  {memory.Rate{}, 1, 2, 1, 1, time.Microsecond},
@@ -106,6 +107,21 @@ func TestTake(t *testing.T) {
 			if !strings.HasPrefix(key, "test:v1:") || strings.Contains(key, "burst") || ttl <= 0 {
 				t.Errorf("%s is kept for %v", key, ttl)
 			}
+		}
+	}
+}
+
+// What is given back can be taken by another daemon, up to the burst.
+func TestGiveBack(t *testing.T) {
+	s := startServer(t)
+	a, b := s.open(), s.open()
+	slow := memory.Rate{Requests: 1, Per: 24 * time.Hour, Burst: 10}
+	for i, step := range []struct {
+		c             *Client
+		want, granted int
+	}{{a, 8, 8}, {a, -5, -5}, {b, 9, 7}, {b, -99, -99}, {a, 99, 10}} {
+		if granted, _, err := step.c.Limits.Take(t.Context(), "k", slow, 1, step.want); err != nil || granted != step.granted {
+			t.Errorf("step %d: %d granted, %v; want %d", i, granted, err, step.granted)
 		}
 	}
 }

@@ -1,4 +1,4 @@
--- Takes from a token bucket. KEYS: the bucket. ARGV: requests, per (microseconds), burst, cost, want.
+-- Takes from a token bucket. KEYS: the bucket. ARGV: requests, per (microseconds), burst, cost, want; below 0 it gives back.
 -- Answers how many of want were granted, the microseconds until the next one could be, and whether a stricter limit of somebody else held.
 --
 -- The bucket is a text of seven numbers: tokens, when they were counted, the rate that holds (requests, per) and when it was last asked for,
@@ -48,13 +48,14 @@ end
 
 b[1] = math.min(b[6], b[1])
 cost = math.min(cost, b[6])
-local granted = math.max(0, math.min(want, math.floor(b[1] / cost)))
+local granted = want
+if want > 0 then granted = math.max(0, math.min(want, math.floor(b[1] / cost))) end
 local wait = 0
 if granted < want then
   wait = math.min(1e15, math.ceil((cost * (granted + 1) - b[1]) * b[4] / b[3]))
 end
-if granted > 0 or changed then
-  b[1], b[2] = b[1] - granted * cost, now
+if granted ~= 0 or changed then
+  b[1], b[2] = math.min(b[6], b[1] - granted * cost), now
   local keep = math.min(3e11, math.ceil((b[6] - b[1]) * b[4] / b[3] / 1000)) + 60000
   redis.call('SET', KEYS[1], string.format('%.17g %.0f %.0f %.0f %.0f %.0f %.0f', unpack(b)), 'PX', string.format('%.0f', keep))
 end
