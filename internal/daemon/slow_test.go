@@ -181,6 +181,36 @@ func TestSlowReader(t *testing.T) {
 	b.records(1)[0].want(t, map[string]any{"outcome": "client_gone"})
 }
 
+// TestSlowReaderHTTP2: the same for a client that speaks HTTP/2 and grants no more room, none at all or what there is by default, of any answer.
+func TestSlowReaderHTTP2(t *testing.T) {
+	long := strings.Repeat("x", 100_000)
+	for name, row := range map[string]struct{ settings, answer string }{
+		"no room":             {"\x00\x04\x00\x00\x00\x00", "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + long[:10_000]},
+		"chunks without room": {"\x00\x04\x00\x00\x00\x00", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n<hang>"},
+		"the default window":  {"", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cert, ca := selfSigned(t)
+			l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := serveRaw(t, l, inTurn(row.answer))
+			b := start(t, "proxy: {limits: {tunnel_idle: 1s}}\ndefaults: {tls: intercept, timeout: {body_idle: 1s}, upstream: {ca: "+ca+"}}")
+			h := &h2Client{b.intercepted(o.addr, "h2"), t}
+			h.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(frameSettings, 0, 0, row.settings))
+			h.request(1, true, ":method", "GET", ":scheme", "https", ":authority", o.addr, ":path", "/")
+			if got := h.body(1); !strings.HasSuffix(got, "reset 2") {
+				t.Errorf("the client got %d bytes, then %q", len(got), got[max(0, len(got)-100):])
+			}
+			b.records(1)[0].want(t, map[string]any{"outcome": "client_gone", "status": 200})
+			if got := o.requests(); len(got) != 1 {
+				t.Errorf("the upstream received %q", got)
+			}
+		})
+	}
+}
+
 // TestEarlyAnswer: an answer that comes before the upload is complete reaches the client at once, refused by the upstream or by the proxy, asked for with
 // 100-continue or not, and the connection ends behind it (A34, G18).
 func TestEarlyAnswer(t *testing.T) {

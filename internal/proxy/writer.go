@@ -93,14 +93,14 @@ func (w *writer) sent(n int, err error) (int, error) {
 	return n, err
 }
 
-// limit gives a client that does not read as long as a tunnel without a byte has.
-func (w *writer) limit() {
-	const unnoticed = 64 << 10 // what goes into buffers of the kernel needs no timer
-	if w.bytes < unnoticed {
+// limit gives a client that does not read as long as a tunnel without a byte has. next is how many bytes it is about to be written.
+func (w *writer) limit(next int) {
+	two := w.v.raw.ProtoMajor == 2
+	if w.bytes+int64(next) <= w.unnoticed(two) {
 		return
 	}
 	idle := w.v.server.limits.tunnelIdle
-	if w.v.raw.ProtoMajor == 2 && w.v.policy != nil {
+	if two && w.v.policy != nil {
 		idle = max(idle, w.v.policy.Timeout.BodyIdle.D()) // a stream's deadline counts while the upstream is silent, too
 	}
 	now := time.Now()
@@ -108,6 +108,18 @@ func (w *writer) limit() {
 		w.limited = at
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(idle + idle/4))
 	}
+}
+
+// unnoticed is how much of a body needs no timer, because writing it does not wait: what goes into buffers of the kernel, or into net/http's own of a stream of HTTP/2,
+// whose client grants as little room as it likes.
+func (w *writer) unnoticed(two bool) int64 {
+	switch {
+	case !two:
+		return 64 << 10
+	case w.stream: // each read is flushed
+		return -1
+	}
+	return 4 << 10
 }
 
 // Flush sends what is buffered.
@@ -246,7 +258,7 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 		}
 		n, err := b.take(buf, s)
 		if n > 0 {
-			w.limit()
+			w.limit(n)
 			wn, werr := b.give(buf, n, s)
 			total += int64(wn)
 			if werr != nil {
@@ -257,7 +269,7 @@ func (b *responseBody) WriteTo(dst io.Writer) (total int64, err error) {
 			}
 		}
 		if err == io.EOF {
-			w.limit() // the server still has the end to write
+			w.limit(0) // the server still has the end to write
 			if b.resp != nil {
 				stripTrailers(b.resp.Trailer) // which came just now
 			}
