@@ -402,3 +402,37 @@ func TestHTTP2FloodsOfListener(t *testing.T) {
 		healthy.Close()
 	}
 }
+
+// TestStalledStreams: however many uploads of a connection nobody reads, one that somebody does is served.
+func TestStalledStreams(t *testing.T) {
+	stuck, o := newRawOrigin(t, "<hang>"), newRawOrigin(t, okAnswer)
+	b := startSecured(t, `hosts: {"`+stuck.addr+`": {concurrency: {max: 1, queue: 1000, wait: 1m}}}`)
+	h := b.frames()
+	const streams, room = 250, 128 << 10
+	post := func(stream uint32, authority string, size int) {
+		h.request(stream, false, ":method", "POST", ":scheme", "http", ":authority", authority, ":path", "/", "content-length", fmt.Sprint(size))
+		for ; size > 0; size -= 16 << 10 {
+			h.send(frame(frameData, 0, stream, strings.Repeat("x", min(size, 16<<10))))
+		}
+	}
+	for {
+		if kind, _, _, _, err := h.next(); err != nil {
+			t.Fatal(err)
+		} else if kind == frameWindowUpdate { // of the connection: before, there is less room
+			break
+		}
+	}
+	last := uint32(2*streams - 1)
+	for stream := uint32(1); stream < last; stream += 2 {
+		post(stream, stuck.addr, room)
+	}
+	post(last, o.addr, 4)
+	h.send(frame(frameData, flagEndStream, last, ""))
+	if got := h.body(last); got != "ok" {
+		t.Errorf("behind %d uploads that nobody reads: %q", streams-1, got)
+	}
+	if got := o.requests(); len(got) != 1 || !strings.HasSuffix(got[0], "\r\n\r\nxxxx") {
+		t.Errorf("the upstream received %q", got)
+	}
+	b.records(1)[0].want(t, map[string]any{"outcome": "ok", "status": 200, "request_bytes": 4})
+}

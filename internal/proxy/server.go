@@ -125,7 +125,7 @@ func New(o Options) *Server {
 	s.inner = s.httpServer(o.Limits, base)
 	s.inner.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	s.inner.Protocols.SetHTTP2(true)
-	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 250, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
+	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: clientStreams, MaxReceiveBufferPerConnection: clientStreams * streamRoom, MaxReceiveBufferPerStream: streamRoom,
 		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second}
 	keepScheme(s.inner)
 	s.coalesce(s.inner)
@@ -139,6 +139,13 @@ func New(o Options) *Server {
 	})
 	return s
 }
+
+// clientStreams is how many streams of HTTP/2 a client may have open at once, and streamRoom what each may send ahead of whoever reads it. The connection has room for all
+// of them: else a few uploads to an upstream that takes nothing would hold up whatever else their client does.
+const (
+	clientStreams = 250
+	streamRoom    = 128 << 10
+)
 
 func (s *Server) httpServer(l Limits, base context.Context) *http.Server {
 	server := &http.Server{
