@@ -29,7 +29,7 @@ func (p *pool) inHTTP2(ctx context.Context, r *http.Request) (bool, error) {
 // made ahead may be dead by then, and one of HTTP/2 cannot be kept ahead.
 func (p *pool) ask(ctx context.Context, choices *protocols, addr string, ahead bool) (two, asked bool, err error) {
 	k := choices.of(addr)
-	if two, known := k.get(); known {
+	if two, known := k.get(); known || two && choices == &p.two { // there whoever dials next is told when that has changed
 		return two, false, nil
 	}
 	select {
@@ -69,10 +69,10 @@ func onlyHTTP2(err error) bool {
 	return errors.As(err, &remote) && remote.Op == "remote error" && remote.Err.Error() == "tls: no application protocol"
 }
 
-// speaking is how long an upstream's choice of protocol is believed, and maxSpeakers how many are remembered.
 const (
-	speaking    = 10 * time.Minute
-	maxSpeakers = 4096
+	speaking    = 10 * time.Minute // how long an upstream's choice of protocol is believed
+	maxSpeakers = 4096             // how many are remembered
+	leaving     = time.Second      // how long a connection is there to be taken
 )
 
 // protocols remembers which upstreams chose HTTP/2.
@@ -144,6 +144,7 @@ func (k *speaker) forget() {
 	k.until = time.Time{}
 }
 
+// leave offers c to the standard transport. Whoever asked may be gone by then, or have found another one: later c could be dead.
 func (k *speaker) leave(c net.Conn) {
 	k.mu.Lock()
 	old := k.left
@@ -152,6 +153,11 @@ func (k *speaker) leave(c net.Conn) {
 	if old != nil {
 		_ = old.Close()
 	}
+	time.AfterFunc(leaving, func() {
+		if k.takeBack(c) {
+			_ = c.Close()
+		}
+	})
 }
 
 func (k *speaker) take() net.Conn {
@@ -160,6 +166,17 @@ func (k *speaker) take() net.Conn {
 	c := k.left
 	k.left = nil
 	return c
+}
+
+// takeBack tells whether nobody has taken c.
+func (k *speaker) takeBack(c net.Conn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.left != c {
+		return false
+	}
+	k.left = nil
+	return true
 }
 
 // offering is the TLS configuration that offers the upstream these protocols.

@@ -129,10 +129,15 @@ func (p *pool) transport(http2 bool) *http.Transport {
 	return &http.Transport{
 		DialContext: p.dialPlain,
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			if c := choices.of(addr).take(); c != nil {
+			k := choices.of(addr)
+			if c := k.take(); c != nil {
 				return c, nil
 			}
-			return p.dialTLS(ctx, addr, choices.config)
+			c, err := p.dialTLS(ctx, addr, choices.config)
+			if _, one := c.(*answers); one && http2 {
+				k.set(false)
+			}
+			return c, err
 		},
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
