@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -117,4 +118,46 @@ func TestHostileHTTP2Answers(t *testing.T) {
 			t.Errorf("%s: the client received %q", path, raw)
 		}
 	}
+}
+
+// TestUnreadHTTP2Answer: of an answer that its client does not read an upstream may send 1 MiB, and no more.
+func TestUnreadHTTP2Answer(t *testing.T) {
+	cert, _ := selfSigned(t)
+	room := make(chan uint32, 1)
+	addr := tcpOrigin(t, func(c *net.TCPConn) {
+		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
+		if s.Handshake() != nil {
+			return
+		}
+		if _, err := io.ReadFull(s, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := http2.NewFramer(s, s)
+		f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		_ = f.WriteSettings()
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch frame := frame.(type) {
+			case *http2.SettingsFrame:
+				if n, ok := frame.Value(http2.SettingInitialWindowSize); ok {
+					room <- n
+				}
+			case *http2.MetaHeadersFrame:
+				h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, frame.StreamID, "/")
+			}
+		}
+	})
+	b := start(t, "defaults: {upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+	h := b.dialH2(addr)
+	h.request(1, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/")
+	if got := h.body(1); got != "ok" {
+		t.Fatal(got)
+	}
+	if n := <-room; n > 1<<20 {
+		t.Errorf("the upstream may send %d bytes ahead", n)
+	}
+	b.records(1)[0].want(t, map[string]any{"status": 200, "outcome": "ok", "response_bytes": 2})
 }

@@ -19,6 +19,10 @@ import (
 // maxHead bounds the head of an upstream's answer.
 const maxHead = 1 << 20
 
+// streamRoom is how much of an answer by HTTP/2 may lie here because its client does not read: net/http's own 4 MiB for each would go far beyond any limit of memory.
+// Upstreams that are far away send no more than that in a round trip.
+const streamRoom = 1 << 20
+
 // settings are what connections are kept by. Rules are among them, so that none outlives the rules under which it was made.
 type settings struct {
 	upstream     upstream.Config
@@ -140,7 +144,7 @@ func (p *pool) transport(http2 bool) *http.Transport {
 			return c, err
 		},
 		Protocols:              protocols,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: streamRoom, SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 		DisableCompression:     true,
 		MaxIdleConns:           unlimited,
 		MaxIdleConnsPerHost:    maxIdle,
