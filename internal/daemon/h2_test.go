@@ -257,6 +257,58 @@ func TestHTTP2Floods(t *testing.T) {
 	}
 }
 
+// TestHTTP2Sizes: a head that is too long is refused as in HTTP/1.1, and what else its client does goes on.
+func TestHTTP2Sizes(t *testing.T) {
+	cert, ca := selfSigned(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := serveRaw(t, l, inTurn(okAnswer))
+	b := start(t, "proxy: {limits: {header_bytes: 32KiB}}\ndefaults: {tls: intercept, upstream: {ca: "+ca+"}}")
+	to := func(method, path string, more ...string) string {
+		return block(append([]string{":method", method, ":scheme", "https", ":authority", o.addr, ":path", path}, more...)...)
+	}
+	long := strings.Repeat("a", 20_000)
+	for i, row := range []struct{ name, fields, want string }{
+		{"fields", to("GET", "/", "x-a", long, "x-b", long), `"status":431`},
+		{"target", to("GET", "/"+long+long), `"status":414`},
+		{"many", to("GET", "/") + strings.Repeat(block("a", "b"), 600), `"status":431`},
+	} {
+		h := b.dialH2(o.addr)
+		h.send(frame(frameHeaders, flagEndHeaders, 1, to("POST", "/")))
+		const most = 16 << 10
+		h.send(frame(frameHeaders, flagEndStream, 3, row.fields[:min(most/2, len(row.fields))]))
+		for left := row.fields[min(most/2, len(row.fields)):]; ; left = left[min(most, len(left)):] {
+			if len(left) <= most {
+				h.send(frame(frameContinuation, flagEndHeaders, 3, left))
+				break
+			}
+			h.send(frame(frameContinuation, 0, 3, left[:most]))
+		}
+		if got := h.body(3); !strings.Contains(got, row.want) || !strings.Contains(got, `"code":"too_large"`) {
+			t.Errorf("%s: %q", row.name, got)
+		}
+		h.send(frame(frameData, flagEndStream, 1, "data"))
+		if got := h.body(1); got != "ok" {
+			t.Errorf("%s: the other one got %q", row.name, got)
+		}
+		h.Close()
+		if got := o.requests(); len(got) != i+1 || !strings.HasSuffix(got[i], "data\r\n0\r\n\r\n") && !strings.HasSuffix(got[i], "\r\n\r\ndata") {
+			t.Errorf("%s: the upstream received %q", row.name, got)
+		}
+		refusals := 0
+		for _, r := range b.records(2 * (i + 1)) {
+			if r.text("outcome") == "too_large" {
+				refusals++
+			}
+		}
+		if refusals != i+1 {
+			t.Errorf("%s: %d records say too_large", row.name, refusals)
+		}
+	}
+}
+
 // TestHTTP2Apart: exchanges that share a connection share nothing else (G26).
 func TestHTTP2Apart(t *testing.T) {
 	w := ways(t, "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")[3]

@@ -38,7 +38,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := v.conn.tunnel
 	overHTTP2 := r.ProtoMajor == 2 && t == nil // to an HTTPS listener
 	if r.Method == http.MethodConnect && overHTTP2 {
-		if err := connectRefusal(r); err != nil {
+		if err := s.connectRefusal(r); err != nil {
 			v.answer(err)
 			return
 		}
@@ -54,7 +54,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	v.request = *r.WithContext(ctx)
 	out := &v.request
-	err := unguarded(out)
+	err := s.unguarded(out)
 	if err == nil && overHTTP2 {
 		err = absolute(out)
 		v.raw.RequestURI = out.RequestURI
@@ -83,9 +83,12 @@ func (s *Server) refused(w http.ResponseWriter, r *http.Request, why *exchange.R
 }
 
 // unguarded looks at what HTTP/2 lets through and guard would not.
-func unguarded(r *http.Request) error {
+func (s *Server) unguarded(r *http.Request) error {
 	if r.ProtoMajor != 2 {
 		return nil
+	}
+	if err := wire.CheckSize(r, s.limits.headerBytes); err != nil {
+		return err
 	}
 	if !wire.IsMethod(r.Method) {
 		return wire.RefuseHead("the method has a character that none may have")

@@ -125,6 +125,7 @@ func New(o Options) *Server {
 	s.inner = s.httpServer(o.Limits, base)
 	s.inner.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	s.inner.Protocols.SetHTTP2(true)
+	s.inner.MaxHeaderBytes = 2 * o.Limits.HeaderBytes // net/http ends the whole connection for what is longer; up to there we refuse the request
 	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: clientStreams, MaxReceiveBufferPerConnection: clientStreams * streamRoom, MaxReceiveBufferPerStream: streamRoom,
 		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second}
 	keepScheme(s.inner)

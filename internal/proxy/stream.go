@@ -192,9 +192,9 @@ func (s *stream) SetWriteDeadline(t time.Time) error {
 }
 
 // connectRefusal is why a CONNECT over HTTP/2 is none that opens a tunnel.
-func connectRefusal(r *http.Request) error {
+func (s *Server) connectRefusal(r *http.Request) error {
 	if _, ok := r.Header[":protocol"]; ok { // RFC 8441; nobody offered it
 		return &exchange.Refusal{Code: exchange.Unsupported, Detail: "CONNECT opens tunnels to a host and port, and nothing else"}
 	}
-	return unguarded(r)
+	return s.unguarded(r)
 }

@@ -41,12 +41,39 @@ func RefuseHead(detail string) *exchange.Refusal {
 	return &exchange.Refusal{Code: exchange.BadRequest, Detail: detail, Close: true}
 }
 
-func (h *headScan) tooLarge() *exchange.Refusal {
+func (h *headScan) tooLarge() *exchange.Refusal { return refuseLarge(h.lines == 0) }
+
+func refuseLarge(target bool) *exchange.Refusal {
 	status, what := http.StatusRequestHeaderFieldsTooLarge, "the request head"
-	if h.lines == 0 {
+	if target {
 		status, what = http.StatusRequestURITooLong, "the request target"
 	}
 	return &exchange.Refusal{Code: exchange.TooLarge, Status: status, Detail: what + " is longer than this proxy accepts", Close: true}
+}
+
+func refuseMany() *exchange.Refusal {
+	return &exchange.Refusal{Code: exchange.TooLarge, Status: http.StatusRequestHeaderFieldsTooLarge, Detail: "the request has too many header fields", Close: true}
+}
+
+// CheckSize refuses a request of HTTP/2 whose head is longer than limit, or has more fields, as HTTP/1.1 would write it.
+func CheckSize(r *http.Request, limit int) error {
+	size, fields := len(r.Method)+len(r.RequestURI), 0
+	if size > limit {
+		return refuseLarge(true)
+	}
+	for name, values := range r.Header {
+		fields += len(values)
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	switch {
+	case size > limit:
+		return refuseLarge(false)
+	case fields > maxFields:
+		return refuseMany()
+	}
+	return nil
 }
 
 // emptyLine takes an empty line in: done, it ends the head. One in front of the request line counts for nothing (RFC 9112 section 2.2): old clients send it behind a body.
@@ -75,7 +102,7 @@ func (h *headScan) add(line []byte) *exchange.Refusal {
 		return h.requestLine(line)
 	}
 	if h.lines > maxFields {
-		return &exchange.Refusal{Code: exchange.TooLarge, Status: http.StatusRequestHeaderFieldsTooLarge, Detail: "the request has too many header fields", Close: true}
+		return refuseMany()
 	}
 	if line[0] == ' ' || line[0] == '\t' {
 		return RefuseHead("a header field is folded over several lines")
