@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"httpowerd/internal/exchange"
 )
@@ -82,9 +83,7 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 	}
 	if err != nil {
 		err = a.explain(ctx, err)
-		if a.cancel != nil {
-			a.cancel(nil)
-		}
+		a.release()
 		p.ended(x, a.index, 0, err)
 		return nil, err
 	}
@@ -343,13 +342,21 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close releases what the attempt holds besides the body.
+// Close ends the attempt.
 func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
-	if b.attempt.cancel != nil {
-		b.attempt.cancel(nil)
-	}
+	b.attempt.release()
 	return err
+}
+
+// release gives back what the attempt holds besides the body.
+func (a *attempt) release() {
+	if a.cancel != nil {
+		a.cancel(nil)
+	}
+	if a.pool.closed.Load() { // of HTTP/2 the library keeps a connection that was in use then; the stream may still be about to end
+		time.AfterFunc(time.Second, a.pool.closeIdle)
+	}
 }
 
 func closeBody(r *http.Request) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -46,6 +47,7 @@ type pool struct {
 	absolute *http.Transport // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
 	lanes    *lanes          // nil: net/http speaks HTTP/1.1 too
 	warmer   *warmer         // nil: connections are made when they are needed
+	closed   atomic.Bool
 }
 
 type override struct {
@@ -162,17 +164,22 @@ func (p *pool) Close() error {
 	if p.warmer != nil {
 		p.warmer.close()
 	}
-	for _, t := range []*http.Transport{p.http1, p.http2, p.absolute} {
-		if t != nil {
-			t.CloseIdleConnections()
-		}
-	}
+	p.closed.Store(true)
+	p.closeIdle()
 	if p.lanes != nil {
 		p.lanes.close()
 	}
 	p.one.close()
 	p.two.close()
 	return nil
+}
+
+func (p *pool) closeIdle() {
+	for _, t := range []*http.Transport{p.http1, p.http2, p.absolute} {
+		if t != nil {
+			t.CloseIdleConnections()
+		}
+	}
 }
 
 // choose is the transport for a request where there are no lanes.
