@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -120,11 +121,12 @@ func TestHostileHTTP2Answers(t *testing.T) {
 	}
 }
 
-// TestUnreadHTTP2Answer: of an answer that its client does not read an upstream may send 1 MiB, and no more.
-func TestUnreadHTTP2Answer(t *testing.T) {
+// serveFrames hands each frame of whoever speaks HTTP/2 to answer, with the number of the connection.
+func serveFrames(t *testing.T, answer func(conn int, f *http2.Framer, frame http2.Frame)) (addr string) {
+	t.Helper()
 	cert, _ := selfSigned(t)
-	room := make(chan uint32, 1)
-	addr := tcpOrigin(t, func(c *net.TCPConn) {
+	var conns atomic.Int32
+	return tcpOrigin(t, func(c *net.TCPConn) {
 		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
 		if s.Handshake() != nil {
 			return
@@ -132,6 +134,7 @@ func TestUnreadHTTP2Answer(t *testing.T) {
 		if _, err := io.ReadFull(s, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
 		}
+		conn := int(conns.Add(1)) - 1
 		f := http2.NewFramer(s, s)
 		f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		_ = f.WriteSettings()
@@ -140,14 +143,25 @@ func TestUnreadHTTP2Answer(t *testing.T) {
 			if err != nil {
 				return
 			}
-			switch frame := frame.(type) {
-			case *http2.SettingsFrame:
-				if n, ok := frame.Value(http2.SettingInitialWindowSize); ok {
-					room <- n
-				}
-			case *http2.MetaHeadersFrame:
-				h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, frame.StreamID, "/")
+			if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() {
+				_ = f.WriteSettingsAck()
 			}
+			answer(conn, f, frame)
+		}
+	})
+}
+
+// TestUnreadHTTP2Answer: of an answer that its client does not read an upstream may send 1 MiB, and no more.
+func TestUnreadHTTP2Answer(t *testing.T) {
+	room := make(chan uint32, 1)
+	addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if n, ok := frame.Value(http2.SettingInitialWindowSize); ok {
+				room <- n
+			}
+		case *http2.MetaHeadersFrame:
+			h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, frame.StreamID, "/")
 		}
 	})
 	b := start(t, "defaults: {upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
@@ -160,4 +174,60 @@ func TestUnreadHTTP2Answer(t *testing.T) {
 		t.Errorf("the upstream may send %d bytes ahead", n)
 	}
 	b.records(1)[0].want(t, map[string]any{"status": 200, "outcome": "ok", "response_bytes": 2})
+}
+
+// TestGivenUpByHTTP2: a write that an upstream gives up is sent again where nothing can have been done (RFC 9113 section 8.7), and nowhere else, with a body or without.
+func TestGivenUpByHTTP2(t *testing.T) {
+	for name, row := range map[string]struct {
+		giveUp func(f *http2.Framer, stream uint32)
+		want   string // in the answer
+		sent   int32
+	}{
+		"refused":   {func(f *http2.Framer, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) }, "ok", 2},
+		"goaway":    {func(f *http2.Framer, stream uint32) { _ = f.WriteGoAway(stream-2, http2.ErrCodeNo, nil) }, "ok", 2},
+		"protocol":  {func(f *http2.Framer, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeProtocol) }, `"status":502`, 1},
+		"internal":  {func(f *http2.Framer, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeInternal) }, `"status":502`, 1},
+		"cancelled": {func(f *http2.Framer, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeCancel) }, `"status":502`, 1},
+	} {
+		for _, body := range []string{"", "data"} {
+			t.Run(name+body, func(t *testing.T) {
+				var writes atomic.Int32
+				addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+					head, ok := frame.(*http2.MetaHeadersFrame)
+					switch {
+					case !ok:
+					case head.PseudoValue("method") == "POST" && writes.Add(1) == 1:
+						row.giveUp(f, head.StreamID)
+					default:
+						h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, head.StreamID, "/")
+					}
+				})
+				b := start(t, "defaults: {upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+				h := b.dialH2(addr)
+				h.request(1, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/")
+				if got := h.body(1); got != "ok" {
+					t.Fatal(got)
+				}
+				h.request(3, body == "", ":method", "POST", ":scheme", "https", ":authority", addr, ":path", "/")
+				if body != "" {
+					h.send(frame(frameData, flagEndStream, 3, body))
+				}
+				if got := h.body(3); !strings.Contains(got, row.want) || writes.Load() != row.sent {
+					t.Errorf("%q after %d writes", got, writes.Load())
+				}
+				outcome := "ok"
+				if row.sent == 1 {
+					outcome = "upstream_reset"
+					if name == "protocol" && body != "" {
+						outcome = "upstream_protocol"
+					}
+				}
+				r := b.records(2)[1]
+				attempts, _ := r["attempts"].([]any)
+				if r.want(t, map[string]any{"outcome": outcome, "method": "POST"}); len(attempts) != int(row.sent) {
+					t.Errorf("attempts: %v", attempts)
+				}
+			})
+		}
+	}
 }

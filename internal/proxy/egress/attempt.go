@@ -30,10 +30,12 @@ type attempt struct {
 	method string
 	cancel context.CancelCauseFunc // nil: the transport sends nothing again by itself
 	conn   *conn
-	reads  *answers // nil: HTTP/2
-	before int64    // written on conn before this attempt
-	again  bool     // this is the second sending
-	resent bool     // one more sending was prevented
+	reads  *answers   // nil: HTTP/2
+	two    *objecting // nil: HTTP/1.1
+	found  int64      // objections of two before this attempt
+	before int64      // written on conn before this attempt
+	again  bool       // this is the second sending
+	resent bool       // one more sending was prevented
 
 	informational atomic.Int32
 	in            requestBody
@@ -247,7 +249,7 @@ func (a *attempt) getConn(string) {
 	}
 	switch {
 	case !a.sent():
-	case (a.again || a.x.Repeats) && a.cancel != nil: // a stage above sends it again, or two kept connections were dead: the transport would go on through all of them
+	case (a.again || a.x.Repeats || a.doubtful()) && a.cancel != nil: // a stage above sends it again, or two kept connections were dead: the transport would go on through all of them
 		a.resent = true
 		a.cancel(errResend)
 	default:
@@ -258,6 +260,11 @@ func (a *attempt) getConn(string) {
 		a.again = true
 	}
 	a.conn = nil
+}
+
+// doubtful tells whether the upstream may have done what the request asks for before it gave it up. Where several requests share the connection it need not have been this one.
+func (a *attempt) doubtful() bool {
+	return a.two != nil && !exchange.SafeMethod(a.method) && a.two.objections.Load() != a.found
 }
 
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
@@ -277,6 +284,9 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 			return
 		}
 		a.reads.expect(a.method)
+	}
+	if a.two, _ = info.Conn.(*objecting); a.two != nil {
+		a.found = a.two.objections.Load()
 	}
 	a.x.Connected(a.index, a.conn.address, info.Reused)
 	if a.conn.http2 {

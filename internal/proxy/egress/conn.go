@@ -70,6 +70,8 @@ func tracked(c net.Conn) *conn {
 			return v
 		case *answers:
 			c = v.Conn
+		case *objecting:
+			c = v.NetConn()
 		case *tls.Conn:
 			c = v.NetConn()
 		default:

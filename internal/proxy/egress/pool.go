@@ -98,6 +98,7 @@ func (p *pool) open(policy string) {
 	p.http1 = p.transport(false)
 	if p.upstream.HTTP2 {
 		p.http2 = p.transport(true)
+		watchObjections(p.http2)
 	}
 	if p.parent != nil && !p.parent.Socks() {
 		p.absolute = p.transport(false)
