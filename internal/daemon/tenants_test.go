@@ -216,6 +216,42 @@ func TestTenantsReload(t *testing.T) {
 	refused(t, ask(), 407, "auth_required")
 }
 
+// TestTenantsAllTakenAway: a listener that let clients in without a certificate, since they might show otherwise who they are, goes on asking them.
+func TestTenantsAllTakenAway(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	const tenants = "tenants: {ops: {auth: [{mtls: {name: ops.svc}}, {bearer: {token: \"a token of ops\"}}]}}"
+	b := startSecured(t, tenants)
+	c := &rawClient{Conn: b.dialTLS("http/1.1"), t: t}
+	c.r = bufio.NewReader(c.Conn)
+	ask := func(header string) answer {
+		c.send("GET " + o.url("/") + " HTTP/1.1\r\nHost: x\r\n" + header + "\r\n")
+		return c.answer(http.MethodGet)
+	}
+	const token = "Proxy-Authorization: Bearer a token of ops\r\n"
+	if a := ask(token); a.StatusCode != 200 {
+		t.Fatal(a.Status)
+	}
+	text, err := os.ReadFile(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(strings.NewReplacer("version: 1\n", "", tenants, "").Replace(string(text)))
+	a := b.admin(http.MethodPost, "/api/v1/reload", "")
+	if faults, _ := b.json(a)["faults"].([]any); a.StatusCode != 422 || len(faults) != 1 || !strings.Contains(a.body, "restart it") {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	refused(t, ask(""), 407, "auth_required")
+	if a := ask(token); a.StatusCode != 200 {
+		t.Error(a.Status)
+	}
+	for i, outcome := range []string{"ok", "auth_required", "ok"} {
+		b.records(3)[i].want(t, map[string]any{"outcome": outcome})
+	}
+	if got := len(o.requests()); got != 2 {
+		t.Errorf("the upstream got %d requests", got)
+	}
+}
+
 // TestTenantsByCertificate: an HTTPS proxy knows its clients by certificates, and lets others show otherwise who they are.
 func TestTenantsByCertificate(t *testing.T) {
 	o := newRawOrigin(t, okAnswer)

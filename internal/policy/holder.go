@@ -124,6 +124,9 @@ func (h *Holder) use(f *File, faults Faults, why string) error {
 	if started == nil {
 		started = &f.settings
 	}
+	if h.file != nil && unguarded(started, &h.file.settings, &f.settings) {
+		return h.fail(Faults{{File: f.path, Path: "tenants", Message: "cannot all go while the daemon runs: its listeners were opened for tenants, and would serve everybody; restart it"}}, why)
+	}
 	loopbackOnly := f.settings.Proxy.LoopbackOnly() && started.Proxy.LoopbackOnly()
 	snapshot, generation, err := compile(f, h.rooms, &h.keeper, loopbackOnly)
 	if err != nil {
@@ -145,6 +148,13 @@ func (h *Holder) use(f *File, faults Faults, why string) error {
 		hook(snapshot, nil, restart)
 	}
 	return nil
+}
+
+// unguarded tells whether the listeners that run, which may be others than those in the file, would serve whom nobody means to: they were opened to the network
+// for tenants alone, or let in clients without a certificate since those might be tenants.
+func unguarded(started, old, now *Settings) bool {
+	forTenants := !started.Proxy.LoopbackOnly() && started.Proxy.Open == OpenNo && now.Proxy.Open != OpenYes
+	return len(old.Tenants) > 0 && len(now.Tenants) == 0 && (forTenants || started.Proxy.TLS.ClientCA != "")
 }
 
 func (h *Holder) fail(err error, why string) error {

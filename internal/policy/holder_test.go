@@ -352,6 +352,42 @@ func TestReloadKeepsTheGuardOfAnOpenListener(t *testing.T) {
 	}
 }
 
+// What a listener that runs was opened for has to stay, or it would serve those whom nobody asks who they are.
+func TestReloadKeepsTheTenantsOfAnOpenListener(t *testing.T) {
+	const tenants, open = "version: 1\ntenants: {a: {auth: [{basic: {password: \"a password\"}}]}}\n", "proxy: {listen: \"0.0.0.0:3128\"}\n"
+	for name, row := range map[string]struct {
+		before, after string
+		loads         bool
+	}{
+		"on loopback from the next start on":     {tenants + open, "version: 1\n", false},
+		"for private networks from then on":      {tenants + open, "version: 1\nproxy: {listen: \"0.0.0.0:3128\", open: private}\n", false},
+		"for everybody":                          {tenants + open, "version: 1\nproxy: {listen: \"0.0.0.0:3128\", open: true}\n", true},
+		"for private networks all the time":      {tenants + "proxy: {listen: \"0.0.0.0:3128\", open: private}\n", "version: 1\n", true},
+		"on loopback all the time":               {tenants, "version: 1\n", true},
+		"never any tenant":                       {"version: 1\n", "version: 1\n", true},
+		"another tenant":                         {tenants + open, strings.ReplaceAll(tenants, "{a:", "{b:") + open, true},
+		"another tenant, on loopback afterwards": {tenants + open, strings.ReplaceAll(tenants, "{a:", "{b:"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, filepath.Join(t.TempDir(), "c.yaml"), row.before)
+			h := hold(t, path)
+			if err := h.Reload(t.Context(), "start"); err != nil {
+				t.Fatal(err)
+			}
+			before := h.Load()
+			write(t, path, row.after)
+			err := h.Reload(t.Context(), "signal")
+			var faults Faults
+			switch {
+			case row.loads && (err != nil || h.Load() == before):
+				t.Errorf("it did not load: %v", err)
+			case !row.loads && (!errors.As(err, &faults) || h.Load() != before || faults[0].Path != "tenants"):
+				t.Errorf("it loaded, or does not say why not: %v", err)
+			}
+		})
+	}
+}
+
 func watching(t *testing.T, h held) {
 	t.Helper()
 	if err := h.Reload(t.Context(), "start"); err != nil {
