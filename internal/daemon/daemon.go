@@ -50,7 +50,7 @@ type Options struct {
 
 // Daemon is a running proxy.
 type Daemon struct {
-	settings policy.Settings
+	settings policy.Settings // of the start
 	holder   *policy.Holder
 	level    *slog.LevelVar
 	// levelForced says that somebody set the level while the daemon runs: a reload leaves it alone then.
@@ -232,12 +232,13 @@ func (d *Daemon) Draining() bool {
 // and an error says so. A done ctx ends the waits early.
 func (d *Daemon) Shutdown(ctx context.Context) error {
 	d.leave.Do(func() { close(d.leaving) })
-	d.log.Info("draining", "delay", d.settings.Drain.Delay.String(), "timeout", d.settings.Drain.Timeout.String())
+	drain := d.holder.Load().Settings.Drain
+	d.log.Info("draining", "delay", drain.Delay.String(), "timeout", drain.Timeout.String())
 	select {
-	case <-time.After(d.settings.Drain.Delay.D()):
+	case <-time.After(drain.Delay.D()):
 	case <-ctx.Done():
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.settings.Drain.Timeout.D())
+	ctx, cancel := context.WithTimeout(ctx, drain.Timeout.D())
 	defer cancel()
 	err := d.proxy.Shutdown(ctx)
 	if err != nil {

@@ -712,6 +712,26 @@ func TestUpgradeSmuggling(t *testing.T) {
 	}
 }
 
+// TestDrainAsReloaded: how long is drained is what the configuration says that was loaded last.
+func TestDrainAsReloaded(t *testing.T) {
+	addr := tcpOrigin(t, echo)
+	b := start(t, "drain: {delay: 1h, timeout: 1h}")
+	tunnel := b.dialProxy()
+	tunnel.connect(addr)
+	b.write("drain: {delay: 0s, timeout: 100ms}")
+	if a := b.admin(http.MethodPost, "/api/v1/reload", ""); a.StatusCode != 200 {
+		t.Fatalf("%s %s", a.Status, a.body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := b.Shutdown(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("the drain took as long as the first configuration said, or the tunnel was not cut: %v", err)
+	}
+	b.stopped.Do(func() {})
+	tunnel.rest()
+	b.records(1)[0].want(t, map[string]any{"kind": "tunnel", "outcome": "draining"})
+}
+
 // TestDrain: what is in flight is answered, tunnels are cut when the time is up, nobody new is served.
 func TestDrain(t *testing.T) {
 	began, finish := make(chan struct{}), make(chan struct{})

@@ -191,8 +191,13 @@ func restartKeys(old, now *Settings) []string {
 	changed("proxy.listen", old.Proxy.Listen, now.Proxy.Listen)
 	changed("proxy.tls", old.Proxy.TLS, now.Proxy.TLS)
 	changed("proxy.open", old.Proxy.Open, now.Proxy.Open)
+	changed("proxy.limits", old.Proxy.Limits, now.Proxy.Limits)
+	changed("proxy.wire", old.Proxy.Wire, now.Proxy.Wire)
 	changed("admin.listen", old.Admin.Listen, now.Admin.Listen)
-	changed("state", old.State, now.State)
+	changed("log.format", old.Log.Format, now.Log.Format)
 	changed("audit", old.Audit, now.Audit)
+	changed("ca", old.CA, now.CA)
+	changed("state", old.State, now.State)
+	changed("metrics", old.Metrics, now.Metrics)
 	return keys
 }

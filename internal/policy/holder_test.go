@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -238,6 +239,55 @@ func TestReload(t *testing.T) {
 	}
 	if n := len(gathered(t, h.reg)); n != 4 {
 		t.Errorf("%d series: an old hash stays", n)
+	}
+}
+
+// Every setting either acts from the reload on, or is named as one that takes a restart.
+func TestRestartKeysAreComplete(t *testing.T) {
+	live := []string{"admin.token", "admin.metrics_auth", "drain", "log.level", "tracing", "notify", "destinations", "tenants"}
+	base := defaultSettings()
+	var walk func(v reflect.Value, path []string, index []int)
+	walk = func(v reflect.Value, path []string, index []int) {
+		name := strings.Join(path, ".")
+		if slices.Contains(live, name) {
+			return
+		}
+		if v.Kind() == reflect.Struct && len(fieldsOf(v.Type())) > 0 {
+			for _, f := range fieldsOf(v.Type()) {
+				walk(v.FieldByIndex(f.index), append(slices.Clone(path), f.key), append(slices.Clone(index), f.index...))
+			}
+			return
+		}
+		now := defaultSettings()
+		differ(t, reflect.ValueOf(&now).Elem().FieldByIndex(index))
+		keys := restartKeys(&base, &now)
+		if len(keys) != 1 || name != keys[0] && !strings.HasPrefix(name, keys[0]+".") {
+			t.Errorf("a change of %s is said to need a restart of %v", name, keys)
+		}
+	}
+	walk(reflect.ValueOf(&base).Elem(), nil, nil)
+}
+
+// differ gives v another value.
+func differ(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	case reflect.Struct:
+		if s, ok := v.Addr().Interface().(*redact.Secret); ok {
+			*s = redact.NewSecret("another")
+			return
+		}
+		differ(t, v.Field(0))
+	default:
+		t.Fatalf("a setting of type %s", v.Type())
 	}
 }
 
