@@ -2,13 +2,9 @@ package daemon
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,7 +39,7 @@ func (d *Daemon) assemble(o Options) (err error) {
 	d.metrics = admin.NewRegistry(o.Version)
 	d.own = &proxy.Own{}
 	labels := proxy.NewLabels(max(o.Labels, s.Metrics.Hosts), o.Labels > 0)
-	if d.proxyTLS, err = proxyTLS(s); err != nil {
+	if d.proxyTLS, err = newListenerTLS(s); err != nil {
 		return err
 	}
 	if d.audit, err = audit.Open(d.auditConfig(), d.metrics, d.log); err != nil {
@@ -249,36 +245,4 @@ func (l *lazyCA) reload() error {
 		l.tell("ca_changed")
 	}
 	return err
-}
-
-// proxyTLS is the configuration of an HTTPS proxy, nil for a plain one.
-func proxyTLS(s policy.Settings) (*tls.Config, error) {
-	t := s.Proxy.TLS
-	if t.Cert == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return nil, errors.Join(errors.New("proxy.tls: the certificate and key cannot be used"), err)
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	if t.HTTP2 {
-		config.NextProtos = []string{"h2", "http/1.1"}
-	}
-	if t.ClientCA == "" {
-		return config, nil
-	}
-	pem, err := os.ReadFile(t.ClientCA)
-	if err != nil {
-		return nil, errors.Join(errors.New("proxy.tls.client_ca cannot be read"), err)
-	}
-	config.ClientCAs = x509.NewCertPool()
-	if !config.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, errors.New("proxy.tls.client_ca holds no certificate")
-	}
-	config.ClientAuth = tls.RequireAndVerifyClientCert
-	if len(s.Tenants) > 0 { // a client without one may show otherwise who it is
-		config.ClientAuth = tls.VerifyClientCertIfGiven
-	}
-	return config, nil
 }

@@ -3,7 +3,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +70,7 @@ type Daemon struct {
 	own         *proxy.Own
 	kept        *state.File   // nil: nothing outlives the process
 	shared      *redis.Client // nil: nothing is shared
-	proxyTLS    *tls.Config
+	proxyTLS    *listenerTLS  // nil: the listeners are plain
 
 	spare        *descriptor.Reserve // for the admin listener; nil: there is none
 	proxies      []net.Listener
@@ -164,7 +163,7 @@ func reason(err error) error {
 
 func (d *Daemon) serve(ctx context.Context, o Options) {
 	for _, l := range d.proxies {
-		d.wg.Go(func() { d.report(d.proxy.Serve(l, d.proxyTLS)) })
+		d.wg.Go(func() { d.report(d.proxy.Serve(l, d.proxyTLS.config())) })
 	}
 	if d.adminAddress != nil {
 		d.admin = admin.NewServer(d.handler(o), d.log)
@@ -212,10 +211,17 @@ func (d *Daemon) AdminAddr() string {
 // Reload reads the configuration again.
 func (d *Daemon) Reload(ctx context.Context, why string) error {
 	err := d.holder.Reload(ctx, why)
-	if caErr := d.ca.reload(); caErr != nil {
-		d.log.Error("the interception CA was not read again", "error", caErr)
+	if err != nil {
+		d.readCA() // a fault elsewhere is no reason to go on with an old one
 	}
 	return errors.Join(err, d.audit.Reopen())
+}
+
+// readCA reads the files of a CA that is in use again.
+func (d *Daemon) readCA() {
+	if err := d.ca.reload(); err != nil {
+		d.log.Error("the interception CA was not read again", "error", err)
+	}
 }
 
 // Draining tells whether the daemon is on its way out.

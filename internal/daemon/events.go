@@ -45,6 +45,8 @@ func (d *Daemon) reloaded(snapshot *policy.Snapshot, err error, restart []string
 		d.audit.Event("config", slog.String("event", "reload_failed"), slog.String("error", err.Error()))
 		return
 	}
+	d.readCA()
+	d.recertify(snapshot)
 	d.retarget(snapshot)
 	d.retrace(snapshot.Settings.Tracing)
 	d.audit.Event("config", slog.String("event", "loaded"), slog.String("config_hash", snapshot.Hash), slog.Any("restart_needed", restart))

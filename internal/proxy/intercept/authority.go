@@ -75,7 +75,7 @@ func (a *Authority) Reload() (changed bool, err error) {
 		return false, err
 	}
 	old := a.current.Load()
-	if old != nil && old.chain[0].Equal(m.chain[0]) && len(old.chain) == len(m.chain) {
+	if old != nil && slices.EqualFunc(old.chain, m.chain, (*x509.Certificate).Equal) {
 		return false, nil
 	}
 	return old != nil, a.install(m)
