@@ -200,6 +200,10 @@ func TestHTTP2Method(t *testing.T) {
 func TestHTTP2Floods(t *testing.T) {
 	w := ways(t, "", okAnswer)[3]
 	fields := block(":method", "GET", ":scheme", "https", ":authority", w.origin.addr, ":path", "/")
+	most := 600
+	if onStandard() {
+		most = 2000 // net/http's transport goes on with connections that nobody wants any more
+	}
 	for name, flood := range map[string]func(i uint32) string{
 		"continuation": func(i uint32) string {
 			if i == 0 {
@@ -244,7 +248,7 @@ func TestHTTP2Floods(t *testing.T) {
 		if grown := heap() - before; grown > 24<<20 {
 			t.Errorf("%s: the heap grew by %d MiB", name, grown>>20)
 		}
-		if grown := runtime.NumGoroutine() - goroutines; grown > 600 {
+		if grown := runtime.NumGoroutine() - goroutines; grown > most {
 			t.Errorf("%s: %d goroutines more", name, grown)
 		}
 		h.Close()
