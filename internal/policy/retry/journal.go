@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 
 	"httpowerd/internal/exchange"
@@ -15,6 +17,8 @@ import (
 // asks for it: the first byte goes upstream as soon as the client sends it, and a client that expects 100 (Continue) gets it when the upstream agrees.
 type journal struct {
 	source  io.ReadCloser
+	trailer http.Header // of the request, which whoever reads the source writes to; nil: nothing comes behind the body
+	names   []string    // that it announced
 	limit   int
 	length  int64 // announced; negative: unknown
 	account *account
@@ -40,12 +44,16 @@ type journal struct {
 // view is one attempt's reading of the body. The transport may go on reading it after its attempt has ended; that disturbs no other view.
 type view struct {
 	journal *journal
-	off     int // in data
+	trailer http.Header // of its attempt alone: another one's upload may come to the trailers while this one's head is written
+	off     int         // in data
 	closed  bool
 }
 
 func newJournal(r *http.Request, c *Config, a *account) *journal {
-	j := &journal{source: r.Body, limit: int(c.Buffer), length: -1, account: a}
+	j := &journal{source: r.Body, trailer: r.Trailer, limit: int(c.Buffer), length: -1, account: a}
+	if len(r.Trailer) > 0 {
+		j.names = slices.Collect(maps.Keys(r.Trailer))
+	}
 	if r.ContentLength > 0 {
 		j.length = r.ContentLength
 	}
@@ -128,6 +136,12 @@ func (j *journal) open() *view {
 		j.view = &view{}
 	}
 	j.view.journal = j
+	if j.trailer != nil {
+		j.view.trailer = make(http.Header, len(j.names))
+		for _, name := range j.names {
+			j.view.trailer[name] = nil
+		}
+	}
 	return j.view
 }
 
@@ -226,6 +240,9 @@ func (v *view) Read(p []byte) (int, error) {
 	j.reading = false
 	j.note(v, p[:n], err)
 	closed, last := v.closed, j.last()
+	if !closed {
+		v.trail(err)
+	}
 	j.turn.Broadcast()
 	j.mu.Unlock()
 	if last {
@@ -257,9 +274,18 @@ func (v *view) known(p []byte) (n int, done bool, err error) {
 		j.forget()
 		return n, true, nil
 	case j.err != nil:
+		v.trail(j.err)
 		return 0, true, j.err
 	}
 	return 0, false, nil
+}
+
+// trail gives the attempt its trailers with the body's end, behind which nobody writes to the request's any more. j.mu is held.
+func (v *view) trail(err error) {
+	if err == io.EOF && v.trailer != nil {
+		clear(v.trailer)
+		maps.Copy(v.trailer, v.journal.trailer)
+	}
 }
 
 // note records what reader read of the source. j.mu is held.

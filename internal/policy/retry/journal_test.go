@@ -70,6 +70,80 @@ func upload(t *testing.T, body io.ReadCloser, length int64, change func(*Config)
 	return resp, x.Story(), err
 }
 
+// trailing is a body that brings its request's trailers with its end, as a server's does.
+type trailing struct {
+	*client
+	trailer http.Header
+}
+
+func (b trailing) Read(p []byte) (int, error) {
+	n, err := b.client.Read(p)
+	if err == io.EOF {
+		b.trailer["X-Sum"] = []string{"42"}
+		delete(b.trailer, "X-Unsaid")
+	}
+	return n, err
+}
+
+// TestTrailersOfEachAttempt: an upload that goes on when its attempt has failed may come to the trailers while the next one's head is written. Each attempt has its own.
+func TestTrailersOfEachAttempt(t *testing.T) {
+	for name, first := range map[string]bool{"the first upload reads the end": true, "the second does": false} {
+		t.Run(name, func(t *testing.T) {
+			body := trailing{newClient(), http.Header{"X-Sum": nil, "X-Unsaid": nil}}
+			body.pieces <- "hello"
+			r := request(t.Context(), newExchange("PUT"), nil)
+			r.Body, r.ContentLength, r.Trailer = body, -1, body.trailer
+			var keeper state.Keeper
+			uploaded := make(chan struct{})
+			attempts := 0
+			stage := New(nil).Stage(state.Scope{Generation: keeper.Begin(), Policy: "p"}, Default()).Wrap(exchange.RoundTripperFunc(func(r *http.Request) (*http.Response, error) {
+				attempts++
+				if attempts == 1 {
+					asked := body.asked.Load()
+					go func() {
+						defer close(uploaded)
+						_, _ = io.Copy(io.Discard, r.Body)
+					}()
+					for first && body.asked.Load() < asked+2 { // it waits for more than there is
+						time.Sleep(time.Millisecond)
+					}
+					if !first {
+						_ = r.Body.Close()
+					}
+					return status(http.StatusServiceUnavailable), nil
+				}
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					close(body.pieces)
+					<-uploaded
+				}()
+				for range 1000 { // as a head is written
+					for name, values := range r.Trailer {
+						if values != nil || name != "X-Sum" && name != "X-Unsaid" {
+							t.Errorf("before the body's end: %v", r.Trailer)
+						}
+					}
+				}
+				<-ended
+				if len(r.Trailer) != 2 || r.Trailer["X-Sum"] != nil {
+					t.Errorf("before the body's end: %v", r.Trailer)
+				}
+				if text, err := io.ReadAll(r.Body); string(text) != "hello" || err != nil {
+					t.Errorf("%q, %v", text, err)
+				}
+				if len(r.Trailer) != 1 || r.Trailer.Get("X-Sum") != "42" {
+					t.Errorf("behind the body: %v", r.Trailer)
+				}
+				return status(http.StatusOK), nil
+			}))
+			if resp, err := stage.RoundTrip(r); err != nil || resp.StatusCode != http.StatusOK || attempts != 2 {
+				t.Errorf("%v, %v after %d attempts", resp, err, attempts)
+			}
+		})
+	}
+}
+
 func status(code int) *http.Response {
 	return &http.Response{StatusCode: code, Header: http.Header{}, Body: http.NoBody}
 }

@@ -207,7 +207,7 @@ func (c *course) send() (resp *http.Response, err error) {
 		}
 	}()
 	r := *c.request
-	r.Body = v
+	r.Body, r.Trailer = v, v.trailer
 	r.GetBody = nil // whether a request is sent again is decided here alone
 	return c.next.RoundTrip(&r)
 }
