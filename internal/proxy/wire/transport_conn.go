@@ -194,11 +194,16 @@ func (c *upConn) lives() bool {
 		return true
 	}
 	state := c.io.peek()
-	if state != somethingWaits || c.bare {
+	if state == ended || c.bare {
 		return state == silent
 	}
-	// TLS may have something of its own to say, such as a session ticket; the library reads that and goes on waiting.
-	if c.SetReadDeadline(time.Now().Add(time.Millisecond)) != nil {
+	// TLS may hold what came behind the last answer, which is no answer to anything, or have something of its own to say, such as a session ticket; the library reads that and
+	// goes on waiting.
+	until := longAgo
+	if state == somethingWaits {
+		until = time.Now().Add(time.Millisecond)
+	}
+	if c.SetReadDeadline(until) != nil {
 		return false
 	}
 	var b [1]byte

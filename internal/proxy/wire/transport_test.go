@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -516,4 +517,91 @@ func TestUnderTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnaskedWithinTLS: what TLS has decrypted behind an answer, or holds as a record that came with it, is nobody's answer, however the next request is sent.
+func TestUnaskedWithinTLS(t *testing.T) {
+	const foreign = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nforeign"
+	long := strings.Repeat("b", 12<<10) // its end goes straight to who reads it, and not through the connection's buffer
+	server, config := pair(t)
+	server.DynamicRecordSizingDisabled = true
+	for name, row := range map[string]struct {
+		records []string
+		body    string
+	}{
+		"in the answer's record": {[]string{ok + foreign}, "ok"},
+		"in one of its own":      {[]string{ok, foreign}, "ok"},
+		"behind a long answer":   {[]string{"HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(len(long)) + "\r\n\r\n" + long + foreign}, long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := upstream(t, func(_ int, c *net.TCPConn, _ *bufio.Reader) {
+				together := &gathering{Conn: c}
+				secure := tls.Server(together, server)
+				r := bufio.NewReader(secure)
+				for {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, req.Body)
+					together.held = []byte{}
+					for _, record := range row.records {
+						_, _ = io.WriteString(secure, record)
+					}
+					together.release()
+				}
+			})
+			for below, wrap := range map[string]func(net.Conn) net.Conn{"raw": Raw, "net": func(c net.Conn) net.Conn { return c }} {
+				tr := transport(t, func(tr *Transport) {
+					dial := tr.Dial
+					tr.Dial = func(ctx context.Context, addr string) (Dialled, error) {
+						d, err := dial(ctx, addr)
+						if err != nil {
+							return d, err
+						}
+						d.Conn, d.Bare = tls.Client(wrap(d.Conn), config), false
+						return d, nil
+					}
+				})
+				for i := range 6 {
+					r, err := http.NewRequest(http.MethodPost, "http://"+addr+"/", strings.NewReader("body"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if i%2 == 0 {
+						r.Body = here{r.Body} // else it is sent beside the wait for the answer
+					}
+					resp, err := tr.Send(r, r.URL.Host, &seen{}, new(Room))
+					if err != nil {
+						t.Fatal(err)
+					}
+					body := make([]byte, 32<<10)
+					n, err := io.ReadFull(resp.Body, body)
+					if string(body[:n]) != row.body || err != io.ErrUnexpectedEOF {
+						t.Errorf("over %s, request %d: %.50q, %v", below, i, body[:n], err)
+					}
+					_ = resp.Body.Close()
+				}
+			}
+		})
+	}
+}
+
+// gathering writes in one call what was written while it held.
+type gathering struct {
+	net.Conn
+	held []byte // nil: it holds nothing back
+}
+
+func (g *gathering) Write(p []byte) (int, error) {
+	if g.held == nil {
+		return g.Conn.Write(p)
+	}
+	g.held = append(g.held, p...)
+	return len(p), nil
+}
+
+func (g *gathering) release() {
+	_, _ = g.Conn.Write(g.held)
+	g.held = nil
 }
