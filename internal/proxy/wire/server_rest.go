@@ -120,11 +120,15 @@ func (s *Server) rest(c *serverConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.awake, c)
-	if c.in != nil || s.draining.Load() || !s.watch.expect(c, true) {
+	if c.in != nil || s.draining.Load() {
+		return false
+	}
+	c.state.Store(rested) // before the watcher may tell of what is here already: rouse waits for s.mu then
+	if !s.watch.expect(c, true) {
+		c.state.Store(nudged)
 		return false
 	}
 	c.restedAt = time.Now()
-	c.state.Store(rested) // rouse waits for s.mu
 	s.atRest++
 	if s.atRest == 1 && s.Idle > 0 {
 		time.AfterFunc(s.Idle/8, s.expire)

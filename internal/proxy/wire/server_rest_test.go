@@ -2,9 +2,12 @@ package wire
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -127,6 +130,56 @@ func TestRestLeaving(t *testing.T) {
 		<-began
 		_ = c.Close()
 		<-ended
+	}
+}
+
+// overtaken is a socket of which a watcher would tell before the call that asks it to has returned.
+type overtaken struct {
+	syscall.RawConn
+	tell atomic.Pointer[func()] // once, in the place of the call
+}
+
+func (o *overtaken) Control(f func(uintptr)) error {
+	if tell := o.tell.Swap(nil); tell != nil {
+		(*tell)()
+		return nil
+	}
+	return o.RawConn.Control(f)
+}
+
+// TestRestMeetsRequest: a request that comes while its connection is let rest is heard, though the watcher is faster than who asked it.
+func TestRestMeetsRequest(t *testing.T) {
+	needsRest(t)
+	s, _ := serve(t, echo)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client := dial(t, l.Addr().String())
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.enter(accepted, true)
+	socket := &overtaken{RawConn: c.raw}
+	c.raw = socket
+	s.start(c)
+	client.send("GET /first HTTP/1.1\r\n" + at + "\r\n")
+	client.answer(http.MethodGet)
+	eventually(t, "it waits", func() bool { return c.state.Load() == parked })
+	tell := func() {
+		_, _ = io.WriteString(client.TCPConn, "GET /second HTTP/1.1\r\n"+at+"\r\n")
+		told := make(chan bool, 1)
+		go func() { told <- s.rouse(c) }()
+		if c.state.Load() != rested { // else it waits for its turn
+			<-told
+		}
+	}
+	socket.tell.Store(&tell)
+	c.nudge()
+	if _, body := client.answer(http.MethodGet); !strings.Contains(body, "/second") {
+		t.Errorf("%q", body)
 	}
 }
 
