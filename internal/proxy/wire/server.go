@@ -32,6 +32,7 @@ type Server struct {
 	conns     map[*serverConn]struct{}
 	awake     map[*serverConn]struct{} // those of conns that have a goroutine and may do without
 	atRest    int                      // how many have none
+	closing   int                      // how many hangUp has not closed yet
 	draining  atomic.Bool
 	cause     atomic.Pointer[error] // of Cut; settled before any connection is told that it is gone
 	watch     watcher
@@ -162,8 +163,19 @@ func (s *Server) dismiss(c *serverConn, silent bool) {
 		return
 	}
 	if c.dismiss(silent) {
-		_ = c.Conn.Close()
+		s.hangUp(c)
 	}
+}
+
+// hangUp closes a connection that waits for a request, which nobody waits for but Shutdown: within TLS that is a write too, and its client may be reading nothing. s.mu is held.
+func (s *Server) hangUp(c *serverConn) {
+	s.closing++
+	go func() {
+		_ = c.Conn.Close()
+		s.mu.Lock()
+		s.closing--
+		s.mu.Unlock()
+	}()
 }
 
 // neverSpoke is how long a connection without a request may still send its first one during Shutdown.
@@ -177,7 +189,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
-		left := len(s.conns)
+		left := len(s.conns) + s.closing
 		for c := range s.conns {
 			s.dismiss(c, time.Since(c.since) > neverSpoke)
 		}

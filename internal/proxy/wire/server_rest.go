@@ -181,5 +181,5 @@ func (s *Server) drop(c *serverConn) {
 	s.atRest--
 	delete(s.conns, c)
 	s.watch.remove(c.id)
-	_ = c.Conn.Close()
+	s.hangUp(c)
 }

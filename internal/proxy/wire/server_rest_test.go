@@ -1,11 +1,13 @@
 package wire
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -180,6 +182,97 @@ func TestRestMeetsRequest(t *testing.T) {
 	c.nudge()
 	if _, body := client.answer(http.MethodGet); !strings.Contains(body, "/second") {
 		t.Errorf("%q", body)
+	}
+}
+
+// reluctant is a connection whose end takes until somebody lets it, as within TLS where a client reads nothing.
+type reluctant struct {
+	net.Conn
+	let chan struct{}
+}
+
+func (r reluctant) Close() error {
+	<-r.let
+	return r.Conn.Close()
+}
+
+func (r reluctant) NetConn() net.Conn { return r.Conn }
+func (r reluctant) Transparent() bool { return true }
+
+// reluctantly serves a listener of such connections.
+func reluctantly(t *testing.T, s *Server) (addr string, let func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	letting := make(chan struct{})
+	let = sync.OnceFunc(func() { close(letting) })
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.Take(reluctant{c, letting})
+		}
+	})
+	t.Cleanup(func() { let(); _ = l.Close(); wg.Wait() })
+	return l.Addr().String(), let
+}
+
+// TestRestEndsReluctantly: a connection whose end takes long, after the idle time, holds nobody else up.
+func TestRestEndsReluctantly(t *testing.T) {
+	needsRest(t)
+	s, other := serve(t, echo, oneWaits, func(s *Server) { s.Idle = 500 * time.Millisecond })
+	addr, _ := reluctantly(t, s)
+	rests(t, s, addr, 3)
+	eventually(t, "they are let go", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.atRest == 0 && s.closing > 0
+	})
+	c := dial(t, other)
+	c.send("GET / HTTP/1.1\r\n" + at + "\r\n")
+	c.answer(http.MethodGet)
+}
+
+// TestDrainOfReluctant: nor does one that waits hold up a drain, which waits for its end as long as it may.
+func TestDrainOfReluctant(t *testing.T) {
+	s, _ := serve(t, echo)
+	addr, let := reluctantly(t, s)
+	c := dial(t, addr)
+	c.send("GET / HTTP/1.1\r\n" + at + "\r\n")
+	c.answer(http.MethodGet)
+	eventually(t, "it waits", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			if c.state.Load() != parked {
+				return false
+			}
+		}
+		return true
+	})
+	drained := make(chan struct{})
+	go func() {
+		s.Drain()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-time.After(patience):
+		t.Error("the drain waits for it")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != context.DeadlineExceeded {
+		t.Errorf("before it has ended: %v", err)
+	}
+	let()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
