@@ -37,6 +37,7 @@ type Server struct {
 	cause     atomic.Pointer[error] // of Cut; settled before any connection is told that it is gone
 	watch     watcher
 
+	expiring bool          // expire will come
 	sweeping bool          // sweep will come
 	sweeps   atomic.Uint32 // how many there were
 	restless int           // in the place of the constant; 0: that

@@ -130,7 +130,8 @@ func (s *Server) rest(c *serverConn) bool {
 	}
 	c.restedAt = time.Now()
 	s.atRest++
-	if s.atRest == 1 && s.Idle > 0 {
+	if !s.expiring && s.Idle > 0 {
+		s.expiring = true
 		time.AfterFunc(s.Idle/8, s.expire)
 	}
 	return true
@@ -170,7 +171,7 @@ func (s *Server) expire() {
 			s.drop(c)
 		}
 	}
-	if s.atRest > 0 {
+	if s.expiring = s.atRest > 0; s.expiring {
 		time.AfterFunc(s.Idle/8, s.expire)
 	}
 }

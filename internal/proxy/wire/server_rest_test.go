@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -273,6 +274,34 @@ func TestDrainOfReluctant(t *testing.T) {
 	let()
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRestExpiry: however often all of those that rest came back, one timer lets them go.
+func TestRestExpiry(t *testing.T) {
+	needsRest(t)
+	const rounds, looks = 40, 3
+	s, addr := serve(t, echo, func(s *Server) { s.Idle = 4 * time.Second })
+	c := dial(t, addr)
+	for range rounds {
+		c.send("GET / HTTP/1.1\r\n" + at + "\r\n")
+		c.answer(http.MethodGet)
+		eventually(t, "it rests", func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for c := range s.conns {
+				c.nudge()
+			}
+			return s.atRest == 1
+		})
+	}
+	made := []metrics.Sample{{Name: "/sched/goroutines-created:goroutines"}}
+	metrics.Read(made)
+	before := made[0].Value.Uint64()
+	time.Sleep(looks * s.Idle / 8) // what is counted is what happens in some time
+	metrics.Read(made)
+	if n := made[0].Value.Uint64() - before; n > rounds {
+		t.Errorf("%d goroutines began while one connection rested", n)
 	}
 }
 
