@@ -246,6 +246,7 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 		}
 		c.x.NextAttempt(reason, wait)
 		last.watch(c.request.Context(), c.x)
+		begun := c.begun()
 		resp, err = c.send()
 		if why := notAdmitted(err); why != "" {
 			c.budget.Return(reservation)
@@ -253,8 +254,18 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 			return c.giveUp(resp, err, n, why)
 		}
 		last.drop()
+		if err != nil && c.request.Context().Err() != nil && c.begun() == begun { // the client left, or its time was over, while the attempt waited for a limit
+			c.budget.Return(reservation)
+			continue
+		}
 		c.metrics.retries.inc(c.x.Label(), reason)
 	}
+}
+
+// begun is how many attempts there were so far.
+func (c *course) begun() (n int) {
+	c.x.Read(func(s *exchange.Story) { n = len(s.Attempts) })
+	return n
 }
 
 // reserve takes a retry from the budget. Where the program's own retry found nothing there, none of ours follows it.

@@ -596,6 +596,27 @@ func TestNotAdmitted(t *testing.T) {
 	})
 }
 
+// An attempt that waited for a limit until the exchange was over was none, and is not counted.
+func TestOverWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scene{steps: []step{{status: 503}}, total: 10 * time.Second, config: func(c *Config) { c.Budget.Ratio, c.Budget.Floor = 0, 1 }}
+		s.before = func(n int, r *http.Request) error {
+			if n == 0 {
+				return nil
+			}
+			<-r.Context().Done()
+			return context.Cause(r.Context())
+		}
+		r := s.play(t)
+		if r.err == nil || len(r.story.Attempts) != 1 || r.story.NotRetried != "deadline" || r.count("httpowerd_retries_refused_total", "deadline") != 1 {
+			t.Errorf("%v, the story: %+v", r.err, r.story)
+		}
+		if n := r.count("httpowerd_retries_total", "status"); n != 0 {
+			t.Errorf("%v retries are counted, and none was made", n)
+		}
+	})
+}
+
 // A short failed answer gives its connection and its place back before the next attempt asks for one.
 func TestAFailedAnswerMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
