@@ -126,7 +126,7 @@ func (h *Handler) budgetsOf(keep func(retry.BudgetStatus) bool) []retry.BudgetSt
 	out := []retry.BudgetStatus{}
 	h.Budgets(func(s retry.BudgetStatus) {
 		if keep(s) {
-			s.Authority = shownHost(s.Authority)
+			s.Authority = cleaned(s.Authority)
 			out = append(out, s)
 		}
 	})
@@ -150,7 +150,7 @@ func (h *Handler) placesOf(keep func(concurrency.Status) bool) []concurrency.Sta
 	out := []concurrency.Status{}
 	h.Places(func(s concurrency.Status) {
 		if keep(s) {
-			s.Authority = shownHost(s.Authority)
+			s.Authority = cleaned(s.Authority)
 			out = append(out, s)
 		}
 	})

@@ -191,7 +191,7 @@ func (h *Handler) breakersOf(want func(breaker.Status) bool) []breakerStatus {
 	out := []breakerStatus{}
 	for _, s := range h.Breakers.Status() {
 		if want(s) {
-			s.Authority = shownHost(s.Authority)
+			s.Authority = cleaned(s.Authority)
 			out = append(out, breakerStatus{s, s.RetryAfter.Seconds()})
 		}
 	}
@@ -211,7 +211,7 @@ func (h *Handler) limitsOf(want func(ratelimit.LimitStatus) bool) []ratelimit.Li
 	out := []ratelimit.LimitStatus{}
 	h.Limits(func(s ratelimit.LimitStatus) {
 		if want(s) {
-			s.Authority = shownHost(s.Authority)
+			s.Authority, s.Name = cleaned(s.Authority), cleaned(s.Name)
 			out = append(out, s)
 		}
 	})
@@ -230,8 +230,8 @@ func (h *Handler) limits(c *call) *problem {
 	}{h.limitsOf(func(ratelimit.LimitStatus) bool { return true })})
 }
 
-// shownHost is an authority as it may be shown: whoever chose the name of a host may have put a card number or key there.
-func shownHost(authority string) string { return redact.Default().Text(authority) }
+// cleaned is the name of a host or a quota as it may be shown: whoever chose it may have put a card number or key there.
+func cleaned(name string) string { return redact.Default().Text(name) }
 
 // hostOf is the host of an authority as records and limits write it.
 func hostOf(authority string) string {

@@ -192,3 +192,31 @@ func TestRefusedHeaders(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 }
+
+// TestNamesThatHoldSecrets: a card number in the name of a host, or of a quota that an upstream announces, stands in no metric, no page and no record.
+func TestNamesThatHoldSecrets(t *testing.T) {
+	const card = "4111111111111111"
+	origin := newRawOrigin(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRateLimit-Policy: \""+card+"\";q=10;w=60\r\nRateLimit: \""+card+"\";r=5;t=30\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	b := start(t, fmt.Sprintf("defaults: {rate_limit: {learn: true}, upstream: {resolve: {%s.example.com: %q, api.example.com: %q}}}\n", card, origin.addr, origin.addr))
+	for _, host := range []string{card + ".example.com", "api.example.com"} {
+		if a := get(t, b.client(), "http://"+host+"/"); a.body != "ok" {
+			t.Fatalf("%s: %s", a.Status, a.body)
+		}
+	}
+	if got := origin.requests(); len(got) != 2 || !strings.Contains(got[0], "Host: "+card+".example.com") {
+		t.Errorf("the upstream got %q", got)
+	}
+	if r := b.records(2)[0]; r.text("host") != "411111******1111.example.com" {
+		t.Errorf("the record says %v", r)
+	}
+	for _, path := range []string{"/", "/metrics", "/api/v1/hosts", "/api/v1/limits"} {
+		if text := b.admin("GET", path, "").body; strings.Contains(text, card) || !strings.Contains(text, "example.com") {
+			t.Errorf("%s: %s", path, text)
+		}
+	}
+	if text := b.admin("GET", "/metrics", "").body; !strings.Contains(text, `httpowerd_requests_total{code="200",host="other",method="GET",outcome="ok",tenant=""} 1`) ||
+		!strings.Contains(text, `host="api.example.com"`) {
+		t.Error("the two hosts are not counted under their labels")
+	}
+}

@@ -5,9 +5,10 @@ import (
 	"sync"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/redact"
 )
 
-// otherHost is the label of names that match no host block and came too late to have one of their own.
+// otherHost is the label of names that match no host block and have none of their own.
 const otherHost = "other"
 
 // Labels bounds the host label of metrics: configured patterns always have it, other names when a connection to them was made, up to a limit.
@@ -53,13 +54,14 @@ func (l *Labels) own(host string) (string, bool) {
 	return own, ok
 }
 
-// Reached gives the host a label of its own while there is room.
+// Reached gives the host a label of its own while there is room. A name that holds a card number or a key has none: whoever reads metrics need not be one who
+// may see these.
 func (l *Labels) Reached(host string) {
 	l.mu.RLock()
 	_, ok := l.known[host]
 	full := len(l.known) >= l.limit
 	l.mu.RUnlock()
-	if ok || full {
+	if ok || full || redact.Default().Text(host) != host {
 		return
 	}
 	l.mu.Lock()
