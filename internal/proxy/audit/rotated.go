@@ -212,6 +212,7 @@ func (k *keeper) remove(ctx context.Context, r rotated, why string) error {
 }
 
 func (k *keeper) unlink(r rotated) error {
+	_ = os.Remove(filepath.Join(k.names.dir, r.name+packing)) // of a process that died over it
 	if r.twin != "" {
 		if err := os.Remove(filepath.Join(k.names.dir, r.twin)); err != nil {
 			return err

@@ -132,6 +132,19 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// TestRetentionOfHalfPacked: with a file goes what a killed daemon had begun of its compressed form.
+func TestRetentionOfHalfPacked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	names := newNaming(path)
+	old := put(t, filepath.Join(names.dir, names.stem+"20260102T150405.000000000Z.jsonl"), "old\n")
+	put(t, old+packing, "what a killed daemon left")
+	put(t, filepath.Join(names.dir, names.stem+"20260103T150405.000000000Z.jsonl"), "young\n")
+	tidy(t, path, 1)
+	entries, _ := os.ReadDir(names.dir)
+	want(t, "files", len(entries), 1)
+	want(t, "what is left", entries[0].Name(), names.stem+"20260103T150405.000000000Z.jsonl"+packed)
+}
+
 // tidy does the keeper's work to its end.
 func tidy(t *testing.T, path string, most int) {
 	t.Helper()
