@@ -22,6 +22,8 @@ type assembly struct {
 	file    *File
 	sets    map[string]*node   // profiles and providers that were read
 	checked map[[3]string]bool // certificates that were read
+
+	unrecorded bool // the file says that there shall be no records
 }
 
 // plan is the merged policy of one level: what Compile makes a Policy of, and what explain prints.

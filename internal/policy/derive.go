@@ -20,6 +20,7 @@ import (
 
 // derive fits the values that nobody wrote to those that somebody did, across blocks.
 func (a *assembly) derive(p *plan) {
+	a.checkUnrecorded(p)
 	t, r, b := p.blocks["timeout"], p.blocks["retry"], p.blocks["breaker"]
 	if a.spoilt(t) || a.spoilt(r) || a.spoilt(b) {
 		return
@@ -222,13 +223,46 @@ func (a *assembly) checkAudit(top func(block string, keys ...string) *node) {
 	} else if n != nil && !now.Chain && now.Checkpoint != usual.Checkpoint {
 		a.warnings.at(n, "has no effect: there is nothing to sign with audit.chain off")
 	}
-	if n := top("audit", "output"); isFile(now.Output) || n != nil && n.at.line == 0 {
+	if n := top("audit", "also_on_full"); n != nil && now.AlsoOnFull != usual.AlsoOnFull && len(now.Also) == 0 {
+		a.warnings.at(n, "has no effect: audit.also names no place")
+	}
+	output := top("audit", "output")
+	if output != nil && output.at.line == 0 {
+		return
+	}
+	a.unrecorded = now.Output == "off"
+	if n := top("audit", "tls"); n != nil && now.TLS != usual.TLS && !slices.ContainsFunc(append([]string{now.Output}, now.Also...), overTLS) {
+		a.warnings.at(n, "has no effect: neither audit.output nor audit.also has a URL of syslog+tls or otlp+https")
+	}
+	if isFile(now.Output) {
 		return
 	}
 	for key, asked := range map[string]bool{"max_size": now.MaxSize != usual.MaxSize, "max_age": now.MaxAge != usual.MaxAge, "max_files": now.MaxFiles != usual.MaxFiles,
 		"keep": now.Keep != usual.Keep, "sync": now.Sync != usual.Sync} {
 		if n := top("audit", key); n != nil && asked {
 			a.warnings.at(n, "has no effect: only a file is rotated and synced; write audit.output: with the path of one")
+		}
+	}
+}
+
+// overTLS tells whether an output is a target that connections to are encrypted.
+func overTLS(output string) bool {
+	t, err := setting.ParseTarget(output)
+	return err == nil && (t.Scheme == setting.SyslogTLS || t.Scheme == setting.OTLPHTTPS)
+}
+
+// checkUnrecorded warns of a policy that is to refuse what cannot be recorded where nothing is.
+func (a *assembly) checkUnrecorded(p *plan) {
+	if !a.unrecorded {
+		return
+	}
+	for _, l := range p.layers {
+		block := l.body.get("audit")
+		if l.level != p.level || l.origin == originProfile || block == nil || block.kind != mapping {
+			continue
+		}
+		if n := block.get("on_full"); n != nil && n.kind == scalar && n.text == OnFullFailClosed {
+			a.warnings.at(n, "has no effect: audit.output is off, so nothing is recorded and nothing refused")
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"encoding/pem"
 	"flag"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -357,23 +359,32 @@ func TestDidYouMean(t *testing.T) {
 	}
 }
 
-// TestRotationOfNoFile: rotation that is asked for and cannot be is said so; the defaults, and an output that a flag names, ask for nothing.
-func TestRotationOfNoFile(t *testing.T) {
+// TestAuditWithoutEffect: what is asked for and cannot be is said so; the defaults, and an output that a flag names, ask for nothing.
+func TestAuditWithoutEffect(t *testing.T) {
 	no := "off"
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	ca := write(t, filepath.Join(t.TempDir(), "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
 	for text, want := range map[string][]string{
-		"{max_size: 1GiB, max_age: 1d, max_files: 3}":                        {"audit.max_age", "audit.max_files", "audit.max_size"},
-		"{output: stderr, max_files: 3}":                                     {"audit.max_files"},
-		"{output: off, max_age: 1d}":                                         {"audit.max_age"},
-		"{output: stdout, max_size: 100MiB, max_age: 0s, max_files: 10}":     nil,
-		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3}":   nil,
-		"{output: ./stdout, max_size: 1GiB}":                                 nil,
-		"{output: \"syslog+unix:///dev/log\", keep: 365d, sync: always}":     {"audit.keep", "audit.sync"},
-		"{checkpoint: {records: 5}}":                                         {"audit.checkpoint"},
-		"{chain: false, output: audit.jsonl, checkpoint: {every: 5m}}":       {"audit.checkpoint"},
-		"{checkpoint: {output: audit.checkpoints}}":                          nil,
-		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3} #": nil, // and then --audit off
+		"{max_size: 1GiB, max_age: 1d, max_files: 3}":                                     {"audit.max_age", "audit.max_files", "audit.max_size"},
+		"{output: stderr, max_files: 3}":                                                  {"audit.max_files"},
+		"{output: off, max_age: 1d}":                                                      {"audit.max_age"},
+		"{output: stdout, max_size: 100MiB, max_age: 0s, max_files: 10}":                  nil,
+		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3}":                nil,
+		"{output: ./stdout, max_size: 1GiB}":                                              nil,
+		"{output: \"syslog+unix:///dev/log\", keep: 365d, sync: always}":                  {"audit.keep", "audit.sync"},
+		"{checkpoint: {records: 5}}":                                                      {"audit.checkpoint"},
+		"{chain: false, output: audit.jsonl, checkpoint: {every: 5m}}":                    {"audit.checkpoint"},
+		"{checkpoint: {output: audit.checkpoints}}":                                       nil,
+		"{output: audit.jsonl, also_on_full: block}":                                      {"audit.also_on_full"},
+		"{output: audit.jsonl, also: [stdout], also_on_full: block}":                      nil,
+		"{output: audit.jsonl, also_on_full: drop}":                                       nil,
+		"{output: audit.jsonl, also: [stdout], tls: {ca: CA}}":                            {"audit.tls"},
+		"{output: audit.jsonl, also: [\"syslog+tls://logs.example.com\"], tls: {ca: CA}}": nil,
+		"{output: \"otlp+https://logs.example.com\", tls: {ca: CA}}":                      nil,
+		"{output: audit.jsonl, max_size: 1GiB, max_age: 1d, max_files: 3} #":              nil, // and then --audit off
 	} {
-		source := testSource(write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\naudit: "+text+"\n"))
+		source := testSource(write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\naudit: "+strings.Replace(text, "CA", ca, 1)+"\n"))
 		if strings.HasSuffix(text, "#") {
 			source.Overrides.AuditOutput = &no
 		}
@@ -391,6 +402,23 @@ func TestRotationOfNoFile(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: warns of %v; want %v", text, got, want)
+		}
+	}
+	const closed = "{on_full: fail-closed}"
+	for text, want := range map[string]string{
+		"audit: {output: off}\ndefaults: {audit: " + closed + "}\nhosts: {a.example.com: {}}":                         "defaults.audit.on_full",
+		"audit: off\nhosts: {a.example.com: {tls: intercept, audit: " + closed + "}}":                                 `hosts["a.example.com"].audit.on_full`,
+		"audit: off\nhosts: {a.example.com: {tls: intercept, routes: [{match: {path: /v1}, audit: " + closed + "}]}}": `hosts["a.example.com"].routes[0].audit.on_full`,
+		"audit: off\ndefaults: {audit: {on_full: drop}}":                                                              "",
+		"audit: {output: stdout}\ndefaults: {audit: " + closed + "}":                                                  "",
+	} {
+		f, faults := Load(testSource(write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\n"+text+"\n")))
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		w := f.Warnings()
+		if len(w) > 1 || (want == "") != (len(w) == 0) || want != "" && (w[0].Path != want || w[0].Line == 0 || !strings.Contains(w[0].Message, "has no effect")) {
+			t.Errorf("%s: warns of %v; want %s", text, w, want)
 		}
 	}
 	if w := loadReference(t).Warnings(); slices.ContainsFunc(w, func(f Fault) bool { return strings.HasPrefix(f.Path, "audit.") }) {
