@@ -256,6 +256,19 @@ func (x *Exchange) Waited(d time.Duration) {
 	}
 }
 
+// Awaited adds a wait for the body of an answer whose head is held back until then.
+func (x *Exchange) Awaited(d time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.lanes.Load() {
+		d = x.alone(d)
+	}
+	x.story.Upstream += d
+}
+
+// Paused adds a wait between attempts that no attempt followed.
+func (x *Exchange) Paused(d time.Duration) { x.Update(func(s *Story) { s.Backoff += d }) }
+
 // Owes tells whether the client is waited for: it has not sent all of its request, and what was asked for of it did not come.
 func (x *Exchange) Owes() bool {
 	client, ok := x.Informational.(interface{ Owes() bool })

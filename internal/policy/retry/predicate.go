@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/expr"
@@ -150,7 +151,9 @@ func (e *evidence) Value(name string) (any, bool) {
 func (e *evidence) look() bool {
 	if !e.seen {
 		e.seen = true
-		e.body, e.unread, e.broken = glimpse(e.request.Context(), e.request.Method, e.resp)
+		begin, ctx := time.Now(), e.request.Context()
+		e.body, e.unread, e.broken = glimpse(ctx, e.request.Method, e.resp)
+		exchange.From(ctx).Awaited(time.Since(begin))
 	}
 	return !e.unread && e.broken == nil
 }

@@ -209,9 +209,10 @@ func TestFailureWhenDoesNotHoldUp(t *testing.T) {
 				want := strings.Join(c.body.pieces, "")
 				stage, _ := answering(t, when(`response.body == "?"`), &c.body)
 				begin := time.Now()
-				resp, err := stage.RoundTrip(request(t.Context(), newExchange("GET"), nil))
-				if err != nil || time.Since(begin) != c.held {
-					t.Fatalf("%v; the head came after %v; want %v", err, time.Since(begin), c.held)
+				x := newExchange("GET")
+				resp, err := stage.RoundTrip(request(t.Context(), x, nil))
+				if err != nil || time.Since(begin) != c.held || x.Story().Upstream != c.held {
+					t.Fatalf("%v; the head came after %v, %v of which were the upstream's; want %v", err, time.Since(begin), x.Story().Upstream, c.held)
 				}
 				got, err := io.ReadAll(resp.Body)
 				if string(got) != want || err != nil {

@@ -239,7 +239,8 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 			return c.giveUp(resp, err, n, whyBody)
 		}
 		last := keep(c.request.Method, resp, err)
-		if gone := sleep(c.request.Context(), wait); gone != nil {
+		if slept, gone := sleep(c.request.Context(), wait); gone != nil {
+			c.x.Paused(slept)
 			c.budget.Return(reservation)
 			last.abandon()
 			return nil, gone
@@ -375,20 +376,20 @@ func mark(resp *http.Response, n int) {
 	resp.Header["Proxy-Status"] = append(resp.Header["Proxy-Status"], member)
 }
 
-// sleep waits, unless the context ends.
-func sleep(ctx context.Context, d time.Duration) error {
+// sleep waits, unless the context ends; then it says how long it has waited.
+func sleep(ctx context.Context, d time.Duration) (slept time.Duration, gone error) {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 	if d <= 0 {
-		return nil
+		return 0, nil
 	}
-	t := time.NewTimer(d)
+	begin, t := time.Now(), time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
+		return d, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return time.Since(begin), context.Cause(ctx)
 	}
 }

@@ -650,6 +650,9 @@ func TestTheClientLeaves(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || time.Since(u.begin) != time.Second || len(u.requests) != 1 || u.open != 0 || x.Story().NotRetried != "" {
 			t.Errorf("%v after %v, %d attempts, %d open, %q", err, time.Since(u.begin), len(u.requests), u.open, x.Story().NotRetried)
 		}
+		if b := x.Story().Backoff; b != time.Second {
+			t.Errorf("%v of the wait are noted: the rest would pass for the proxy's own time", b)
+		}
 	})
 }
 

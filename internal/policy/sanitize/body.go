@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/redact"
@@ -49,7 +50,8 @@ func flowOf(h http.Header) flow {
 
 // body looks at a body: all of it, where that is short and no stream, else as it goes.
 func (m *message) body(c content) (prepared, error) {
-	s := &screened{message: m, content: c, in: c.source, flow: flowOf(c.header), share: share{room: m.room}}
+	s := &screened{message: m, content: c, flow: flowOf(c.header), share: share{room: m.room}}
+	s.in = arriving{s}
 	coding, ok := codingOf(c.header)
 	if !ok { // it is looked at as it is: who reads it may not go by what it says it were
 		if err := m.unread(); err != nil {
@@ -57,7 +59,7 @@ func (m *message) body(c content) (prepared, error) {
 		}
 	}
 	if coding != "" {
-		s.coded = &decoder{coding: coding, tap: tap{src: c.source}}
+		s.coded = &decoder{coding: coding, tap: tap{src: s.in}}
 		s.coded.window.used = &m.room.windows
 		s.in, s.decoder = s.coded, s.coded
 	}
@@ -110,6 +112,10 @@ func (s *screened) whole() (p prepared, done bool, err error) {
 		s.fill()
 	}
 	s.holding = false
+	if s.direction == directionResponse {
+		s.x.Awaited(s.waited)
+	}
+	s.waited = 0
 	if s.err != nil {
 		s.unwindow()
 	}
@@ -228,6 +234,7 @@ type screened struct {
 	sieve   *redact.Sieve
 	flow    flow           // of what is passed on
 	holding bool           // nothing is passed on yet
+	waited  time.Duration  // for the source meanwhile
 	masked  bool           // something was
 	noted   map[string]int // by kind: how many finds
 	refusal atomic.Pointer[exchange.Refusal]
@@ -236,6 +243,20 @@ type screened struct {
 	out []byte     // decided
 	off int        // how much of it was read
 	err error      // what follows out
+}
+
+// arriving is the source of a body.
+type arriving struct{ of *screened }
+
+// Read implements io.Reader.
+func (a arriving) Read(p []byte) (int, error) {
+	if !a.of.holding {
+		return a.of.content.source.Read(p)
+	}
+	begin := time.Now()
+	n, err := a.of.content.source.Read(p)
+	a.of.waited += time.Since(begin)
+	return n, err
 }
 
 // refused is the refusal that ended the body, if one did.

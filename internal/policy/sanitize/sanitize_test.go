@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -617,6 +619,43 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return copy(b, p.list[p.n-1]), nil
 }
 func (p *pieces) Close() error { return nil }
+
+// TestHeldBackForTheUpstream: the time that an answer's body takes to come, while its head is held back for it, is the upstream's.
+func TestHeldBackForTheUpstream(t *testing.T) {
+	for _, coding := range []string{"", "gzip"} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newRig(nil)
+			text := "a card " + card
+			if coding != "" {
+				text = packed(coding, text)
+			}
+			g.answer = func(*http.Request) *http.Response {
+				a := answer("text/plain", text)
+				a.Header.Set("Content-Encoding", coding)
+				a.Body = io.NopCloser(io.MultiReader(strings.NewReader(text[:5]), late{}, strings.NewReader(text[5:])))
+				return a
+			}
+			r, _ := http.NewRequest(http.MethodGet, "https://api.example.com/", nil)
+			begin := time.Now()
+			resp, err := g.send(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			if held := time.Since(begin); held != time.Second || g.x.Story().Upstream != held || string(body) != "a card "+masked {
+				t.Errorf("%q: %v, %v of which are the upstream's; %q", coding, held, g.x.Story().Upstream, body)
+			}
+		})
+	}
+}
+
+// late is nothing, after a second.
+type late struct{}
+
+func (late) Read([]byte) (int, error) {
+	time.Sleep(time.Second)
+	return 0, io.EOF
+}
 
 // TestStreamsFlow: what has come of a stream is passed on before more of it comes.
 func TestStreamsFlow(t *testing.T) {
