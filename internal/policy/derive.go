@@ -105,7 +105,10 @@ func (a *assembly) checkTunnel(h *hostPlan) {
 		plans = append(plans, r.plan)
 	}
 	for i, p := range plans {
-		if p.wordOf("tls") != "tunnel" || p.wordOf("upgrade") != "off" || p.wordOf("access") == string(Deny) {
+		if i > 0 {
+			a.checkConnectionWords(h.base, p)
+		}
+		if h.base.wordOf("tls") != "tunnel" || p.wordOf("upgrade") != "off" || p.wordOf("access") == string(Deny) {
 			continue
 		}
 		for _, l := range p.layers {
@@ -124,6 +127,16 @@ func (a *assembly) checkTunnel(h *hostPlan) {
 			name := fmt.Sprintf("routes[%s]", h.routes[i-1].label)
 			h.base.deaf = append(h.base.deaf, name)
 			a.warnings.add(p.at, p.level, "a route sees nothing of this host's tunnels: write tls: intercept or upgrade: https, or remove it")
+		}
+	}
+}
+
+// checkConnectionWords warns of what a route says about connections: what becomes of one is decided before there is a request that could meet a route.
+func (a *assembly) checkConnectionWords(base, route *plan) {
+	for _, key := range []string{"tls", "sni"} {
+		n := route.layers[len(route.layers)-1].body.get(key)
+		if n != nil && n.kind == scalar && n.text != base.wordOf(key) {
+			a.warnings.at(n, "has no effect in a route: it is decided for a connection, before there is a request; write it under the host")
 		}
 	}
 }

@@ -69,13 +69,23 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	p := host.base
 	x.Host = host.pattern
 	x.Mode = mode(p, r)
-	if x.Mode != string(exchange.ModeTunnel) {
+	inside := x.Mode == string(exchange.ModeIntercept) // that it is looked into was decided at CONNECT, before there was a route
+	switch {
+	case r.Method == http.MethodConnect:
+	case inside || r.URL.Scheme == "http":
 		if p, x.Route, err = host.choose(r); err != nil {
 			return nil, err
 		}
-		x.Mode = mode(p, r)
+		if !inside {
+			x.Mode = mode(p, r)
+		}
 	}
 	x.fill(p, &authority)
+	if r.Method == http.MethodConnect && inside && len(host.routes) > 0 {
+		x.Notes = append(x.Notes, "each request inside is asked for access by its own route: explain its URL")
+	} else {
+		x.access()
+	}
 	x.Authority = authority.String()
 	return x, x.destination(f, authority)
 }
@@ -174,13 +184,17 @@ func (x *Explanation) fill(p *plan, authority *exchange.Authority) {
 			authority.Port = 443
 		}
 	}
+	x.Values = p.values()
+}
+
+// access notes what the policy's access means for the request.
+func (x *Explanation) access() {
 	switch Access(x.Access) {
 	case Deny:
 		x.Notes = append(x.Notes, "refused: access is deny")
 	case Report:
 		x.Notes = append(x.Notes, "passes, and is recorded as one that would be refused: access is report")
 	}
-	x.Values = p.values()
 }
 
 // mode is how the request would travel. A request for https:// is taken for one through CONNECT, as nearly every client does it.
@@ -218,10 +232,15 @@ func requestOf(method, rawURL string, header http.Header) (*http.Request, exchan
 	if err != nil {
 		return nil, none, err
 	}
-	if header == nil {
+	if header = header.Clone(); header == nil {
 		header = http.Header{}
 	}
-	r := &http.Request{Method: method, URL: u, Host: authority.ForScheme(u.Scheme), Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	match.Hide(header)
+	length, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64)
+	if err != nil {
+		length = 0
+	}
+	r := &http.Request{Method: method, URL: u, Host: authority.ForScheme(u.Scheme), Header: header, ContentLength: length, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	return r, authority, nil
 }
 

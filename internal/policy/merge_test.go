@@ -2,6 +2,8 @@ package policy
 
 import (
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -200,6 +202,69 @@ hosts:
 	for _, bad := range []string{"", "api.example.com", "ftp://api.example.com/", "http://127.1/", "http://a b/"} {
 		if _, err := Explain(f, "GET", bad, "", nil); err == nil {
 			t.Errorf("%q was explained", bad)
+		}
+	}
+}
+
+// What a route says comes too late for the connection that its requests come on.
+func TestRoutesDecideNothingOfConnections(t *testing.T) {
+	f := loadText(t, `version: 1
+hosts:
+  a.example.com: {routes: [{match: {path: /v1/**}, tls: intercept}]}
+  b.example.com: {tls: intercept, access: deny, routes: [{match: {path: /v1/**}, tls: tunnel, sni: require, access: allow}]}
+  c.example.com: {tls: intercept, routes: [{match: {path: /v1/**}, tls: intercept, upgrade: https}]}
+`)
+	var paths []string
+	for _, w := range f.Warnings() {
+		paths = append(paths, w.Path)
+	}
+	if want := []string{`hosts["a.example.com"].routes[0]`, `hosts["a.example.com"].routes[0].tls`, `hosts["b.example.com"].routes[0].tls`, `hosts["b.example.com"].routes[0].sni`}; !slices.Equal(paths, want) {
+		t.Errorf("warnings of %q; want %q", paths, want)
+	}
+	for _, c := range []struct{ method, url, mode, policy, note string }{
+		{"GET", "https://a.example.com/v1/x", "tunnel", "a.example.com", "a tunnel"},
+		{"GET", "http://a.example.com/v1/x", "plain", "a.example.com#0", ""},
+		{"GET", "https://b.example.com/v1/x", "intercept", "b.example.com#0", ""},
+		{"GET", "https://b.example.com/v2", "intercept", "b.example.com", "refused"},
+		{"CONNECT", "b.example.com:443", "intercept", "b.example.com", "by its own route"},
+		{"GET", "https://c.example.com/v1/x", "intercept", "c.example.com#0", ""},
+		{"GET", "http://c.example.com/v1/x", "upgrade", "c.example.com#0", ""},
+	} {
+		x, err := Explain(f, c.method, c.url, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notes := strings.Join(x.Notes, " "); x.Mode != c.mode || x.Policy != c.policy || !strings.Contains(notes, c.note) || c.note == "" && notes != "" {
+			t.Errorf("%s %s: %s %s %q", c.method, c.url, x.Mode, x.Policy, notes)
+		}
+	}
+}
+
+// A route sees of an explained request what it would see of a sent one.
+func TestExplainedHeaders(t *testing.T) {
+	f := loadText(t, `version: 1
+hosts:
+  a.example.com:
+    tls: intercept
+    routes:
+      - {name: batch, match: {headers: {X-Batch: "*"}}}
+      - {name: via, match: {when: "'proxy-x' in request.headers"}}
+      - {name: body, match: {when: request.content_length > 0}}
+`)
+	for _, c := range []struct {
+		header http.Header
+		route  string
+	}{
+		{http.Header{"X-Batch": {"1"}}, "batch"},
+		{http.Header{"X-Batch": {"1"}, "Connection": {"close, x-batch"}}, ""},
+		{http.Header{"Proxy-X": {"1"}}, ""},
+		{http.Header{"Content-Length": {"10"}}, "body"},
+		{http.Header{"Content-Length": {"0"}}, ""},
+	} {
+		sent := c.header.Clone()
+		x, err := Explain(f, "POST", "https://a.example.com/", "", c.header)
+		if err != nil || x.Route != c.route || !reflect.DeepEqual(sent, c.header) {
+			t.Errorf("%v: route %q, %v", c.header, x.Route, err)
 		}
 	}
 }

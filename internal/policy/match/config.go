@@ -84,6 +84,25 @@ func compile(c RouteConfig) (*Route, []setting.Fault) {
 // hidden are fields that no route can see: they are for one connection only, and gone before a request is matched.
 var hidden = [...]string{"Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Trailer"}
 
+// unseen tells whether no route can see a field of this canonical name.
+func unseen(name string) bool {
+	return slices.Contains(hidden[:], name) || strings.HasPrefix(name, "Proxy-") && name != "Proxy-Status"
+}
+
+// Hide removes what no route can see of a request's header.
+func Hide(h http.Header) {
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for name := range h {
+		if unseen(name) {
+			delete(h, name)
+		}
+	}
+}
+
 func checkHeader(name, value string, seen map[string]string) error {
 	canonical := http.CanonicalHeaderKey(name)
 	other, twice := seen[canonical]
@@ -95,7 +114,7 @@ func checkHeader(name, value string, seen map[string]string) error {
 		return fmt.Errorf("is the same field as %s: write one of them", other)
 	case canonical == "Host":
 		return fmt.Errorf("is matched by the host's own pattern: write the name under hosts")
-	case slices.Contains(hidden[:], canonical), strings.HasPrefix(canonical, "Proxy-") && canonical != "Proxy-Status":
+	case unseen(canonical):
 		return fmt.Errorf("is for the connection to the proxy and gone before routes are matched: no request could match")
 	case value == "":
 		return fmt.Errorf(`is empty: write "*" for a field that must be there, whatever its value`)
