@@ -146,6 +146,30 @@ func TestTornCheckpoint(t *testing.T) {
 	want(t, "torn", r.CheckpointTorn, false)
 }
 
+// TestCheckpointsTwice: lines that came twice, as what ships them may deliver, are as good as once, and still miss what is gone.
+func TestCheckpointsTwice(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.jsonl")
+	at(t, path, signed(dir)).end()
+	at(t, path, signed(dir)).end()
+	lines := splitLines(read(t, path+checkpointSuffix))
+	want(t, "lines", len(lines), 2)
+	for _, order := range [][]int{{0, 0, 1}, {0, 1, 0, 1}, {0, 1, 1}} {
+		var text strings.Builder
+		for _, i := range order {
+			text.WriteString(lines[i] + "\n")
+		}
+		put(t, path+checkpointSuffix, text.String())
+		r := verified(t, path)
+		want(t, fmt.Sprint(order, " witnessed"), r.Witnessed, 2)
+		want(t, fmt.Sprint(order, " the end"), r.Checked.Seq, r.Last.Seq)
+	}
+	all := splitLines(read(t, path))
+	put(t, path, strings.Join(all[:len(all)-1], "\n")+"\n")
+	_, err := VerifyFiles(path)
+	wantText(t, "the end is gone", faultOf(t, err).What, "the end was cut off")
+}
+
 // TestCheckpointFileIsBounded: the older half goes, and what is left still vouches.
 func TestCheckpointFileIsBounded(t *testing.T) {
 	dir := t.TempDir()

@@ -44,16 +44,21 @@ func openLedger(named string, files []string) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &ledger{path: path, all: all, torn: torn, byHash: map[[hexSize]byte]*witness{}, bySeq: map[uint64][]*witness{}, other: map[*witness]place{}}
-	chain := 0
-	for i := range all {
-		w := &l.all[i]
-		if i > 0 && w.of.seq < all[i-1].of.seq {
-			chain++
+	l := &ledger{path: path, all: make([]witness, 0, len(all)), torn: torn, byHash: map[[hexSize]byte]*witness{}, bySeq: map[uint64][]*witness{}, other: map[*witness]place{}}
+	for _, w := range all {
+		if again := l.byHash[w.of.hash]; again != nil && again.of.seq == w.of.seq {
+			continue // what ships lines may ship one twice
 		}
-		w.chain = chain
-		l.byHash[w.of.hash] = w
-		l.bySeq[w.of.seq] = append(l.bySeq[w.of.seq], w)
+		if n := len(l.all); n > 0 {
+			w.chain = l.all[n-1].chain
+			if w.of.seq < l.all[n-1].of.seq {
+				w.chain++
+			}
+		}
+		l.all = append(l.all, w)
+		kept := &l.all[len(l.all)-1]
+		l.byHash[w.of.hash] = kept
+		l.bySeq[w.of.seq] = append(l.bySeq[w.of.seq], kept)
 	}
 	return l, nil
 }
