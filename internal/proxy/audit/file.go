@@ -91,10 +91,19 @@ func (s *file) Write(lines []byte) (n int, err error) {
 		s.grew(part[:m])
 		n += m
 		if err != nil {
-			return n, err
+			return n, s.named(err)
 		}
 	}
 	return n, nil
+}
+
+// named has an error name the path: after a rotation the open file still has the name that it was begun under.
+func (s *file) named(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		p.Path = s.path
+	}
+	return err
 }
 
 // firstLine is the first line with its end, or all of it where there is no end.
@@ -195,7 +204,7 @@ func (s *file) use(f *os.File) {
 func (s *file) Sync() error {
 	if !s.lazy {
 		if err := s.f.Sync(); err != nil {
-			return err
+			return s.named(err)
 		}
 	}
 	if info, err := s.f.Stat(); err == nil {

@@ -299,6 +299,29 @@ func TestInheritedChain(t *testing.T) {
 	}
 }
 
+// TestErrorsNameTheFile: after a rotation, too, an error names the file that there is.
+func TestErrorsNameTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	out, _, err := openFile(Config{Output: path}, (&buffer{}).logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := out.(*file)
+	_, err = s.Write([]byte("{}\n"))
+	if _, failed := s.rotate(time.Now()); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	if err := s.f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write([]byte("{}\n")); err == nil || !strings.Contains(err.Error(), path+":") {
+		t.Errorf("a write: %v", err)
+	}
+	if err := s.Sync(); err == nil || !strings.Contains(err.Error(), path+":") {
+		t.Errorf("a sync: %v", err)
+	}
+}
+
 // TestRotationFails: records go on into the old file, and the log says so once.
 func TestRotationFails(t *testing.T) {
 	dir := t.TempDir()

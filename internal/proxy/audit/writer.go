@@ -439,7 +439,7 @@ func (w *writer) secure() bool {
 	if !ok {
 		return true
 	}
-	err := f.f.Sync()
+	err := f.named(f.f.Sync())
 	w.judge(err)
 	return err == nil
 }
