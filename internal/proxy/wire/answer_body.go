@@ -12,6 +12,7 @@ import (
 const (
 	resting int32 = iota
 	reading
+	over // the body's end was read, and the connection is given up
 	closed
 )
 
@@ -77,6 +78,9 @@ func (a *answer) Read(p []byte) (int, error) {
 // use has the connection read from, which Close may end meanwhile.
 func (a *answer) use(read func() (int, error)) (int, error) {
 	if !a.busy.CompareAndSwap(resting, reading) {
+		if a.busy.Load() == over {
+			return 0, io.EOF
+		}
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := read()
@@ -88,11 +92,11 @@ func (a *answer) use(read func() (int, error)) (int, error) {
 			err = &Error{Err: broken, Sent: true, Client: true}
 		}
 		a.sticky = err
-		if err == io.EOF {
+		if err == io.EOF && a.busy.CompareAndSwap(reading, over) { // from here on Close ends nothing: another exchange may have the connection at once
 			a.release()
-		} else {
-			a.drop()
+			return n, err
 		}
+		a.drop()
 	}
 	if !a.busy.CompareAndSwap(reading, resting) { // Close was called meanwhile
 		a.drop()

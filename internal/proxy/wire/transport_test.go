@@ -605,3 +605,37 @@ func (g *gathering) release() {
 	_, _ = g.Conn.Write(g.held)
 	g.held = nil
 }
+
+// TestCloseAtTheEnd: who closes an answer's body while somebody reads the last of it does not end the exchange that gets the connection.
+func TestCloseAtTheEnd(t *testing.T) {
+	addr := upstream(t, says(ok))
+	tr := transport(t)
+	resp, err := tr.Send(get(t, addr), addr, &seen{}, new(Room))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := make(chan *upConn) // has no room, so that who hands the connection on waits
+	tr.mu.Lock()
+	tr.places[addr].waiting = append(tr.places[addr].waiting, next)
+	tr.mu.Unlock()
+	read := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		close(read)
+	}()
+	eventually(t, "the connection is handed on", func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return len(tr.places[addr].waiting) == 0
+	})
+	_ = resp.Body.Close()
+	c := <-next
+	<-read
+	if c.isClosed.Load() {
+		t.Error("it was closed")
+	}
+	if n, err := resp.Body.Read(make([]byte, 1)); n != 0 || err != http.ErrBodyReadAfterClose {
+		t.Errorf("a read behind Close: %d, %v", n, err)
+	}
+	tr.put(c)
+}
