@@ -66,9 +66,11 @@ func (c *rawConn) Read(p []byte) (int, error) {
 	c.stance, c.held = passes, nil
 	c.mu.Unlock()
 	if sent < len(out.b) && err == nil {
-		if _, err = c.out.Write(out.b[sent:]); err == nil {
+		var more int
+		if more, err = c.out.Write(out.b[sent:]); err == nil {
 			n, err = c.in.read(p)
 		}
+		c.sent += more
 	}
 	putBuffer(out)
 	return n, c.named("read", err)

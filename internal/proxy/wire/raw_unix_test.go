@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // rawPair is a RawWriter to a socket, and the other end.
@@ -196,5 +198,43 @@ func TestRawConnTrade(t *testing.T) {
 	_ = far.SetReadDeadline(time.Now().Add(patience))
 	if n, err := io.ReadFull(far, got[:4]); n != 4 || err != nil {
 		t.Error("later writes still wait:", err)
+	}
+}
+
+// fullSocket is a socket that takes nothing more and has nothing to read.
+type fullSocket struct {
+	syscall.RawConn
+	fd int
+}
+
+func (f fullSocket) Read(call func(uintptr) bool) error {
+	call(uintptr(f.fd))
+	return nil
+}
+
+// TestRawConnTradeInPart: of a trade that began when the socket took nothing, and ended before it took all, it is known that something was written.
+func TestRawConnTradeInPart(t *testing.T) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(ends[0]); _ = unix.Close(ends[1]) }()
+	if err := unix.SetNonblock(ends[0], true); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = unix.Write(ends[0], make([]byte, 4<<10))
+	}
+	_, socket, _ := rawPair(t)
+	c := Raw(socket).(*rawConn)
+	c.in.bind(fullSocket{fd: ends[0]})
+	c.take(holds)
+	if _, err := c.Write(make([]byte, 64<<20)); err != nil { // more than fits between the two
+		t.Fatal(err)
+	}
+	c.take(trades)
+	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) || c.sent == 0 {
+		t.Errorf("%d bytes were written, %v", c.sent, err)
 	}
 }
