@@ -512,6 +512,37 @@ func TestWatchSeesKubernetesSwaps(t *testing.T) {
 	}
 }
 
+// A folder that another one has taken the place of is watched as before: a change that neither size nor time of the file show is seen.
+func TestWatchSeesReplacedFolders(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Now().Add(-time.Hour)
+	file := func(folder, host string) string {
+		path := write(t, filepath.Join(dir, folder, "c.yaml"), "version: 1\nhosts: {"+host+".example.com: {access: deny}}\n")
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	move := func(from, to string) {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := hold(t, file("conf", "w"))
+	watching(t, h)
+	file("conf", "x")
+	h.loaded(t) // from here on it is watched
+	file("next", "y")
+	move("conf", "old")
+	move("next", "conf")
+	h.loaded(t)
+	file("next", "a")
+	move("next/c.yaml", "conf/c.yaml")
+	if a := accessOfA(t, h.loaded(t)); a != Deny {
+		t.Errorf("after a change in the new folder: %s", a)
+	}
+}
+
 func TestWatchFollowsNamedFilesAndIgnoresOthers(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "secret/token"), "one-"+"token")

@@ -121,8 +121,8 @@ func (w *watcher) follow() {
 				delete(w.folders, folder)
 			}
 		}
-		for folder := range wanted {
-			if !w.folders[folder] && w.notify.Add(folder) == nil {
+		for folder := range wanted { // the known ones too: another may be in its place
+			if w.notify.Add(folder) == nil {
 				w.folders[folder] = true
 			}
 		}
@@ -131,7 +131,7 @@ func (w *watcher) follow() {
 
 // concerns tells whether an event may be about the configuration. No file is looked at for it: others in the same folder may be written all the time.
 func (w *watcher) concerns(name string) bool {
-	return slices.Contains(w.files, name) || slices.Contains(w.targets, name) || slices.Contains(w.globs, filepath.Dir(name)) ||
+	return slices.Contains(w.files, name) || slices.Contains(w.targets, name) || slices.Contains(w.globs, filepath.Dir(name)) || w.folders[name] ||
 		strings.HasPrefix(filepath.Base(name), "..") // Kubernetes swaps the link ..data
 }
 
