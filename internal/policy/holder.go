@@ -105,6 +105,13 @@ func (h *Holder) reloadChanged(why string) {
 	_ = h.use(f, faults, why) // logged, counted and told to the hooks
 }
 
+// behind tells whether the files hold something else than was read last.
+func (h *Holder) behind() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tried != nil && !h.tried.looks.again()
+}
+
 // Close closes what the snapshot in use keeps: pools, limiters, breakers. It is for the end, when no request runs any more; the snapshot can still be
 // read, and no reload succeeds. A second Close does nothing.
 func (h *Holder) Close() {

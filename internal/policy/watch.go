@@ -43,6 +43,7 @@ type watcher struct {
 	files   []string
 	globs   []string
 	targets []string // where the files led when they were read; that a link leads elsewhere is an event of its own
+	missed  bool     // something changed after it was read and, perhaps, before its folder was watched
 	seen    string   // fingerprint of what was there when it was last looked at
 }
 
@@ -56,6 +57,10 @@ func (w *watcher) run(ctx context.Context, notify *fsnotify.Watcher) {
 	events, idle := notify.Events, ""
 	var since time.Time // of the first event that nobody acted on yet
 	for {
+		if w.missed {
+			w.missed = false
+			settled.Reset(quiet)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -93,6 +98,7 @@ func (w *watcher) look(why string) {
 	before, files := w.fingerprint(), w.files
 	w.holder.reloadChanged(why)
 	w.follow()
+	w.missed = w.holder.behind()
 	w.seen = before
 	if !slices.Equal(files, w.files) {
 		w.seen = ""
