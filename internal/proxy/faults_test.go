@@ -195,3 +195,23 @@ func (r *rig) internal(request, method string) {
 		r.t.Errorf("the record is %v", record)
 	}
 }
+
+// TestRefusedHead: the proxy's own answer to HEAD is that to GET without its body, of which the record counts nothing.
+func TestRefusedHead(t *testing.T) {
+	r := newRig(t, "", ends{requests: exchange.RoundTripperFunc(faulty)}, standardLimits())
+	p := r.dial()
+	p.send("GET http://192.0.2.1/foreign HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n")
+	whole, body := p.answer(http.MethodGet)
+	p.send("HEAD http://192.0.2.1/foreign HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n")
+	bare, none := p.answer(http.MethodHead)
+	if bare.StatusCode != whole.StatusCode || bare.ContentLength != int64(len(body)) || none != "" {
+		t.Errorf("%s %d %q; GET had %s and %d bytes", bare.Status, bare.ContentLength, none, whole.Status, len(body))
+	}
+	p.send("GET http://192.0.2.1/fine HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n")
+	if _, text := p.answer(http.MethodGet); text != "fine" {
+		t.Errorf("behind it: %q", text)
+	}
+	if all := r.records(3); all[0]["response_bytes"] != float64(len(body)) || all[1]["response_bytes"] != 0.0 {
+		t.Errorf("the records count %v and %v bytes; %d were sent for GET", all[0]["response_bytes"], all[1]["response_bytes"], len(body))
+	}
+}

@@ -117,7 +117,10 @@ func (v *visit) own(status int, header http.Header, body []byte) *http.Response 
 		header["Content-Type"] = nil
 	}
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	v.out.ReadCloser, v.out.v = io.NopCloser(bytes.NewReader(body)), v
+	v.out.ReadCloser, v.out.v = http.NoBody, v
+	if v.raw.Method != http.MethodHead { // whose answer has the length alone, and the record none of its bytes
+		v.out.ReadCloser = io.NopCloser(bytes.NewReader(body))
+	}
 	return &http.Response{StatusCode: status, ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: &v.out, ContentLength: int64(len(body))}
 }
 
