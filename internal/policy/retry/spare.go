@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ const (
 // place among the answers in flight are free for that attempt; a longer one stays open. Either way the client can still get all of it.
 type spare struct {
 	resp *http.Response
+	from *http.Response // that it is a copy of, where its body is read
 	err  error
 	body io.ReadCloser
 	once sync.Once
@@ -54,9 +56,22 @@ func keep(method string, resp *http.Response, err error) *spare {
 		resp.Body = http.NoBody
 	case resp.ContentLength <= spareBytes:
 		s.done = make(chan struct{})
+		s.apart()
 		go s.fill()
 	}
 	return s
+}
+
+// apart makes the answer a copy, for who may not wait for its body's end: whoever reads that writes to the trailers of what it is a copy of.
+func (s *spare) apart() {
+	own := *s.resp
+	if s.resp.Trailer != nil {
+		own.Trailer = make(http.Header, len(s.resp.Trailer))
+		for name := range s.resp.Trailer {
+			own.Trailer[name] = nil
+		}
+	}
+	s.resp, s.from = &own, s.resp
 }
 
 func (s *spare) fill() {
@@ -166,7 +181,13 @@ func (r *whole) Read(p []byte) (int, error) {
 		}
 		r.from = io.MultiReader(bytes.NewReader(s.read), rest)
 	}
-	return r.from.Read(p)
+	n, err := r.from.Read(p)
+	if own, from := r.spare.resp, r.spare.from; err == io.EOF && own.Trailer == nil {
+		own.Trailer = from.Trailer
+	} else if err == io.EOF {
+		maps.Copy(own.Trailer, from.Trailer)
+	}
+	return n, err
 }
 
 func (r *whole) Close() error {
