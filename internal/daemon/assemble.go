@@ -51,7 +51,6 @@ func (d *Daemon) assemble(o Options) (err error) {
 		Resolver: o.Resolver, Standard: standard, Held: func(policy string, k state.Key) bool { return d.rooms.Breaker.Refuses(policy, k) }})
 	d.notify = notify.New(d.metrics, d.log)
 	d.tracer, d.version = trace.New(d.metrics, d.log, d.redact.On(redact.Default())), o.Version
-	d.audit.OnFailure(d.auditFailed)
 	d.rooms = policy.Rooms{
 		Timeout:     timeout.New(),
 		Retry:       retry.New(d.metrics),

@@ -111,6 +111,7 @@ func Start(o Options) (_ *Daemon, err error) {
 	if err := d.holder.Start(file); err != nil {
 		return nil, err
 	}
+	d.audit.OnFailure(d.auditFailed) // now that there are targets to tell
 	if err := d.listen(o); err != nil {
 		return nil, err
 	}

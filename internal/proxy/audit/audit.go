@@ -70,7 +70,7 @@ type Log struct {
 	builtin     *redact.Redactor
 	scratch     sync.Pool // *scratch
 	closing     atomic.Bool
-	failing     atomic.Pointer[func(error)]
+	alarms      alarms
 }
 
 // Open opens the trail where cfg says and writes its first record, which tells whether the hash chain goes on or begins. The Log registers its
@@ -302,13 +302,38 @@ func (l *Log) borrow(r *redact.Redactor) *scratch {
 func (l *Log) Subscribe(ctx context.Context) <-chan []byte { return l.subscribers.add(ctx) }
 
 // OnFailure calls f when the output begins to take nothing, with the error, once for each outage. It is set once; f must not wait.
-// A copy that fails is told like that too.
-func (l *Log) OnFailure(f func(error)) { l.failing.Store(&f) }
+// A copy that fails is told like that too, with a CopyError. Outages that began before are told at once.
+func (l *Log) OnFailure(f func(error)) {
+	l.alarms.mu.Lock()
+	l.alarms.tell = f
+	early := l.alarms.early
+	l.alarms.early = nil
+	l.alarms.mu.Unlock()
+	for _, err := range early {
+		f(err)
+	}
+}
 
 func (l *Log) alarm(err error) {
-	if f := l.failing.Load(); f != nil {
-		(*f)(err)
+	l.alarms.mu.Lock()
+	tell := l.alarms.tell
+	if tell == nil && len(l.alarms.early) < maxEarly {
+		l.alarms.early = append(l.alarms.early, err)
 	}
+	l.alarms.mu.Unlock()
+	if tell != nil {
+		tell(err)
+	}
+}
+
+// maxEarly bounds what is kept for a function that may never be set.
+const maxEarly = 64
+
+// alarms are whom to tell of outages, and those that nobody could be told of yet.
+type alarms struct {
+	mu    sync.Mutex
+	tell  func(error)
+	early []error
 }
 
 // Reopen opens the output's path again, after something else moved the file away. The chain goes on in the new file. It does nothing for

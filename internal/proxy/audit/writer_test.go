@@ -77,6 +77,26 @@ func TestWriterHurries(t *testing.T) {
 	})
 }
 
+// TestEarlyOutage: who comes to listen after an outage began hears of it, once.
+func TestEarlyOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{fail: refuse}
+		tr := on(t, f, true, standard)
+		tr.events(1)
+		time.Sleep(time.Minute)
+		told := 0
+		tr.OnFailure(func(err error) {
+			told++
+			want(t, "told", errors.Is(err, errFull), true)
+		})
+		want(t, "told of outages", told, 1)
+		time.Sleep(time.Minute)
+		f.failing(nil)
+		tr.end()
+		want(t, "told of outages in all", told, 1)
+	})
+}
+
 func TestWriterOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{fail: refuse}
