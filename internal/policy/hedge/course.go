@@ -72,7 +72,7 @@ func (c *course) settle(resp *http.Response, err error) (*http.Response, error) 
 	c.close()
 	if fine && c.fails != nil && len(c.out) > 0 { // else there is nothing better
 		c.mu.Unlock()
-		fine = !c.fails(&c.first, resp)
+		resp, fine = c.judge(&c.first, resp)
 		c.mu.Lock()
 	}
 	for !fine && c.winner == nil && len(c.out) > 0 && ctx.Err() == nil {
@@ -240,6 +240,12 @@ func (h *hedge) Begin(now time.Time) (string, time.Duration, bool) {
 	return exchange.ReasonHedge, c.after, true
 }
 
+// judge tells whether an answer of a good status is good, and is the answer to be used in its place.
+func (c *course) judge(r *http.Request, resp *http.Response) (seen *http.Response, fine bool) {
+	seen, failed := c.fails(r, resp)
+	return seen, !failed
+}
+
 // run sends the hedge. A defect below must not end the process: nobody else is on this goroutine to catch it.
 func (h *hedge) run() {
 	var resp *http.Response
@@ -250,7 +256,9 @@ func (h *hedge) run() {
 	}()
 	c := h.course
 	resp, err = c.next.RoundTrip(h.request)
-	fine = good(resp, err) && resp.StatusCode != http.StatusSwitchingProtocols && (c.fails == nil || !c.fails(h.request, resp))
+	if fine = good(resp, err) && resp.StatusCode != http.StatusSwitchingProtocols; fine && c.fails != nil {
+		resp, fine = c.judge(h.request, resp)
+	}
 }
 
 var errPanicked = errors.New("the attempt panicked")

@@ -32,9 +32,10 @@ const (
 // Stage makes one policy's stage: everything below it runs once for each attempt, and may run several times at once. budgets are those of the
 // policy's retries, whose stage counts the first attempts; nil is for a policy without one, which gets a budget of its own. scarce tells
 // whether the upstream's quota is used up or low for a request; it is asked just before a hedge would be sent, must not wait, and may be nil. fails
-// tells whether an answer whose status is good is none all the same; it is asked while there is another attempt, may read the body, and may be nil.
+// tells whether an answer whose status is good is none all the same; it is asked while there is another attempt, may read the body, returns the answer
+// that is to be used in the place of the one that it got, and may be nil.
 func (r *Room) Stage(scope state.Scope, c Config, budgets *state.Table[*state.Budget], scarce func(*exchange.Exchange, *http.Request) bool,
-	fails func(*http.Request, *http.Response) bool) exchange.Stage {
+	fails func(*http.Request, *http.Response) (*http.Response, bool)) exchange.Stage {
 	p := plan{config: c, metrics: r.metrics, timers: &r.timers, budgets: budgets, scarce: scarce, fails: fails}
 	if budgets == nil {
 		p.budgets, p.counts = state.Budgets(scope, ownRatio, ownFloor, ownTTL), true
@@ -64,7 +65,7 @@ type plan struct {
 	counts  bool                   // first attempts, because nobody above does
 	times   *state.Table[*latency] // nil: a fixed duration
 	scarce  func(*exchange.Exchange, *http.Request) bool
-	fails   func(*http.Request, *http.Response) bool // nil: a status is all there is to judge by
+	fails   func(*http.Request, *http.Response) (*http.Response, bool) // nil: a status is all there is to judge by
 	next    http.RoundTripper
 }
 

@@ -156,7 +156,13 @@ func newRig(t *testing.T, c Config, steps ...step) *rig {
 func (r *rig) load(c Config) {
 	g := r.keeper.Begin()
 	scarce := func(x *exchange.Exchange, req *http.Request) bool { return r.scarce != nil && r.scarce(x, req) }
-	fails := func(req *http.Request, resp *http.Response) bool { return r.fails != nil && r.fails(req, resp) }
+	fails := func(req *http.Request, resp *http.Response) (*http.Response, bool) {
+		if r.fails == nil {
+			return resp, false
+		}
+		seen := *resp
+		return &seen, r.fails(req, &seen)
+	}
 	r.stage = r.room.Stage(state.Scope{Generation: g, Policy: "p"}, c, r.budgets, scarce, fails).Wrap(r.upstream)
 	g.Commit()
 }

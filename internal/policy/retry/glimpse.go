@@ -21,18 +21,19 @@ const (
 	glimpseTime  = 5 * time.Second
 )
 
-// glimpse reads the whole body of an answer, and puts back what it read. unread is a body that is none of the expression's business, because it is a
-// stream, too large, too slow or in a coding that is not known here; broken is how it broke off.
-func glimpse(ctx context.Context, method string, resp *http.Response) (text []byte, unread bool, broken error) {
+// glimpse reads the whole body of an answer. own is to be used in the answer's place: it has the body as if nothing had been read. unread is a body that is
+// none of the expression's business, because it is a stream, too large, too slow or in a coding that is not known here; broken is how it broke off.
+func glimpse(ctx context.Context, method string, resp *http.Response) (own *http.Response, text []byte, unread bool, broken error) {
 	if method == http.MethodHead || resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 {
-		return nil, false, nil
+		return resp, nil, false, nil
 	}
 	coding := strings.ToLower(strings.Join(resp.Header["Content-Encoding"], ","))
 	if resp.ContentLength > glimpseBytes || exchange.Streams(resp.Header) || !decodable(coding) {
-		return nil, true, nil
+		return resp, nil, true, nil
 	}
-	v := &viewed{body: resp.Body, done: make(chan struct{})}
-	resp.Body = v
+	own = apart(resp)
+	v := &viewed{body: resp.Body, own: own, from: resp, done: make(chan struct{})}
+	own.Body = v
 	go v.fill(int(resp.ContentLength))
 	late := time.NewTimer(glimpseTime)
 	defer late.Stop()
@@ -44,18 +45,20 @@ func glimpse(ctx context.Context, method string, resp *http.Response) (text []by
 	read, end := v.hand()
 	switch {
 	case end == nil:
-		return nil, true, nil
+		return own, nil, true, nil
 	case end != io.EOF:
-		return nil, false, end
+		return own, nil, false, end
 	}
 	text, err := decoded(coding, read)
-	return text, err != nil, nil
+	return own, text, err != nil, nil
 }
 
 // viewed is a body of which the beginning has been read. Until somebody wants the rest, a goroutine reads on.
 type viewed struct {
 	body io.ReadCloser
-	done chan struct{} // closed when the goroutine has ended
+	own  *http.Response // has this body
+	from *http.Response // has what was read
+	done chan struct{}  // closed when the goroutine has ended
 
 	mu     sync.Mutex
 	read   []byte
@@ -104,10 +107,14 @@ func (v *viewed) Read(p []byte) (int, error) {
 	if n, ok := v.known(p); ok {
 		return n, nil
 	}
-	if v.end != nil {
-		return 0, v.end
+	n, err := 0, v.end
+	if err == nil {
+		n, err = v.body.Read(p)
 	}
-	return v.body.Read(p)
+	if err == io.EOF {
+		trail(v.own, v.from)
+	}
+	return n, err
 }
 
 func (v *viewed) known(p []byte) (int, bool) {

@@ -45,21 +45,21 @@ func compile(text string) (*predicate, error) {
 }
 
 // Fails is failure_when for whoever has several answers to one request, and takes one of them: it tells whether an answer is a failure, as far as can be
-// told, and may read its body for that. nil: nothing is one.
-func Fails(c Config) func(*http.Request, *http.Response) bool {
+// told, and may read its body for that; the answer that it returns is to be used in the place of the one that it got. nil: nothing is one.
+func Fails(c Config) func(*http.Request, *http.Response) (*http.Response, bool) {
 	if c.FailureWhen == "" || c.Mode == setting.Observe {
 		return nil
 	}
 	c.Signal = http.CanonicalHeaderKey(c.Signal)
 	p := plan{config: c}
 	p.when, _ = compile(c.FailureWhen) // Validate has tried
-	return func(r *http.Request, resp *http.Response) bool {
+	return func(r *http.Request, resp *http.Response) (*http.Response, bool) {
 		if !p.examines(resp) {
-			return false
+			return resp, false
 		}
 		e := evidence{request: r, resp: resp}
 		result, err := p.when.program.Eval(&e)
-		return e.broken != nil || err == nil && result == true
+		return e.resp, e.broken != nil || err == nil && result == true
 	}
 }
 
@@ -68,24 +68,25 @@ func (p *plan) examines(resp *http.Response) bool {
 	return resp.StatusCode != http.StatusSwitchingProtocols && p.signal(resp.Header) != exchange.Final
 }
 
-// examine is the reason for which an answer is a failure although its status is none; "" where it is not.
-func (c *course) examine(resp *http.Response) string {
+// examine is the reason for which an answer is a failure although its status is none; "" where it is not. The answer that it returns is to be used in the
+// place of the one that it got.
+func (c *course) examine(resp *http.Response) (*http.Response, string) {
 	if !c.examines(resp) {
-		return ""
+		return resp, ""
 	}
 	e := evidence{request: c.request, resp: resp}
 	result, err := c.when.program.Eval(&e)
 	switch {
 	case e.broken != nil:
-		return c.brokeOff(e.broken)
+		return e.resp, c.brokeOff(e.broken)
 	case err != nil && e.unread:
 		c.unjudge(unjudgedBody)
 	case err != nil:
 		c.unjudge(unjudgedError)
 	case result == true:
-		return exchange.ReasonPredicate
+		return e.resp, exchange.ReasonPredicate
 	}
-	return ""
+	return e.resp, ""
 }
 
 // brokeOff is the reason where the body ended in an error: nothing of the answer has gone to the client yet.
@@ -152,7 +153,7 @@ func (e *evidence) look() bool {
 	if !e.seen {
 		e.seen = true
 		begin, ctx := time.Now(), e.request.Context()
-		e.body, e.unread, e.broken = glimpse(ctx, e.request.Method, e.resp)
+		e.resp, e.body, e.unread, e.broken = glimpse(ctx, e.request.Method, e.resp) //nolint:bodyclose // whoever gets the answer closes it
 		exchange.From(ctx).Awaited(time.Since(begin))
 	}
 	return !e.unread && e.broken == nil

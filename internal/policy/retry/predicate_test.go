@@ -126,13 +126,13 @@ func TestFails(t *testing.T) {
 		if c.field != "" {
 			resp.Header.Set(c.field, c.value)
 		}
-		got := Fails(Config{FailureWhen: c.when, Signal: c.signal})(r, resp)
+		resp, got := Fails(Config{FailureWhen: c.when, Signal: c.signal})(r, resp)
 		if b, err := io.ReadAll(resp.Body); got != c.want || string(b) != c.body || err != nil {
 			t.Errorf("%s: %v, body %q, %v", name, got, b, err)
 		}
 	}
 	broken := &http.Response{StatusCode: 200, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))}
-	if !Fails(Config{FailureWhen: not})(request(t.Context(), newExchange("GET"), nil), broken) {
+	if _, failed := Fails(Config{FailureWhen: not})(request(t.Context(), newExchange("GET"), nil), broken); !failed {
 		t.Error("what breaks off is no failure")
 	}
 }

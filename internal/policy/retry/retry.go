@@ -140,7 +140,7 @@ func (c *course) once() (*http.Response, error) {
 	resp, err := c.next.RoundTrip(c.request)
 	c.refund(err)
 	if judged && err == nil {
-		c.judge(resp, nil)
+		resp, _, _ = c.judge(resp, nil)
 		c.tell()
 	}
 	return resp, err
@@ -215,7 +215,9 @@ func (c *course) send() (resp *http.Response, err error) {
 // follow judges an attempt, and makes another one for as long as that may help.
 func (c *course) follow(resp *http.Response, err error) (*http.Response, error) {
 	for n := 1; ; n++ {
-		reason, sent := c.judge(resp, err)
+		var reason string
+		var sent bool
+		resp, reason, sent = c.judge(resp, err)
 		if reason == "" {
 			mark(resp, n)
 			return resp, err
@@ -247,7 +249,7 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 		}
 		c.x.NextAttempt(reason, wait)
 		last.watch(c.request.Context(), c.x)
-		begun := c.begun()
+		before := begun(c.x)
 		resp, err = c.send()
 		if why := notAdmitted(err); why != "" {
 			c.budget.Return(reservation)
@@ -255,18 +257,12 @@ func (c *course) follow(resp *http.Response, err error) (*http.Response, error) 
 			return c.giveUp(resp, err, n, why)
 		}
 		last.drop()
-		if err != nil && c.request.Context().Err() != nil && c.begun() == begun { // the client left, or its time was over, while the attempt waited for a limit
+		if err != nil && c.request.Context().Err() != nil && begun(c.x) == before { // the client left, or its time was over, while the attempt waited for a limit
 			c.budget.Return(reservation)
 			continue
 		}
 		c.metrics.retries.inc(c.x.Label(), reason)
 	}
-}
-
-// begun is how many attempts there were so far.
-func (c *course) begun() (n int) {
-	c.x.Read(func(s *exchange.Story) { n = len(s.Attempts) })
-	return n
 }
 
 // reserve takes a retry from the budget. Where the program's own retry found nothing there, none of ours follows it.
@@ -278,33 +274,33 @@ func (c *course) reserve() (state.Reservation, bool) {
 }
 
 // judge says of what the attempt failed ("": it did not, or another one would not help), and whether the upstream may have acted on it.
-func (c *course) judge(resp *http.Response, err error) (reason string, sent bool) {
+func (c *course) judge(resp *http.Response, err error) (seen *http.Response, reason string, sent bool) {
 	c.verdict = exchange.Unsaid
 	if err == nil {
 		switch {
 		case c.failed(resp):
 			reason = exchange.ReasonStatus
 		case c.when != nil:
-			reason = c.examine(resp)
+			resp, reason = c.examine(resp)
 		}
 		c.verdict = c.judgement(resp, reason)
-		return reason, true
+		return resp, reason, true
 	}
 	var refusal *exchange.Refusal
 	var failure *exchange.Failure
 	if errors.As(err, &refusal) || !errors.As(err, &failure) || failure.Permanent {
-		return "", true
+		return resp, "", true
 	}
 	if cause := context.Cause(c.request.Context()); cause != nil {
 		var deadline *exchange.Failure
 		if errors.As(cause, &deadline) { // else the client left
 			c.refused(whyDeadline)
 		}
-		return "", true
+		return resp, "", true
 	}
 	c.stale = failure.Stale && !c.staleSeen
 	c.staleSeen = c.staleSeen || c.stale
-	return failure.Reason(), failure.Sent
+	return resp, failure.Reason(), failure.Sent
 }
 
 // Why a failed exchange is not tried again, as metrics and records name it.

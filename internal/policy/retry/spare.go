@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -56,22 +55,10 @@ func keep(method string, resp *http.Response, err error) *spare {
 		resp.Body = http.NoBody
 	case resp.ContentLength <= spareBytes:
 		s.done = make(chan struct{})
-		s.apart()
+		s.resp, s.from = apart(resp), resp //nolint:bodyclose // as the spare is closed
 		go s.fill()
 	}
 	return s
-}
-
-// apart makes the answer a copy, for who may not wait for its body's end: whoever reads that writes to the trailers of what it is a copy of.
-func (s *spare) apart() {
-	own := *s.resp
-	if s.resp.Trailer != nil {
-		own.Trailer = make(http.Header, len(s.resp.Trailer))
-		for name := range s.resp.Trailer {
-			own.Trailer[name] = nil
-		}
-	}
-	s.resp, s.from = &own, s.resp
 }
 
 func (s *spare) fill() {
@@ -182,10 +169,8 @@ func (r *whole) Read(p []byte) (int, error) {
 		r.from = io.MultiReader(bytes.NewReader(s.read), rest)
 	}
 	n, err := r.from.Read(p)
-	if own, from := r.spare.resp, r.spare.from; err == io.EOF && own.Trailer == nil {
-		own.Trailer = from.Trailer
-	} else if err == io.EOF {
-		maps.Copy(own.Trailer, from.Trailer)
+	if err == io.EOF {
+		trail(r.spare.resp, r.spare.from)
 	}
 	return n, err
 }
