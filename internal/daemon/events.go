@@ -11,6 +11,7 @@ import (
 	"httpowerd/internal/policy"
 	"httpowerd/internal/policy/breaker"
 	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/proxy/audit"
 )
 
 // breakerChanged tells the audit trail, and whom the policy names. The targets first: the trail may make one wait.
@@ -33,9 +34,13 @@ func (d *Daemon) gateChanged(c ratelimit.GateChange) {
 		"retry_after", c.After.Round(time.Millisecond).String())
 }
 
-// auditFailed tells that the trail's output takes nothing.
+// auditFailed tells that the trail's output, or one of its copies, takes nothing.
 func (d *Daemon) auditFailed(err error) {
-	d.notify.TellAll(notify.Event{Type: notify.AuditFailed, Time: time.Now(), Reason: reason(err).Error()})
+	why := reason(err)
+	if c := (*audit.CopyError)(nil); errors.As(err, &c) {
+		why = &audit.CopyError{To: c.To, Err: why}
+	}
+	d.notify.TellAll(notify.Event{Type: notify.AuditFailed, Time: time.Now(), Reason: why.Error()})
 }
 
 // reloaded hears of every reload, the failed ones too.

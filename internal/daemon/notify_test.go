@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,6 +133,25 @@ func TestNotificationsAtTheEnd(t *testing.T) {
 	b.stop()
 	if n := ops.next(t); n["to"] != "open" {
 		t.Errorf("%v", n)
+	}
+}
+
+// TestCopiesThatFail: copies of the trail that are down from the beginning are told of, each by its name, and the trail itself is not taken for one of them.
+func TestCopiesThatFail(t *testing.T) {
+	ops := newReceiver(t)
+	b := startTo(t, filepath.Join(t.TempDir(), "audit.jsonl"),
+		fmt.Sprintf("audit: {also: [\"syslog+tcp://127.0.0.1:1\", \"otlp+http://127.0.0.1:1\"]}\nnotify: {ops: {url: %q}}\n", ops.URL))
+	var got []string
+	for range 2 {
+		n := ops.next(t)
+		got = append(got, fmt.Sprint(n["type"], ": ", n["reason"]))
+	}
+	slices.Sort(got)
+	if want := []string{"audit.failed: the copy to otlp+http://127.0.0.1:1: connection refused", "audit.failed: the copy to syslog+tcp://127.0.0.1:1: connection refused"}; !slices.Equal(got, want) {
+		t.Errorf("told %q; want %q", got, want)
+	}
+	if r := b.events("lifecycle", 2); r[0].text("event") != "audit_started" {
+		t.Errorf("the trail: %v", r)
 	}
 }
 

@@ -33,6 +33,9 @@ type subject struct{ family, policy, tenant, authority string }
 
 func (e *Event) subject() subject {
 	family, _, _ := strings.Cut(e.Type, ".")
+	if e.Type == AuditFailed { // the trail and each of its copies fail by themselves
+		return subject{family: family, authority: e.Reason}
+	}
 	return subject{family, e.Policy, e.Tenant, e.Authority}
 }
 

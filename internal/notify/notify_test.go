@@ -327,6 +327,12 @@ func TestCoalescing(t *testing.T) {
 			s.TellAll(Event{Type: ConfigReloadFailed, Time: time.Now(), Reason: "one"})
 			s.TellAll(Event{Type: ConfigReloadFailed, Time: time.Now(), Reason: "two"})
 		}, []string{">"}, 1},
+		"the trail and its copies": {func(s *Sender) {
+			s.TellAll(Event{Type: AuditFailed, Time: time.Now(), Reason: "no space left"})
+			s.TellAll(Event{Type: AuditFailed, Time: time.Now(), Reason: "the copy to a: connection refused"})
+			s.TellAll(Event{Type: AuditFailed, Time: time.Now(), Reason: "the copy to b: connection refused"})
+			s.TellAll(Event{Type: AuditFailed, Time: time.Now(), Reason: "no space left"})
+		}, []string{">", ">", ">"}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -29,6 +29,18 @@ type copier struct {
 	timer  *time.Timer
 }
 
+// CopyError is what befell one of Config.Also, while the output may be as it should.
+type CopyError struct {
+	To  string // as the configuration writes it
+	Err error
+}
+
+// Error names the place.
+func (e *CopyError) Error() string { return "the copy to " + e.To + ": " + e.Err.Error() }
+
+// Unwrap is the error itself.
+func (e *CopyError) Unwrap() error { return e.Err }
+
 // copySync is how often a connection is looked at over which something was sent.
 const copySync = time.Second
 
@@ -149,7 +161,7 @@ func (c *copier) failed(err error) {
 	if o.since.IsZero() {
 		o.since, o.wait = time.Now(), firstRetry
 		c.log.Error("a copy of the audit trail takes no records; they wait in memory", "to", c.name, "error", err)
-		c.alarm(fmt.Errorf("the copy to %s: %w", c.name, err))
+		c.alarm(&CopyError{c.name, err})
 		return
 	}
 	o.wait = min(2*o.wait, lastRetry)
