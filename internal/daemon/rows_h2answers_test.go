@@ -18,8 +18,8 @@ import (
 // h2Script are an upstream's answers in HTTP/2 by path, field by field: a list for each head, and "" for the content in between.
 type h2Script map[string][][]string
 
-// serveH2 answers so whoever offers HTTP/2, and refuses the others, so that it is spoken to whatever the client speaks.
-func serveH2(t *testing.T, script h2Script) (addr string) {
+// serveFrames hands each frame of whoever offers HTTP/2 to answer, with the number of the connection, and refuses the others, so that it is spoken to whatever the client speaks.
+func serveFrames(t *testing.T, answer func(conn int, f *http2.Framer, frame http2.Frame)) (addr string) {
 	t.Helper()
 	cert, _ := selfSigned(t)
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
@@ -29,34 +29,41 @@ func serveH2(t *testing.T, script h2Script) (addr string) {
 		}
 		return nil, nil
 	}
-	return tcpOrigin(t, func(c *net.TCPConn) { script.serve(tls.Server(c, config)) })
-}
-
-func (s h2Script) serve(c *tls.Conn) {
-	defer c.Close()
-	if c.Handshake() != nil || c.ConnectionState().NegotiatedProtocol != "h2" {
-		return
-	}
-	if _, err := c.Read(make([]byte, len(http2.ClientPreface))); err != nil {
-		return
-	}
-	f := http2.NewFramer(c, c)
-	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	_ = f.WriteSettings()
-	for {
-		frame, err := f.ReadFrame()
-		if err != nil {
+	var conns atomic.Int32
+	return tcpOrigin(t, func(c *net.TCPConn) {
+		s := tls.Server(c, config)
+		defer s.Close()
+		if s.Handshake() != nil {
 			return
 		}
-		switch frame := frame.(type) {
-		case *http2.SettingsFrame:
-			if !frame.IsAck() {
+		if _, err := io.ReadFull(s, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		conn := int(conns.Add(1)) - 1
+		f := http2.NewFramer(s, s)
+		f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		_ = f.WriteSettings()
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() {
 				_ = f.WriteSettingsAck()
 			}
-		case *http2.MetaHeadersFrame:
-			s.answer(f, frame.StreamID, frame.PseudoValue("path"))
+			answer(conn, f, frame)
 		}
-	}
+	})
+}
+
+// serveH2 answers by a script.
+func serveH2(t *testing.T, script h2Script) (addr string) {
+	t.Helper()
+	return serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+		if head, ok := frame.(*http2.MetaHeadersFrame); ok {
+			script.answer(f, head.StreamID, head.PseudoValue("path"))
+		}
+	})
 }
 
 func (s h2Script) answer(f *http2.Framer, stream uint32, path string) {
@@ -119,36 +126,6 @@ func TestHostileHTTP2Answers(t *testing.T) {
 			t.Errorf("%s: the client received %q", path, raw)
 		}
 	}
-}
-
-// serveFrames hands each frame of whoever speaks HTTP/2 to answer, with the number of the connection.
-func serveFrames(t *testing.T, answer func(conn int, f *http2.Framer, frame http2.Frame)) (addr string) {
-	t.Helper()
-	cert, _ := selfSigned(t)
-	var conns atomic.Int32
-	return tcpOrigin(t, func(c *net.TCPConn) {
-		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
-		if s.Handshake() != nil {
-			return
-		}
-		if _, err := io.ReadFull(s, make([]byte, len(http2.ClientPreface))); err != nil {
-			return
-		}
-		conn := int(conns.Add(1)) - 1
-		f := http2.NewFramer(s, s)
-		f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-		_ = f.WriteSettings()
-		for {
-			frame, err := f.ReadFrame()
-			if err != nil {
-				return
-			}
-			if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() {
-				_ = f.WriteSettingsAck()
-			}
-			answer(conn, f, frame)
-		}
-	})
 }
 
 // TestUnreadHTTP2Answer: of an answer that its client does not read an upstream may send 1 MiB, and no more.

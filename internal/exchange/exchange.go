@@ -247,9 +247,7 @@ func (x *Exchange) Relabel(label string) { x.label.Store(&label) }
 func (x *Exchange) Waited(d time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.lanes.Load() {
-		d = x.alone(d)
-	}
+	d = x.alone(d)
 	x.story.LimitWait += d
 	if x.Trace.Sampled && d > 0 && len(x.story.Waits) < maxWaits {
 		x.story.Waits = append(x.story.Waits, Wait{time.Now(), d})
@@ -260,10 +258,7 @@ func (x *Exchange) Waited(d time.Duration) {
 func (x *Exchange) Awaited(d time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.lanes.Load() {
-		d = x.alone(d)
-	}
-	x.story.Upstream += d
+	x.story.Upstream += x.alone(d)
 }
 
 // Paused adds a wait between attempts that no attempt followed.

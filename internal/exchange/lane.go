@@ -76,7 +76,10 @@ func (x *Exchange) EndOpen(now time.Time, code Code) {
 
 // alone is the part of a wait of d, just over, that no attempt and no other wait shared. x.mu is held.
 func (x *Exchange) alone(d time.Duration) time.Duration {
-	if x.running > 0 {
+	switch {
+	case !x.lanes.Load():
+		return d
+	case x.running > 0:
 		return 0
 	}
 	at := x.Now().Sub(origin)

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// apart is a copy of an answer whose body somebody reads on whom whoever gets the copy need not wait for: the transport writes to the trailers of what it
-// is a copy of.
+// apart is a copy of an answer with trailers of its own, for whoever goes on with the head while another goroutine still reads the body: the transport
+// writes to those of the original.
 func apart(resp *http.Response) *http.Response {
 	own := *resp
 	if resp.Trailer != nil {
