@@ -39,13 +39,13 @@ unit: ## unit tests with the race detector, the snippets of the documentation, a
 	CGO_ENABLED=1 $(GO) test -race ./cmd/... ./internal/... ./configs/...
 	$(GO) test -run '^$$' -bench '^BenchmarkAllocationBudget$$' -benchtime 3000x ./internal/daemon
 
-e2e: build ## the built binary with real clients
+e2e: deps build ## the built binary with real clients
 	HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test/...
 
 standard: ## the door and the upstream side once more, where net/http speaks HTTP/1.1 (proxy.wire: standard)
 	HTTPOWERD_WIRE=standard $(GO) test -skip '^TestWarm' ./internal/proxy ./internal/proxy/egress # it makes connections when they are needed
 
-standard-all: build ## all that depends on the wire once more on net/http's; by hand
+standard-all: deps build ## all that depends on the wire once more on net/http's; by hand
 	HTTPOWERD_WIRE=standard CGO_ENABLED=1 $(GO) test -race ./internal/daemon ./internal/proxy ./internal/proxy/egress
 	HTTPOWERD_WIRE=standard HTTPOWERD_BINARY=$(abspath $(BIN)) $(GO) test -count=1 ./test
 

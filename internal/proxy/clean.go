@@ -98,7 +98,9 @@ func (v *visit) cleanResponse(resp *http.Response, websocket bool) {
 	keepHead(h, resp.Trailer)
 	if websocket {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
-		delete(h, "Content-Length") // a 101 has no content (RFC 9110 section 8.6)
+	}
+	if websocket || resp.StatusCode == http.StatusNoContent {
+		delete(h, "Content-Length") // a 101 and a 204 have no content (RFC 9110 section 8.6); a client takes one over HTTP/2 for cut off
 	}
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or the server would guess one from the body
