@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -78,6 +79,10 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 	out := a.request(p.dialContext(ctx, r), carrying(x, index, r))
 	if t == p.absolute {
 		absoluteForm(out)
+	}
+	if out.Header["Te"] != nil && t != p.http2 {
+		out.Header = maps.Clone(out.Header)
+		out.Header.Add("Connection", "TE") // RFC 9110 section 10.1.4
 	}
 	resp, err := t.RoundTrip(out)
 	if err == nil {

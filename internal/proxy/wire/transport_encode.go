@@ -43,6 +43,8 @@ func appendRequest(b []byte, r *http.Request, length int64, extra string) ([]byt
 		switch name {
 		case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
 			continue
+		case "Te":
+			b = append(b, "Connection: TE\r\n"...) // RFC 9110 section 10.1.4
 		}
 		for _, value := range values {
 			if b, err = appendField(b, name, value); err != nil {
