@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"hash"
 	"net/http"
 	"slices"
 	"strings"
@@ -59,11 +60,11 @@ func unquote(s string) (string, bool) {
 	return string(out), true
 }
 
-// claim is the request's hold on its key. The key is the client's alone: of this tenant, with these credentials, at this authority.
-func (s *stage) claim(r *http.Request, x *exchange.Exchange, key string, body []byte) Claim {
+// claim is the request's hold on its key, still without fingerprint. The key is the client's alone: of this tenant, with these credentials, at this authority.
+func (s *stage) claim(r *http.Request, x *exchange.Exchange, key string) Claim {
 	var owner [16]byte
 	_, _ = rand.Read(owner[:]) // never fails
-	return Claim{Key: s.scopeOf(r, x, key), Fingerprint: s.fingerprint(r, x, body), Owner: hex.EncodeToString(owner[:])}
+	return Claim{Key: s.scopeOf(r, x, key), Owner: hex.EncodeToString(owner[:])}
 }
 
 func (s *stage) scopeOf(r *http.Request, x *exchange.Exchange, key string) string {
@@ -93,16 +94,16 @@ func (s *stage) scopeOf(r *http.Request, x *exchange.Exchange, key string) strin
 	return hex.EncodeToString(sum[:])
 }
 
-// fingerprint is of all that a repeat must have in common with the first request. Credentials and tenant are in the key's scope.
-func (s *stage) fingerprint(r *http.Request, x *exchange.Exchange, body []byte) string {
+// printOf begins the fingerprint, which is of all that a repeat must have in common with the first request; the body follows. Credentials and tenant are in
+// the key's scope.
+func (s *stage) printOf(r *http.Request, x *exchange.Exchange) hash.Hash {
 	b := append(append(make([]byte, 0, keySpace), s.room.secret[:]...), 'F')
 	b = s.appendPlace(b, r, x)
 	b = appendValues(b, r.Header["Content-Type"])
 	b = appendValues(b, r.Header["Content-Encoding"])
 	h := sha256.New()
 	_, _ = h.Write(b) // a hash does not fail
-	_, _ = h.Write(body)
-	return hex.EncodeToString(h.Sum(nil))
+	return h
 }
 
 // keySpace is what the parts of most keys fit in.

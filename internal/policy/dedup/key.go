@@ -28,7 +28,8 @@ const (
 	whyMemory      = "memory" // the budget is used up
 	whyStream      = "stream" // the answer does not end
 	whyTrailer     = "trailer"
-	whyStore       = "store" // observe mode: the memory of keyed writes failed
+	whyUnread      = "unread" // observe mode: its body was not read to the end
+	whyStore       = "store"  // observe mode: the memory of keyed writes failed
 )
 
 // skipField lets a client ask for an answer of its own. It goes no further.

@@ -39,7 +39,8 @@ const api = "api.example.com"
 func newRig(t *testing.T, edit func(*Config)) *rig {
 	r := &rig{T: t, reg: prometheus.NewPedanticRegistry()}
 	r.room = New(r.reg)
-	r.next = func(*http.Request) (*http.Response, error) {
+	r.next = func(req *http.Request) (*http.Response, error) {
+		take(req)
 		time.Sleep(time.Second)
 		return r.answer(200, "body"), nil
 	}
@@ -60,6 +61,15 @@ func newRig(t *testing.T, edit func(*Config)) *rig {
 		}
 	})
 	return r
+}
+
+// take reads what a request sends.
+func take(req *http.Request) string {
+	if req.Body == nil {
+		return ""
+	}
+	body, _ := io.ReadAll(req.Body)
+	return string(body)
 }
 
 func (r *rig) load(edit func(*Config), k Key) {

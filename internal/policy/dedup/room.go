@@ -134,9 +134,13 @@ func (s *stage) note(x *exchange.Exchange, role string) {
 
 // alone sends a request as if the block were off.
 func (s *stage) alone(r *http.Request, x *exchange.Exchange, why string) (*http.Response, error) {
+	s.bypass(x, why)
+	return s.send(unasked(r))
+}
+
+func (s *stage) bypass(x *exchange.Exchange, why string) {
 	s.room.metrics.count(x.Label(), roleBypass)
 	x.Update(func(story *exchange.Story) { story.Dedup = roleBypass + ":" + why })
-	return s.send(unasked(r))
 }
 
 // What observe mode notes besides codes.
@@ -147,7 +151,11 @@ const (
 
 // pass sends a request that observe mode found to be none that had to be sent.
 func (s *stage) pass(r *http.Request, x *exchange.Exchange, observed string) (*http.Response, error) {
+	s.found(x, observed)
+	return s.send(r)
+}
+
+func (s *stage) found(x *exchange.Exchange, observed string) {
 	x.Observe(observed)
 	s.note(x, roleObserved)
-	return s.send(r)
 }

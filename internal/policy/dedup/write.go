@@ -3,6 +3,7 @@ package dedup
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
@@ -38,13 +39,16 @@ func (s *stage) write(r *http.Request, x *exchange.Exchange, values []string) (*
 		}
 		return s.refuse(r, x, err)
 	}
+	if s.observe {
+		return s.watchWrite(r, x, key)
+	}
 	body := buffer{budget: &s.room.memory, max: int(s.config.MaxBody), expect: int(r.ContentLength)}
 	r, why, err := body.read(r)
 	if err != nil {
 		return s.refuse(r, x, err)
 	}
 	if why != "" {
-		if why == whyMemory && !s.observe {
+		if why == whyMemory {
 			return s.refuse(r, x, errMemory)
 		}
 		return s.alone(r, x, why)
@@ -136,28 +140,15 @@ func broken(r *http.Request, err error) error {
 
 // begin asks the store how the key stands.
 func (s *stage) begin(r *http.Request, x *exchange.Exchange, key string, body buffer) (*http.Response, error) {
-	claim := s.claim(r, x, key, body.data)
+	claim, sum := s.claim(r, x, key), s.printOf(r, x)
+	_, _ = sum.Write(body.data) // a hash does not fail
+	claim.Fingerprint = hex.EncodeToString(sum.Sum(nil))
 	standing, err := s.store.Begin(r.Context(), claim, lease)
 	if err == nil && standing.State == Claimed {
-		w := &write{stage: s, claim: claim, body: body}
-		if s.observe {
-			return w.watch(r, x)
-		}
-		return w.run(r, x)
+		return (&write{stage: s, claim: claim, body: body}).run(r, x)
 	}
 	if err != nil && !errors.Is(err, ErrUnclaimed) {
 		go s.withdraw(context.WithoutCancel(r.Context()), claim)
-	}
-	if s.observe {
-		defer body.free()
-		switch {
-		case err != nil:
-			s.room.metrics.storeErrors.Inc()
-			return s.alone(r, x, whyStore)
-		case standing.State == Finished:
-			return s.pass(r, x, observedReplayed)
-		}
-		return s.pass(r, x, string(exchange.IdempotencyConflict))
 	}
 	body.free()
 	switch {
@@ -316,26 +307,4 @@ func (w *write) settle(step func(context.Context) error) {
 		return
 	}
 	s.tell(ctx, step)
-}
-
-// watch is run in observe mode: what is remembered is only that there was an answer.
-func (w *write) watch(r *http.Request, x *exchange.Exchange) (*http.Response, error) {
-	s := w.stage
-	w.parent = r.Context()
-	defer w.end(nil)
-	s.note(x, roleLeader)
-	resp, err := s.send(r)
-	if err != nil || resp == nil {
-		if !acted(x, err) {
-			w.release()
-		}
-		return resp, err
-	}
-	switch outcomeOf(resp, x) {
-	case repeats:
-		w.release()
-	case stands:
-		w.end(appendRecord(nil, &http.Response{StatusCode: resp.StatusCode}, nil, nil))
-	}
-	return resp, err
 }

@@ -517,6 +517,7 @@ func TestStoreIsAway(t *testing.T) {
 		if got := r.post("b", "k"); got.status != 200 || got.dedup != "bypass:"+whyStore {
 			t.Errorf("%+v", got)
 		}
+		time.Sleep(again) // it is told twice that the claim is off
 	})
 }
 
@@ -578,7 +579,10 @@ func TestObservedWritesWaitForNobody(t *testing.T) {
 			memory := newMemoryStore(Default().Writes)
 			defer memory.Close()
 			r.room.Share(slowStore{memory}, [32]byte{1})
-			r.next = func(*http.Request) (*http.Response, error) { return r.answer(status, "body"), nil }
+			r.next = func(req *http.Request) (*http.Response, error) {
+				take(req)
+				return r.answer(status, "body"), nil
+			}
 			r.load(func(c *Config) { writes(c); c.Mode = setting.Observe }, Key{})
 			if got := r.post("b", "k"); got.status != status || got.took != 0 {
 				t.Errorf("%d: %+v after %v", status, got, got.took)
@@ -617,6 +621,64 @@ func TestObservedWrites(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// TestObservedBodies: what is only watched goes to the upstream as it comes, whatever becomes of it, and its key is known once its body is.
+func TestObservedBodies(t *testing.T) {
+	for name, row := range map[string]struct {
+		length int64
+		parts  []string
+		early  bool // the upstream answers when it has the first part
+		dedup  string
+		again  string // what the repeat is found to be
+	}{
+		"chunked":      {-1, []string{"a", "b"}, false, roleLeader, observedReplayed},
+		"with length":  {2, []string{"a", "b"}, false, roleLeader, observedReplayed},
+		"answered":     {2, []string{"a"}, true, roleBypass + ":" + whyUnread, ""},
+		"grows beyond": {-1, []string{strings.Repeat("a", 10), "b"}, false, roleBypass + ":" + whyTooLarge, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(c *Config) { writes(c); c.Mode, c.MaxBody = setting.Observe, 10 })
+				for _, want := range []string{"", row.again} {
+					body, write := io.Pipe()
+					got := make(chan string, len(row.parts))
+					r.next = func(req *http.Request) (*http.Response, error) {
+						for range row.parts {
+							p := make([]byte, 100)
+							n, _ := req.Body.Read(p)
+							got <- string(p[:n])
+						}
+						if !row.early && req.ContentLength < 0 {
+							take(req)
+						}
+						return r.answer(200, "body"), nil
+					}
+					req, x := ask(t.Context(), "POST", "", "Idempotency-Key", "k")
+					req.Body, req.ContentLength = body, row.length
+					done := make(chan result, 1)
+					go func() { done <- r.do(req, x) }()
+					for _, part := range row.parts {
+						if _, err := io.WriteString(write, part); err != nil {
+							t.Fatal(err)
+						}
+						synctest.Wait()
+						if sent := <-got; sent != part { // before the next part is there
+							t.Fatalf("the upstream received %q; want %q", sent, part)
+						}
+					}
+					if !row.early {
+						_ = write.Close()
+					}
+					a := <-done
+					if a.status != 200 || strings.Join(x.Story().Observed, ",") != want || want == "" && a.dedup != row.dedup {
+						t.Errorf("%+v, observed %v; want %q", a, x.Story().Observed, want)
+					}
+					_ = body.Close()
+				}
+			})
+		})
+	}
 }
 
 // TestReloadKeepsKeys: a write is not sent twice because somebody changed a setting.
