@@ -36,9 +36,12 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	if err := withoutCore(); err != nil {
 		fmt.Fprintln(io.err, "httpowerd: core files cannot be turned off:", err)
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // before anybody can see that the daemon is there
-	defer signal.Stop(signals)
+	// Before anybody can see that the daemon is there, and apart: signals that find their channel full are lost, and no number of hangups may hide an end.
+	ends, hangups := make(chan os.Signal, 2), make(chan os.Signal, 1) // one hangup that waits stands for all
+	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(ends)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	source := flags.source()
 	source.Overrides.Warn = true
 	d, err := daemon.Start(daemon.Options{Source: source, Version: version(), Log: io.err})
@@ -48,21 +51,34 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	adoptLog(d)
 	notify := newNotifier()
 	notify.ready()
+	left := make(chan struct{})
+	defer close(left)
+	go reloads(ctx, d, notify, hangups, left)
+	select {
+	case <-ctx.Done():
+		return leave(d, ends, notify)
+	case err := <-d.Failed():
+		_ = leave(d, ends, notify)
+		return err
+	case <-ends:
+		return leave(d, ends, notify)
+	}
+}
+
+// reloads reads the configuration again at each hangup until the daemon has left. It may take its time, and the daemon can end meanwhile.
+func reloads(ctx context.Context, d *daemon.Daemon, notify *notifier, hangups <-chan os.Signal, left <-chan struct{}) {
 	for {
 		select {
-		case <-ctx.Done():
-			return leave(d, signals, notify)
-		case err := <-d.Failed():
-			_ = leave(d, signals, notify)
-			return err
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				return leave(d, signals, notify)
-			}
-			notify.reloading()
-			_ = d.Reload(ctx, "signal") // logged and counted; the old configuration holds
-			notify.ready()
+		case <-hangups:
+		case <-left:
+			return
 		}
+		if d.Draining() {
+			continue
+		}
+		notify.reloading()
+		_ = d.Reload(ctx, "signal") // logged and counted; the old configuration holds
+		notify.ready()
 	}
 }
 
@@ -81,20 +97,15 @@ func outliveReaders() (undo func()) {
 }
 
 // leave drains. What had to be cut, or was lost, is in the log; it is no failure of the daemon.
-func leave(d *daemon.Daemon, signals <-chan os.Signal, notify *notifier) error {
+func leave(d *daemon.Daemon, ends <-chan os.Signal, notify *notifier) error {
 	notify.stopping()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGHUP {
-					cancel()
-				}
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case <-ends:
+			cancel()
+		case <-ctx.Done():
 		}
 	}()
 	_ = d.Shutdown(ctx)
