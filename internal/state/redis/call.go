@@ -127,18 +127,35 @@ func (c *Client) send(batch []*call) {
 	if len(waiting) == 0 {
 		return
 	}
-	again := c.pipeline(waiting, func(ctx context.Context, p goredis.Pipeliner, k *call) *goredis.Cmd {
-		return p.EvalSha(ctx, k.script.hash, []string{k.key}, k.args...)
-	})
+	again := c.pipeline(waiting, func(k *call) *once { return byHash(k.ctx, k.script, k.key, k.args...) })
 	if len(again) > 0 {
-		c.pipeline(again, func(ctx context.Context, p goredis.Pipeliner, k *call) *goredis.Cmd {
-			return p.Eval(ctx, k.script.text, []string{k.key}, k.args...)
-		})
+		c.pipeline(again, func(k *call) *once { return byText(k.ctx, k.script, k.key, k.args...) })
 	}
 }
 
+// once is a command that is not sent again when it may have run. The library's client of a cluster does so otherwise, whatever MaxRetries says: it
+// follows redirections with the same loop.
+type once struct{ *goredis.Cmd }
+
+// NoRetry implements goredis.Cmder.
+func (*once) NoRetry() bool { return true }
+
+func byHash(ctx context.Context, s *script, key string, args ...any) *once {
+	return eval(ctx, "evalsha", s.hash, key, args)
+}
+
+func byText(ctx context.Context, s *script, key string, args ...any) *once {
+	return eval(ctx, "eval", s.text, key, args)
+}
+
+func eval(ctx context.Context, how, what, key string, args []any) *once {
+	cmd := goredis.NewCmd(ctx, append([]any{how, what, 1, key}, args...)...)
+	cmd.SetFirstKeyPos(3) // what a cluster goes by
+	return &once{cmd}
+}
+
 // pipeline sends calls and answers them, but for those whose script the server does not know: they were not run.
-func (c *Client) pipeline(calls []*call, add func(context.Context, goredis.Pipeliner, *call) *goredis.Cmd) (unknown []*call) {
+func (c *Client) pipeline(calls []*call, command func(*call) *once) (unknown []*call) {
 	allowed := time.Duration(0)
 	for _, k := range calls {
 		allowed = max(allowed, k.allowed)
@@ -146,9 +163,10 @@ func (c *Client) pipeline(calls []*call, add func(context.Context, goredis.Pipel
 	ctx, cancel := context.WithTimeout(c.done, allowed)
 	defer cancel()
 	p := c.redis.Pipeline()
-	commands := make([]*goredis.Cmd, len(calls))
+	commands := make([]*once, len(calls))
 	for i, k := range calls {
-		commands[i] = add(ctx, p, k)
+		commands[i] = command(k)
+		_ = p.Process(ctx, commands[i]) // only queued
 	}
 	_, failed := p.Exec(ctx) // of the first command that failed; each has its own, but where there was no connection for them
 	var worst *Error
@@ -172,6 +190,9 @@ func (c *Client) pipeline(calls []*call, add func(context.Context, goredis.Pipel
 		}
 		k.reply(value, err)
 	}
+	if worst != nil {
+		c.reroute()
+	}
 	switch {
 	case answered:
 		c.health.succeeded(c.log)
@@ -179,6 +200,14 @@ func (c *Client) pipeline(calls []*call, add func(context.Context, goredis.Pipel
 		c.health.failed(worst, c.log)
 	}
 	return unknown
+}
+
+// reroute has a cluster asked which of its nodes are masters, after a call that failed: one may have taken the place of another that is gone and redirects
+// nobody any more. The library would ask by itself every minute.
+func (c *Client) reroute() {
+	if cluster, ok := c.redis.(*goredis.ClusterClient); ok && c.done.Err() == nil {
+		cluster.ReloadState(c.done) // beside the calls, one at a time, with a pause behind it
+	}
 }
 
 func (k *call) reply(value any, err error) {

@@ -117,6 +117,7 @@ func (c *Client) probe() {
 	case err == nil:
 		c.health.succeeded(c.log)
 	default:
+		c.reroute()
 		c.health.failed(c.fault(opProbe, err), c.log)
 	}
 }
@@ -126,15 +127,15 @@ func (c *Client) try(timeout time.Duration) error {
 	defer cancel()
 	started := time.Now()
 	defer func() { c.metrics.ops[opProbe].duration.Observe(time.Since(started).Seconds()) }()
-	keys := []string{c.key("probe", "probe")}
+	key := c.key("probe", "probe")
 	p := c.redis.Pipeline() // by the connections that calls use
-	p.EvalSha(ctx, probeScript.hash, keys)
+	_ = p.Process(ctx, byHash(ctx, probeScript, key))
 	_, err := p.Exec(ctx)
 	if !noScript(err) {
 		return err
 	}
 	p = c.redis.Pipeline()
-	p.Eval(ctx, probeScript.text, keys)
+	_ = p.Process(ctx, byText(ctx, probeScript, key))
 	_, err = p.Exec(ctx)
 	return err
 }

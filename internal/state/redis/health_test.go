@@ -236,23 +236,6 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-func TestCluster(t *testing.T) {
-	s := startServer(t, "--cluster-enabled", "yes")
-	slots := make([]int, 16384)
-	for i := range slots {
-		slots[i] = i
-	}
-	if err := s.raw.ClusterAddSlots(t.Context(), slots...).Err(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the cluster stands", func() bool {
-		return strings.Contains(s.raw.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
-	})
-	if errs := openAt(t, s.url()+"?cluster=true").all(t.Context()); errs != nil {
-		t.Error(errs)
-	}
-}
-
 func TestSentinel(t *testing.T) {
 	s := startServer(t)
 	config := filepath.Join(s.dir, "sentinel.conf")
