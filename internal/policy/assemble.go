@@ -175,10 +175,10 @@ func (a *assembly) top(b *topBlock, n *node) *node {
 		a.absolute(n, "dir")
 		a.named(n, "ca")
 	case "audit":
-		if out := n.get("output"); out != nil && isFile(out.text) {
-			a.absolute(n, "output")
-		} else if out.isOff() {
+		if out := n.get("output"); out.isOff() {
 			out.value, out.text = "off", "off"
+		} else if out != nil && isFile(out.text) {
+			a.absolute(n, "output")
 		}
 		if c := n.get("tls"); c != nil && c.kind == mapping {
 			a.named(c, "ca", "cert", "key")
@@ -200,6 +200,9 @@ func (a *assembly) absolute(n *node, keys ...string) {
 		v := n.get(key)
 		if v == nil || v.kind != scalar || v.text == "" || v.origin == originFlag || filepath.IsAbs(v.text) {
 			continue
+		}
+		if _, isBool := v.value.(bool); isBool {
+			continue // no path: the decoder says so
 		}
 		path, err := filepath.Abs(filepath.Join(filepath.Dir(v.at.file), v.text))
 		if err == nil {

@@ -8,7 +8,16 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"httpowerd/configs"
+	"httpowerd/internal/governor"
+	"httpowerd/internal/notify"
+	"httpowerd/internal/policy/concurrency"
+	"httpowerd/internal/policy/destination"
+	"httpowerd/internal/policy/hedge"
 	"httpowerd/internal/policy/match"
+	"httpowerd/internal/policy/ratelimit"
+	"httpowerd/internal/policy/retry"
+	"httpowerd/internal/policy/sanitize"
+	"httpowerd/internal/policy/tenant"
 	"httpowerd/internal/redact"
 	"httpowerd/internal/setting"
 )
@@ -25,21 +34,21 @@ func Schema() []byte {
 
 type schema struct{ comments map[string]string }
 
-// text matches what ${…} may stand in for.
-func filledText() Object { return Object{{"type", "string"}, {"pattern", `\$\{`}} }
-
 func (s *schema) root() Object {
 	defaults := defaultSettings()
 	v := reflect.ValueOf(&defaults).Elem()
 	properties := Object{
-		{"version", Object{{"const", int64(1)}, {"description", "The version of the configuration's format."}}},
+		{"version", append(anyForm(Object{{"const", int64(1)}}), Member{"description", "The version of the configuration's format."})},
 		{"include", Object{{"description", "Files (globs) with more hosts, relative to this one."},
-			{"anyOf", []any{Object{{"type", "string"}}, Object{{"type", "array"}, {"items", Object{{"type", "string"}}}}}}}},
+			{"anyOf", []any{text(), listOf(text())}}}},
 	}
 	for _, f := range fieldsOf(v.Type()) {
 		o := s.of(v.FieldByIndex(f.index), f.key, f.key)
-		if f.key == "admin" || f.key == "audit" || f.key == "notify" || f.key == "tracing" {
-			o = either(o)
+		switch f.key {
+		case "admin", "audit", "tracing":
+			o = anyForm(o, words("off", false))
+		case "notify", "tenants":
+			o = anyForm(o, words("off", false), emptyList())
 		}
 		properties = append(properties, Member{f.key, s.described(o, f.key)})
 	}
@@ -67,18 +76,18 @@ func (s *schema) level(origin string) Object {
 	var properties Object
 	if origin == originRoute {
 		properties = append(properties,
-			Member{"name", s.described(Object{{"type", "string"}, {"pattern", routeName.String()}}, "name")},
+			Member{"name", s.described(anyForm(ofPattern(routeName.String()), words(true, false)), "name")},
 			Member{"match", s.described(s.of(reflect.New(reflect.TypeFor[match.RouteConfig]()).Elem(), "match", "match"), "match")})
 	}
 	for _, c := range choices() {
-		words := make([]any, 0, len(c.words)+1)
+		known := make([]any, 0, len(c.words)+1)
 		for _, w := range c.words {
-			words = append(words, w)
+			known = append(known, w)
 		}
 		if c.words[0] == "off" {
-			words = append(words, false)
+			known = append(known, false)
 		}
-		properties = append(properties, Member{c.name, s.described(Object{{"enum", words}, {"default", c.words[0]}}, c.name)})
+		properties = append(properties, Member{c.name, s.described(append(anyForm(words(known...)), Member{"default", c.words[0]}), c.name)})
 	}
 	properties = append(properties, Member{"profile", s.described(named(configs.ProfileNames()), "profile")},
 		Member{"provider", s.described(named(configs.ProviderNames()), "provider")})
@@ -99,41 +108,113 @@ func (s *schema) level(origin string) Object {
 	return append(out, Member{"properties", properties}, Member{"additionalProperties", false})
 }
 
-// either lets a block be switched off (or, in words, on).
-func either(o Object) Object {
-	return Object{{"anyOf", []any{o, Object{{"enum", []any{"off", false, "on", true}}}}}}
+// anyForm is a scalar or block that may be written in any of these forms, or filled in.
+func anyForm(forms ...any) Object {
+	return Object{{"anyOf", append(forms, Object{{"type", "string"}, {"pattern", `\$\{`}})}}
 }
 
+func words(known ...any) Object { return Object{{"enum", known}} }
+
+func emptyList() Object { return Object{{"type", "array"}, {"maxItems", int64(0)}} }
+
+func text() Object { return Object{{"type", []any{"string", "number"}}} }
+
+func listOf(items any) Object { return Object{{"type", "array"}, {"items", items}} }
+
+func ofPattern(pattern string) Object { return Object{{"type", "string"}, {"pattern", pattern}} }
+
+// either lets a block be switched off (or, in words, on).
+func either(o Object) Object { return anyForm(o, words("off", false, "on", true)) }
+
 func named(names []string) Object {
-	words := []any{"none", "off", false}
+	known := []any{"none", "off", false}
 	for _, n := range names {
-		words = append(words, n)
+		known = append(known, n)
 	}
-	return Object{{"enum", words}, {"default", "none"}}
+	return append(anyForm(words(known...)), Member{"default", "none"})
 }
 
 func later(key string) Object {
-	return Object{{"description", "Not available in this release: `" + key + "` can only be switched off."},
-		{"anyOf", []any{Object{{"enum", []any{"off", false}}}, Object{{"type", "object"}, {"maxProperties", int64(0)}}, Object{{"type", "array"}, {"maxItems", int64(0)}}}}}
+	return append(Object{{"description", "Not available in this release: `" + key + "` can only be switched off."}},
+		anyForm(words("off", false), Object{{"type", "object"}, {"maxProperties", int64(0)}}, emptyList())...)
+}
+
+// forms are those in which a value of several shapes may be written.
+func (s *schema) forms(value setting.Decoder, path string) []any {
+	word, flag := Object{{"type", "string"}}, anyForm(words(true, false))
+	methods := Object{{"type", "array"}, {"minItems", int64(1)}, {"items", word}}
+	switch value.(type) {
+	case *Addresses:
+		return []any{word, listOf(word)}
+	case *Open:
+		return []any{words(false, "false", "off", true, "true", "on", "private")}
+	case *AuditSync:
+		return []any{words("always", "off", false), ofPattern(setting.DurationPattern)}
+	case *Bodies:
+		return []any{words("off", false, "request", "response", "all")}
+	case *sanitize.Action:
+		return []any{words("off", false, "report", "mask", "block")}
+	case *governor.Limit:
+		return []any{words("auto", "off", false), ofPattern(setting.SizePattern), Object{{"type", "integer"}}}
+	case *setting.OptionalDuration:
+		return []any{words("off", false), ofPattern(setting.DurationPattern)}
+	case *notify.Format:
+		return []any{words("json", "slack")}
+	case *notify.Timeout:
+		return []any{ofPattern(setting.DurationPattern)}
+	case *hedge.After:
+		return []any{ofPattern(`^p[0-9]{2}(\.[0-9])?$`), ofPattern(setting.DurationPattern)}
+	case *ratelimit.Cost:
+		return []any{Object{{"type", []any{"string", "integer"}}}}
+	case *retry.Methods:
+		return []any{words(retry.Safe, retry.Idempotent, retry.All), listOf(word)}
+	case *retry.IdempotencyKey:
+		return []any{words("off", false, "on", true), s.closed(path, "header", word, "inject", flag, "quoted", flag, "methods", methods)}
+	case *concurrency.Adaptive:
+		bound := append(anyForm(Object{{"type", "integer"}}), Member{"description", "A bound of what may wait for its answer at once."})
+		return []any{words("off", false, "on", true), s.closed(path, "min", bound, "max", bound)}
+	case *destination.Ports:
+		port := Object{{"type", []any{"string", "integer"}}}
+		return []any{port, Object{{"type", "array"}, {"minItems", int64(1)}, {"items", port}}}
+	case *tenant.Hosts:
+		return []any{Object{{"type", "object"}, {"additionalProperties", Object{{"$ref", "#/$defs/defaults"}}}}}
+	case *tenant.Method:
+		signed := s.closed("", "keyid", word, "algorithm", word, "secret", word, "public_key", word, "components", listOf(word), "window", word)
+		method := s.closed("", "basic", s.closed("", "user", word, "password", word), "bearer", s.closed("", "token", word), "mtls", s.closed("", "name", word),
+			"jwt", s.closed("", "jwks", word, "issuer", word, "audience", word, "claim", word, "value", word),
+			"source", Object{{"type", "array"}, {"minItems", int64(1)}, {"items", word}}, "signature", signed, "hmac", signed)
+		return []any{append(method, Member{"minProperties", int64(1)}, Member{"maxProperties", int64(1)})}
+	}
+	return []any{word} // a text with rules of its own, such as a URL
+}
+
+// closed is a mapping with these keys and no others.
+func (s *schema) closed(path string, pairs ...any) Object {
+	var properties Object
+	for i := 0; i+1 < len(pairs); i += 2 {
+		key := pairs[i].(string)
+		properties = append(properties, Member{key, s.described(pairs[i+1].(Object), path+"."+key)})
+	}
+	return Object{{"type", "object"}, {"properties", properties}, {"additionalProperties", false}}
 }
 
 // of is the schema of a field with its default value.
 func (s *schema) of(v reflect.Value, key, path string) Object {
 	switch value := v.Addr().Interface().(type) {
 	case *redact.Secret:
-		return Object{{"type", []any{"string", "number"}}}
+		return Object{{"type", []any{"string", "number", "boolean"}}}
 	case setting.Decoder:
-		o := Object{{"description", value.SettingKind()}}
+		o := append(Object{{"description", value.SettingKind()}}, anyForm(s.forms(value, path)...)...)
 		if d, ok := special(v); ok && d != "" {
 			o = append(o, Member{"default", d})
 		}
 		return o
 	case *setting.Mode:
-		return Object{{"enum", []any{string(setting.Enforce), string(setting.Observe)}}, {"default", string(*value)}}
+		return append(anyForm(words(string(setting.Enforce), string(setting.Observe))), Member{"default", string(*value)})
 	case *setting.Duration:
-		return Object{{"type", []any{"string", "integer"}}, {"pattern", `^[0-9.]+(ns|us|µs|ms|s|m|h|d)([0-9.]+(ns|us|µs|ms|s|m|h))*$|^0$|\$\{`}, {"default", value.String()}}
+		return append(anyForm(words(int64(0)), ofPattern(setting.DurationPattern)), Member{"default", value.String()})
 	case *setting.Size:
-		return Object{{"type", []any{"string", "integer"}}, {"pattern", `^[0-9.]+ ?([KMGT]i?B|kB|B)?$|\$\{`}, {"default", value.String()}}
+		return append(anyForm(Object{{"type", "number"}, {"minimum", int64(0)}}, ofPattern(setting.SizePattern)), Member{"default", value.String()})
 	}
 	switch v.Kind() {
 	case reflect.Struct:
@@ -146,19 +227,22 @@ func (s *schema) of(v reflect.Value, key, path string) Object {
 	case reflect.Map:
 		return Object{{"type", "object"}, {"additionalProperties", s.of(reflect.New(v.Type().Elem()).Elem(), key, path)}}
 	case reflect.Slice:
-		return Object{{"type", "array"}, {"items", s.of(reflect.New(v.Type().Elem()).Elem(), key, path)}}
+		return listOf(s.of(reflect.New(v.Type().Elem()).Elem(), key, path))
 	case reflect.Bool:
-		return Object{{"anyOf", []any{Object{{"type", "boolean"}}, Object{{"enum", []any{"on", "off"}}}, filledText()}}, {"default", v.Bool()}}
+		return append(anyForm(Object{{"type", "boolean"}}, words("on", "off")), Member{"default", v.Bool()})
 	case reflect.Float64:
-		return Object{{"anyOf", []any{Object{{"type", "number"}}, filledText()}}, {"default", v.Float()}}
+		return append(anyForm(Object{{"type", "number"}}), Member{"default", v.Float()})
 	case reflect.String:
-		o := Object{{"type", []any{"string", "number"}}}
+		o := text()
+		if path == "admin.listen" || path == "audit.output" {
+			o = anyForm(o, words(false))
+		}
 		if v.String() != "" {
 			o = append(o, Member{"default", v.String()})
 		}
 		return o
 	case reflect.Int, reflect.Int64:
-		return Object{{"anyOf", []any{Object{{"type", "integer"}}, filledText()}}, {"default", v.Int()}}
+		return append(anyForm(Object{{"type", "integer"}}), Member{"default", v.Int()})
 	}
 	return Object{}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -71,15 +72,22 @@ func (d Duration) String() string {
 
 var errDuration = errors.New("not a duration: write a number with a unit, such as 250ms, 5s, 2m, 1d")
 
+const number = `([0-9]+\.?[0-9]*|\.[0-9]+)`
+
+// DurationPattern matches what ParseDuration reads, but for what is too long. It is a regular expression of JSON Schema too.
+const DurationPattern = `^\+?(0|` + number + `d|(` + number + `d)?(` + number + `(ns|us|µs|μs|ms|s|m|h))+)$`
+
+var durationShape = regexp.MustCompile(DurationPattern)
+
 // ParseDuration reads a duration; negative ones are an error.
 func ParseDuration(s string) (time.Duration, error) {
-	if s == "0" {
-		return 0, nil
+	if !durationShape.MatchString(s) {
+		return 0, errDuration
 	}
-	rest, total := s, time.Duration(0)
-	if days, after, ok := strings.Cut(s, "d"); ok {
+	rest, total := strings.TrimPrefix(s, "+"), time.Duration(0)
+	if days, after, ok := strings.Cut(rest, "d"); ok {
 		n, err := strconv.ParseFloat(days, 64)
-		if err != nil || strings.ContainsAny(days, "eExXnNiI_+-") || n*24 > math.MaxInt64/float64(time.Hour) {
+		if err != nil || n*24 > math.MaxInt64/float64(time.Hour) {
 			return 0, errDuration
 		}
 		total, rest = time.Duration(n*float64(24*time.Hour)), after
@@ -88,7 +96,7 @@ func ParseDuration(s string) (time.Duration, error) {
 		}
 	}
 	d, err := time.ParseDuration(rest)
-	if err != nil || d < 0 || total+d < total {
+	if err != nil || total+d < total {
 		return 0, errDuration
 	}
 	return total + d, nil
@@ -127,17 +135,25 @@ var sizeUnits = []struct {
 
 var errSize = errors.New("not a size: write a number of bytes, with KiB, MiB, GiB, KB, MB or GB")
 
+// SizePattern matches what ParseSize reads, but for what is too large. It is a regular expression of JSON Schema too.
+const SizePattern = `^\s*` + number + `\s*([KMGT]i?B|kB|B)?$`
+
+var sizeShape = regexp.MustCompile(SizePattern)
+
 // ParseSize reads a size.
 func ParseSize(s string) (int64, error) {
+	if !sizeShape.MatchString(s) {
+		return 0, errSize
+	}
 	digits, unit := s, int64(1)
 	for _, u := range sizeUnits {
 		if d, ok := strings.CutSuffix(s, u.name); ok {
-			digits, unit = strings.TrimSpace(d), u.bytes
+			digits, unit = d, u.bytes
 			break
 		}
 	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || n < 0 || strings.ContainsAny(digits, "eExXnNiI_+-") || n*float64(unit) > math.MaxInt64/2 {
+	n, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	if err != nil || n*float64(unit) > math.MaxInt64/2 {
 		return 0, errSize
 	}
 	return int64(n * float64(unit)), nil

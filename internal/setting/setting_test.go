@@ -7,12 +7,12 @@ import (
 
 func TestDuration(t *testing.T) {
 	for in, want := range map[string]time.Duration{"0": 0, "250ms": 250 * time.Millisecond, "1d": 24 * time.Hour, "1d12h": 36 * time.Hour,
-		"1.5d": 36 * time.Hour, "1m30s": 90 * time.Second} {
+		"1.5d": 36 * time.Hour, "1m30s": 90 * time.Second, "+5s": 5 * time.Second, "+1d": 24 * time.Hour, ".5m": 30 * time.Second, "3µs": 3000, "3μs": 3000} {
 		if got, err := ParseDuration(in); err != nil || got != want {
 			t.Errorf("ParseDuration(%q) = %v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"", "5", "-1s", "1x", "d", "1e3d", "-1d", "1d-1h", "infd", "999999999999h", "9999999d", " 1s"} {
+	for _, in := range []string{"", "5", "-1s", "1x", "d", "1e3d", "-1d", "1d-1h", "infd", "999999999999h", "9999999d", " 1s", "1d+5s", "1h-5m", "-0s", "1..5s", ".s", "1_0s", "0x1d"} {
 		if got, err := ParseDuration(in); err == nil {
 			t.Errorf("ParseDuration(%q) = %v", in, got)
 		}
@@ -30,7 +30,7 @@ func TestSize(t *testing.T) {
 			t.Errorf("ParseSize(%q) = %v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"", "KiB", "-1", "1e9", "1XB", "99999999TiB", "nan"} {
+	for _, in := range []string{"", "KiB", "-1", "1e9", "1XB", "99999999TiB", "nan", "1..5KiB", ".", "0x10", "1_0", "64K"} {
 		if got, err := ParseSize(in); err == nil {
 			t.Errorf("ParseSize(%q) = %v", in, got)
 		}
