@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -317,20 +318,7 @@ func TestKeyedWritesOfTwoDaemons(t *testing.T) {
 	config := "defaults:\n  dedup: {methods: [GET, POST]}\n"
 	daemons := []*daemon{start(t, redis.state(t)+config), start(t, redis.state(t)+config)}
 	post := func(c *http.Client, body string) (status int, answer string, replayed bool) {
-		req, err := http.NewRequest(http.MethodPost, up.URL+"/pay", strings.NewReader(body))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		req.Header.Set("Idempotency-Key", "order-1")
-		resp, err := c.Do(req)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer func() { _ = resp.Body.Close() }()
-		text, _ := io.ReadAll(resp.Body)
-		return resp.StatusCode, string(text), resp.Header.Get("Idempotency-Replayed") == "true"
+		return postKeyed(t, c, up.URL+"/pay", "order-1", body)
 	}
 	clients := []*http.Client{plainClient(t, daemons[0]), plainClient(t, daemons[1])}
 	for _, d := range daemons {
@@ -369,4 +357,79 @@ func TestKeyedWritesOfTwoDaemons(t *testing.T) {
 	if status, answer, _ := post(clients[0], "amount=1"); status != http.StatusServiceUnavailable || served.Load() != 1 {
 		t.Errorf("without Redis: %d %s; %d were sent", status, answer, served.Load())
 	}
+}
+
+// A keyed write that a drain cuts off may have reached its upstream: the next daemon sends its repeat, and nothing else under that key.
+func TestKeyedWriteCutByADrain(t *testing.T) {
+	redis := startRedis(t)
+	var first atomic.Bool
+	var mu sync.Mutex
+	var got []string
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		got = append(got, string(text))
+		mu.Unlock()
+		if first.CompareAndSwap(false, true) {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, "paid")
+	}))
+	defer up.Close()
+	received := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(got)
+	}
+	config := "drain: {timeout: 100ms}\ndefaults:\n  dedup: {methods: [GET, POST]}\n"
+	leaving, staying := start(t, redis.state(t)+config), start(t, redis.state(t)+config)
+	leaving.waitShared(true)
+	staying.waitShared(true)
+	cut := make(chan int, 1)
+	go func() {
+		status, _, _ := postKeyed(t, plainClient(t, leaving), up.URL, "order-1", "amount=1")
+		cut <- status
+	}()
+	eventually(t, "the upstream has the write", func() error {
+		if n := len(received()); n != 1 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	leaving.stop()
+	if status := <-cut; status != http.StatusServiceUnavailable {
+		t.Errorf("the client whose write was cut got %d", status)
+	}
+	if found := leaving.records(t, func(r record) bool { return r.Outcome == "draining" && r.Status == http.StatusServiceUnavailable }); len(found) != 1 {
+		t.Errorf("%d records of a write that was cut", len(found))
+	}
+	c := plainClient(t, staying)
+	if status, _, _ := postKeyed(t, c, up.URL, "order-1", "amount=2"); status != http.StatusUnprocessableEntity {
+		t.Errorf("another write under its key got %d", status)
+	}
+	if status, answer, replayed := postKeyed(t, c, up.URL, "order-1", "amount=1"); status != http.StatusOK || answer != "paid" || replayed {
+		t.Errorf("its repeat got %d %s, replayed %v", status, answer, replayed)
+	}
+	if r := received(); !slices.Equal(r, []string{"amount=1", "amount=1"}) {
+		t.Errorf("the upstream received %q", r)
+	}
+}
+
+// postKeyed posts a write with an idempotency key.
+func postKeyed(t testing.TB, c *http.Client, url, key, body string) (status int, answer string, replayed bool) {
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	req.Header.Set("Idempotency-Key", key)
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), resp.Header.Get("Idempotency-Replayed") == "true"
 }

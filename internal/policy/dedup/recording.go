@@ -60,8 +60,8 @@ func acted(x *exchange.Exchange, err error) bool {
 			case exchange.UpstreamDNS, exchange.UpstreamConnect, exchange.UpstreamTLS:
 			case "":
 				sent = sent || a.Status != 0 && a.Status != http.StatusTooManyRequests && a.Status != http.StatusServiceUnavailable
-			default:
-				sent = sent || a.Error == exchange.UpstreamReset || a.Error == exchange.UpstreamTimeout || a.Error == exchange.UpstreamProtocol
+			default: // a drain ends attempts wherever they are
+				sent = sent || a.Error == exchange.UpstreamReset || a.Error == exchange.UpstreamTimeout || a.Error == exchange.UpstreamProtocol || a.Error == exchange.Draining
 			}
 		}
 	})

@@ -244,6 +244,13 @@ func TestOutcomes(t *testing.T) {
 			attempt(req, 200, "")
 			return nil, exchange.Refuse(exchange.BlockedContent, "")
 		}, roleLeader, roleConflict},
+		"cut by a drain": {func(_ *rig, req *http.Request) (*http.Response, error) {
+			attempt(req, 0, exchange.Draining)
+			return nil, exchange.Refuse(exchange.Draining, "")
+		}, roleLeader, roleConflict},
+		"cut by a drain before it was sent": {func(*rig, *http.Request) (*http.Response, error) {
+			return nil, exchange.Refuse(exchange.Draining, "")
+		}, roleLeader, roleLeader},
 		"not sent": {func(_ *rig, req *http.Request) (*http.Response, error) {
 			attempt(req, 0, exchange.UpstreamConnect)
 			return nil, &exchange.Failure{Code: exchange.UpstreamConnect}
