@@ -18,7 +18,7 @@ const (
 	Timeout  = "timeout"  // no answer in time
 	Connect  = "connect"  // no connection
 	Lost     = "lost"     // the connection broke
-	TLS      = "tls"      // its certificate is not believed
+	TLS      = "tls"      // its certificate is not believed, it wants one, or it speaks no TLS
 	Auth     = "auth"     // no or wrong password, or a user that may not do this
 	ReadOnly = "readonly" // a replica, or one whose disk is full
 	Loading  = "loading"  // not ready: it loads, its master is down, its cluster moves
@@ -58,6 +58,8 @@ func classify(err error) *Error {
 	var server goredis.Error
 	var network net.Error
 	var certificate *tls.CertificateVerificationError
+	var alert *net.OpError
+	var header tls.RecordHeaderError
 	switch {
 	case errors.As(err, &own):
 		return own
@@ -71,7 +73,7 @@ func classify(err error) *Error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		errors.Is(err, net.ErrClosed):
 		return &Error{Lost}
-	case errors.As(err, &certificate):
+	case errors.As(err, &certificate), errors.As(err, &header), errors.As(err, &alert) && alert.Op == "remote error": // which is what crypto/tls calls an alert
 		return &Error{TLS}
 	case errors.As(err, &network):
 		return &Error{Connect}

@@ -274,6 +274,14 @@ func TestTLS(t *testing.T) {
 	if err := openAt(t, "rediss://127.0.0.1:"+port).take(t.Context()); class(err) != TLS && class(err) != Away {
 		t.Errorf("a certificate of nobody: %v", err)
 	}
+	s.kill()
+	s.args[len(s.args)-1] = "yes"
+	s.args = append(s.args, "--tls-ca-cert-file", cert)
+	s.start()
+	eventually(t, "it is known that the server wants a certificate", func() bool {
+		_ = c.take(t.Context())
+		return c.Status().LastError == TLS
+	})
 	if _, err := Open(Config{URL: secretURL("rediss://127.0.0.1:" + port), CA: key, Prefix: "test", Timeout: ample}, nil, nil); err == nil {
 		t.Error("a key was taken for a CA")
 	}
