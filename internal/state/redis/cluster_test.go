@@ -2,6 +2,9 @@ package redis
 
 import (
 	"net"
+	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -99,5 +102,42 @@ func TestClusterLostAnswer(t *testing.T) {
 	eventually(t, "it answers again", func() bool { return c.take(t.Context()) == nil })
 	if n, err := take(burst); n != burst-2 || err != nil {
 		t.Errorf("%d of %d are left after two were taken; %v", n, burst, err)
+	}
+}
+
+// The users that the documentation makes may do all that is needed.
+func TestDocumentedUsers(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/shared-state.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := strings.Fields(regexp.MustCompile(`(?m)^    (ACL SETUSER .*)$`).FindString(string(page)))
+	besides := regexp.MustCompile("In a cluster it also needs `([^`]+)`").FindStringSubmatch(string(page))
+	if len(user) < 5 || besides == nil {
+		t.Fatalf("%q, and %q in a cluster", user, besides)
+	}
+	name, password := user[2], strings.TrimPrefix(user[4], ">")
+	for parameter, s := range map[string]*server{"": startServer(t), "?cluster=true": startCluster(t)} {
+		rule := user
+		if parameter != "" {
+			rule = append(slices.Clone(user), besides[1])
+		}
+		args := make([]any, len(rule))
+		for i, word := range rule {
+			args[i] = word
+		}
+		if err := s.raw.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		c := openAt(t, "redis://"+name+":"+password+"@"+s.address()+parameter, func(c *Config) { c.Prefix = "httpowerd" })
+		if errs := c.all(t.Context()); errs != nil {
+			t.Errorf("%s: %v", parameter, errs)
+		}
+		eventually(t, "it hears of changes", func() bool {
+			c.Gates.mu.Lock()
+			defer c.Gates.mu.Unlock()
+			return c.Gates.live
+		})
+		eventually(t, "it is well", c.Up)
 	}
 }
