@@ -59,10 +59,13 @@ type leafEntry struct {
 	configs [2]atomic.Pointer[tls.Config] // HTTP/1.1 only, and with HTTP/2
 }
 
+// mintedLeaf is good from one moment to another by the clock that clients go by: that may be set, and the monotonic one stands still while the machine sleeps.
 type mintedLeaf struct {
-	cert  tls.Certificate
-	renew time.Time
+	cert        tls.Certificate
+	from, renew time.Time
 }
+
+func (l *mintedLeaf) good(now time.Time) bool { return !now.Before(l.from) && now.Before(l.renew) }
 
 func newLeafCache(m *material, ttl time.Duration) (*leafCache, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -100,15 +103,15 @@ func (c *leafCache) clear() {
 	c.order.Init()
 }
 
-// current is the entry's leaf, minted anew where there is none or its end is near.
+// current is the entry's leaf, minted anew where there is none, its end is near, or the clock went back to before its begin.
 func (c *leafCache) current(e *leafEntry) (*tls.Certificate, error) {
 	now := time.Now()
-	if l := e.leaf.Load(); l != nil && now.Before(l.renew) {
+	if l := e.leaf.Load(); l != nil && l.good(now) {
 		return &l.cert, nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if l := e.leaf.Load(); l != nil && now.Before(l.renew) {
+	if l := e.leaf.Load(); l != nil && l.good(now) {
 		return &l.cert, nil
 	}
 	l, err := c.mint(e.name, now)
@@ -157,6 +160,7 @@ func (c *leafCache) find(name string) *leafEntry {
 
 func (c *leafCache) mint(name string, now time.Time) (*mintedLeaf, error) {
 	ca := c.ca.chain[0]
+	now = now.Round(0)
 	if now.After(ca.NotAfter) {
 		return nil, fmt.Errorf("the interception CA expired on %s", ca.NotAfter.UTC().Format(time.DateOnly))
 	}
@@ -191,7 +195,7 @@ func (c *leafCache) mint(name string, now time.Time) (*mintedLeaf, error) {
 			return nil, fmt.Errorf("the CA's name constraints do not cover %s: %w", name, err)
 		}
 	}
-	l := &mintedLeaf{renew: template.NotAfter.Add(-template.NotAfter.Sub(now) / 3)}
+	l := &mintedLeaf{from: now.Add(-backdate), renew: template.NotAfter.Add(-template.NotAfter.Sub(now) / 3)}
 	l.cert = tls.Certificate{Certificate: append([][]byte{der}, c.chain...), PrivateKey: c.key, Leaf: parsed}
 	return l, nil
 }

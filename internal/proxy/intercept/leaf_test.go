@@ -44,6 +44,44 @@ func TestLeaf(t *testing.T) {
 	}
 }
 
+// TestLeafClock: what is remembered was made while the clock was wrong, or before the machine slept.
+func TestLeafClock(t *testing.T) {
+	a := ready(t, Config{Dir: t.TempDir(), LeafTTL: 24 * time.Hour})
+	c := a.current.Load().leaves
+	e, err := c.entry("api.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		ago  time.Duration // when it was made
+		good bool
+	}{
+		"a moment ago":                  {time.Minute, true},
+		"by a clock that was fast":      {-2 * time.Hour, false},
+		"by one that was a little fast": {-backdate / 2, true},
+		"long ago":                      {20 * time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old, err := c.mint(e.name, time.Now().Add(-row.ago))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.leaf.Store(old)
+			got, err := c.current(e)
+			if err != nil || (got == &old.cert) != row.good {
+				t.Fatalf("the same one: %v, %v", got == &old.cert, err)
+			}
+			if _, err := got.Leaf.Verify(x509.VerifyOptions{Roots: pool(t, a), DNSName: e.name}); err != nil {
+				t.Error(err)
+			}
+			// A reading of the monotonic clock would be compared in the place of the time.
+			if l := e.leaf.Load(); l.from != l.from.Round(0) || l.renew != l.renew.Round(0) {
+				t.Errorf("good from %v to %v", l.from, l.renew)
+			}
+		})
+	}
+}
+
 func TestLeafRefused(t *testing.T) {
 	a := ready(t, Config{Dir: t.TempDir()})
 	for _, name := range []string{"", ".", "a..example.com", "*.example.com", "a b", "a/b", "127.1", "0x7f.1", "fe80::1%eth0", ":", "api.example.com:443",
