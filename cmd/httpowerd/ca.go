@@ -24,13 +24,13 @@ func caCommand(io stdio) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without it cobra takes an unknown command for a wish for help
 	}
 	flags.addConfig(cmd.PersistentFlags())
-	with := func(f func(ca *intercept.Authority, dir string) error) func(*cobra.Command, []string) error {
+	by := func(open func(policy.Settings) (*intercept.Authority, string, error), f func(ca *intercept.Authority, dir string) error) func(*cobra.Command, []string) error {
 		return func(*cobra.Command, []string) error {
 			file, faults := policy.Load(flags.source())
 			if len(faults) > 0 {
 				return faults
 			}
-			ca, dir, err := openCA(file.Settings())
+			ca, dir, err := open(file.Settings())
 			if err != nil {
 				return err
 			}
@@ -39,6 +39,9 @@ func caCommand(io stdio) *cobra.Command {
 			}
 			return f(ca, dir)
 		}
+	}
+	with := func(f func(ca *intercept.Authority, dir string) error) func(*cobra.Command, []string) error {
+		return by(openCA, f)
 	}
 	cmd.AddCommand(
 		&cobra.Command{Use: "init", Short: "Make the CA where there is none", Args: cobra.NoArgs,
@@ -50,10 +53,7 @@ func caCommand(io stdio) *cobra.Command {
 			})},
 		bundleCommand(io, with),
 		&cobra.Command{Use: "rotate", Short: "Make a new CA; the old one is kept aside. Programs must trust the new one before they are intercepted again", Args: cobra.NoArgs,
-			RunE: with(func(ca *intercept.Authority, dir string) error {
-				if err := ca.Rotate(); err != nil {
-					return err
-				}
+			RunE: by(renewCA, func(ca *intercept.Authority, dir string) error {
 				if err := describeCA(io, ca, dir); err != nil {
 					return err
 				}

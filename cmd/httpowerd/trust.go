@@ -38,6 +38,14 @@ func openCA(s policy.Settings) (*intercept.Authority, string, error) {
 	return ca, config.Dir, ca.Ready()
 }
 
+// renewCA puts a new CA in the place of the one that the configuration names, whatever became of that.
+func renewCA(s policy.Settings) (*intercept.Authority, string, error) {
+	if err := intercept.Renew(daemon.CAConfig(s)); err != nil {
+		return nil, "", err
+	}
+	return openCA(s)
+}
+
 // trustFiles writes what programs need in order to trust the CA into dir.
 func trustFiles(ca []byte, dir string) (trust.Settings, error) {
 	var s trust.Settings

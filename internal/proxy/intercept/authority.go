@@ -99,6 +99,14 @@ func (a *Authority) Rotate() error {
 	return a.install(m)
 }
 
+// Renew is Rotate for a directory whose CA may be unusable: damaged, expired, without its key, or not there.
+func Renew(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	return (&Authority{cfg: cfg}).Rotate()
+}
+
 // Certificate is the signing CA's certificate, nil while there is none. It never makes one.
 func (a *Authority) Certificate() *x509.Certificate {
 	if s := a.current.Load(); s != nil {

@@ -111,6 +111,40 @@ func TestPermissionWarnings(t *testing.T) {
 	}
 }
 
+// TestRenew: what is there may be unusable, which is what a new CA is wanted for.
+func TestRenew(t *testing.T) {
+	for name, spoil := range map[string]func(dir string) error{
+		"nothing there":   os.RemoveAll,
+		"the key is gone": func(dir string) error { return os.Remove(filepath.Join(dir, keyFile)) },
+		"the key is torn": func(dir string) error { return os.Truncate(filepath.Join(dir, keyFile), 100) },
+		"another's key": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, keyFile), makeCA(t, nil, nil, nil).keyPEM(t), 0o600)
+		},
+		"both are expired": func(dir string) error {
+			ca := makeCA(t, nil, nil, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+			return errors.Join(os.WriteFile(filepath.Join(dir, keyFile), ca.keyPEM(t), 0o600), os.WriteFile(filepath.Join(dir, certFile), ca.certPEM(), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Dir: filepath.Join(t.TempDir(), "ca")}
+			old := ready(t, cfg).Fingerprint()
+			if err := spoil(cfg.Dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := Renew(cfg); err != nil {
+				t.Fatal(err)
+			}
+			if now := ready(t, cfg).Fingerprint(); now == old {
+				t.Error("it is the old one")
+			}
+		})
+	}
+	root := makeCA(t, nil, nil, nil)
+	if err := Renew(pair(t, root.certPEM(), root.keyPEM(t))); err == nil {
+		t.Error("somebody's own CA was rotated")
+	}
+}
+
 func TestRotate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ca")
 	a := ready(t, Config{Dir: dir})
