@@ -10,8 +10,11 @@ import (
 func TestNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := Exchange{Start: time.Now()}
-		before := Now()
+		before, ticks := Now(), Ticks()
 		time.Sleep(3 * time.Second)
+		if d := Ticks() - ticks; d != int64(3*time.Second) || ticks < int64(365*24*time.Hour) {
+			t.Error("from", ticks, "it ticked", d, "times")
+		}
 		if d := Now().Sub(before); d != 3*time.Second {
 			t.Error("the clock went on by", d)
 		}

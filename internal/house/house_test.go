@@ -253,3 +253,13 @@ func TestPublishedKey(t *testing.T) {
 		}
 	})
 }
+
+// TestSpans: the wall clock may be set while a span lasts, which is therefore kept in ticks.
+func TestSpans(t *testing.T) {
+	wall := regexp.MustCompile(`time\.Now\(\)(\.Add\([^\n]*\))?\.UnixNano\(\)`)
+	walk(t, ".go", func(path, text string) {
+		if m := wall.FindString(text); m != "" && !strings.HasSuffix(path, "_test.go") {
+			t.Errorf("%s reads %s: write exchange.Ticks()", path, m)
+		}
+	})
+}

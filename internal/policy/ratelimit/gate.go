@@ -19,7 +19,7 @@ type account struct {
 	key    state.Key
 	recent state.Recent
 	told   atomic.Pointer[told]
-	asked  atomic.Int64 // when others were last asked what they know, in nanoseconds since 1970
+	asked  atomic.Int64 // when others were last asked what they know, in ticks
 }
 
 // gates are what one policy learnt, for each tenant, authority and credential.
@@ -28,7 +28,7 @@ type gates struct {
 	policy  string
 	options quota.Options
 	table   *state.Table[*account]
-	horizon atomic.Int64 // none of them is closed after this, in nanoseconds since 1970
+	horizon atomic.Int64 // none of them is closed after this, in ticks
 	known   atomic.Int64 // none of them knows of a quota of requests after this
 	held    atomic.Int64 // how many requests are at one of them that was not open
 }
@@ -36,17 +36,17 @@ type gates struct {
 // open tells at no cost that all of them are open, and nobody waits in a line: then nobody need ask whose gate is which.
 func (g *gates) open() bool {
 	h := g.horizon.Load()
-	return g.held.Load() == 0 && (h == 0 || time.Now().UnixNano() >= h)
+	return g.held.Load() == 0 && (h == 0 || exchange.Ticks() >= h)
 }
 
 // knows tells at no cost whether one of them may know of a quota of requests.
 func (g *gates) knows() bool {
 	h := g.known.Load()
-	return h != 0 && time.Now().UnixNano() < h
+	return h != 0 && exchange.Ticks() < h
 }
 
 // extend moves a horizon to the time after d.
-func extend(horizon *atomic.Int64, d time.Duration) { extendTo(horizon, time.Now().Add(d).UnixNano()) }
+func extend(horizon *atomic.Int64, d time.Duration) { extendTo(horizon, exchange.Ticks()+int64(d)) }
 
 func extendTo(horizon *atomic.Int64, until int64) {
 	for {
@@ -217,7 +217,7 @@ func (p *passage) learn(resp *http.Response) {
 		g.room.watch.heard(g.gates, a)
 		for i := range standing {
 			if at := standing[i].Reset; at.After(now) {
-				extendTo(&g.known, (at.Unix()+1)*int64(time.Second)) // whole seconds: seldom a later one
+				extendTo(&g.known, (exchange.Ticks()+int64(at.Sub(now)))/int64(time.Second)*int64(time.Second)+int64(time.Second)) // whole seconds: seldom a later one
 			}
 		}
 	}

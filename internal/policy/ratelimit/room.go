@@ -82,11 +82,11 @@ func (r *Room) now() time.Time {
 func (r *Room) Log(log *slog.Logger) { r.log = log }
 
 // sometimes writes at most once a minute.
-type sometimes struct{ last atomic.Int64 }
+type sometimes struct{ last atomic.Int64 } // in ticks
 
 func (s *sometimes) warn(log *slog.Logger, message string, attributes ...any) {
-	now, last := time.Now().UnixNano(), s.last.Load()
-	if (last == 0 || now-last >= int64(time.Minute)) && s.last.CompareAndSwap(last, now) {
+	now, last := exchange.Ticks(), s.last.Load()
+	if now-last >= int64(time.Minute) && s.last.CompareAndSwap(last, now) {
 		log.Warn(message, attributes...)
 	}
 }

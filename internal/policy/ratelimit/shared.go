@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"httpowerd/internal/exchange"
 	"httpowerd/internal/state"
 	"httpowerd/internal/state/memory"
 	"httpowerd/internal/state/quota"
@@ -61,7 +62,7 @@ type sharing struct {
 	room  *Room
 	self  string // tells this daemon's own words from others'
 	away  atomic.Bool
-	retry atomic.Int64 // nothing is asked before, in nanoseconds since 1970
+	retry atomic.Int64 // nothing is asked before, in ticks
 	calls chan struct{}
 }
 
@@ -92,7 +93,7 @@ func (s *sharing) limiter(l *limits, k state.Key, c *counted) *memory.Limiter {
 	compared := &comparison{sharing: s, level: l.level, key: "rate\n" + key, counted: c}
 	return memory.NewShared(*l.rate.Load(), l.room.spread, memory.Remote{
 		Ask: func(ctx context.Context, rate memory.Rate, want int) (int, time.Duration, error) {
-			if time.Now().UnixNano() < s.retry.Load() {
+			if exchange.Ticks() < s.retry.Load() {
 				return 0, 0, errAway // one limit's question is enough to know it
 			}
 			granted, wait, err := s.Take(ctx, key, rate, 1, want)
@@ -125,7 +126,7 @@ func (s *sharing) note(what string, err error) {
 	}
 	s.room.metrics.fallbacks.WithLabelValues(what).Inc()
 	if !errors.Is(err, errAway) {
-		s.retry.Store(time.Now().Add(s.Pause).UnixNano())
+		s.retry.Store(exchange.Ticks() + int64(s.Pause))
 	}
 	if s.away.CompareAndSwap(false, true) {
 		instead := "each daemon goes by its part of the limits"
@@ -138,7 +139,7 @@ func (s *sharing) note(what string, err error) {
 
 // call runs f beside what goes on, unless too much does already or nobody answers.
 func (s *sharing) call(f func(context.Context) error) {
-	if time.Now().UnixNano() < s.retry.Load() {
+	if exchange.Ticks() < s.retry.Load() {
 		return
 	}
 	select {
@@ -185,7 +186,7 @@ func (s *sharing) publish(g *gates, a *account, d time.Duration) {
 
 // refresh asks what others know about a gate, where that was not asked lately.
 func (s *sharing) refresh(g *gates, a *account) {
-	now, last := time.Now().UnixNano(), a.asked.Load()
+	now, last := exchange.Ticks(), a.asked.Load()
 	if now-last < int64(refreshEvery) || !a.asked.CompareAndSwap(last, now) {
 		return
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"httpowerd/internal/exchange"
 )
 
 // maxHold bounds how long a gate stays closed on one announcement: a field may be wrong, or sent to silence a client.
@@ -28,7 +30,7 @@ const sameReset = 2 * time.Second
 
 // Gate is what one upstream announced for one credential. It is closed while a quota is used up. Its zero value is open.
 type Gate struct {
-	horizon atomic.Int64 // nothing is closed and nobody waits after this, in nanoseconds since 1970: spares the lock
+	horizon atomic.Int64 // nothing is closed and nobody waits after this, in ticks: spares the lock
 
 	mu      sync.Mutex
 	groups  map[string]*group // by what the upstream names; "": all requests
@@ -205,7 +207,7 @@ func (g *Gate) settle(now time.Time) {
 		g.closes = false
 		for _, in := range g.groups {
 			if d := in.until(now); d > 0 {
-				g.closes, horizon = true, max(horizon, time.Now().Add(d).UnixNano()) // as open reads the clock: now may be some older reading
+				g.closes, horizon = true, max(horizon, exchange.Ticks()+int64(d)) // as open reads the clock: now may be some older reading
 			}
 		}
 	}
@@ -215,7 +217,7 @@ func (g *Gate) settle(now time.Time) {
 // open tells at no cost that nothing is closed.
 func (g *Gate) open() bool {
 	h := g.horizon.Load()
-	return h == 0 || time.Now().UnixNano() >= h
+	return h == 0 || exchange.Ticks() >= h
 }
 
 // group finds or makes a group. Where there are too many, that one is forgotten which is closed the shortest, and has nobody waiting.

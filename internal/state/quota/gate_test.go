@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"go.uber.org/goleak"
+
+	"httpowerd/internal/exchange"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -72,6 +74,17 @@ func TestGateCloses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGateClock: what spares the lock goes by ticks, as the gate does, for the wall clock may be set meanwhile.
+func TestGateClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Gate
+		g.answer("/", 429, "Retry-After: 30")
+		if left := g.horizon.Load() - exchange.Ticks(); left != int64(30*time.Second) {
+			t.Error("closed for", left, "ticks")
+		}
+	})
 }
 
 func TestAnswersOutOfOrder(t *testing.T) {

@@ -6,13 +6,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"httpowerd/internal/exchange"
 	"httpowerd/internal/state/memory"
 )
 
 // Limits are token buckets that all daemons take from.
 type Limits struct {
 	client *Client
-	told   atomic.Int64 // when it was last logged that another daemon's limit holds
+	told   atomic.Int64 // when it was last logged that another daemon's limit holds, in ticks
 }
 
 // maxWant is how many charges one call may ask for. No burst is larger: where less was asked for than is wanted, what there is more would seem to be gone.
@@ -45,7 +46,7 @@ func (l *Limits) Take(ctx context.Context, key string, rate memory.Rate, cost, w
 // conflict counts, and logs every minute, that a stricter limit held.
 func (l *Limits) conflict(rate memory.Rate) {
 	l.client.metrics.conflicts.Inc()
-	now, last := time.Now().UnixNano(), l.told.Load()
+	now, last := exchange.Ticks(), l.told.Load()
 	if now-last > int64(time.Minute) && l.told.CompareAndSwap(last, now) {
 		l.client.log.Warn("another daemon has a stricter limit for the same key: that one holds", "requests", rate.Requests, "per", rate.Per.String(),
 			"burst", rate.Burst)
