@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2/hpack"
 )
 
 // heap is how many bytes are in use.
@@ -258,6 +260,63 @@ func TestHTTP2Floods(t *testing.T) {
 			t.Errorf("%s: afterwards somebody else got %q", name, body)
 		}
 		healthy.Close()
+	}
+}
+
+// TestHTTP2FieldTable: a client that changes the size of its table of fields while it is answered ends nothing but its own connection: net/http would change the table
+// while another goroutine codes an answer with it, and the process would end.
+func TestHTTP2FieldTable(t *testing.T) {
+	w := ways(t, "", okAnswer)[3]
+	size := func(n string) string { return frame(frameSettings, 0, 0, "\x00\x01\x00\x00"+n) }
+	const none, usual = "\x00\x00", "\x10\x00"
+	fields := block(":method", "GET", ":scheme", "https", ":authority", w.origin.addr, ":path", "/")
+	open := func(settings string) *h2Client {
+		h := &h2Client{w.box.intercepted(w.origin.addr, "h2"), t}
+		h.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+		return h
+	}
+	h := open(size(none))
+	decoder := hpack.NewDecoder(0, nil) // of a table of no size
+	const streams = 200
+	var asked strings.Builder
+	for i := range uint32(streams) {
+		asked.WriteString(frame(frameHeaders, flagEndHeaders|flagEndStream, 2*i+1, fields) + size(usual) + size(none))
+	}
+	go func() { _, _ = io.WriteString(h.Conn, asked.String()) }()
+	for answered := 0; answered < streams; {
+		kind, flags, _, payload, err := h.next()
+		switch {
+		case err != nil || kind == frameGoAway || kind == frameReset:
+			t.Fatalf("after %d answers: frame %d %q, %v", answered, kind, payload, err)
+		case kind == frameHeaders:
+			head, err := decoder.DecodeFull([]byte(payload))
+			if err != nil || head[0].Value != "200" {
+				t.Fatalf("%v, %v", head, err)
+			}
+		case kind == frameData && flags&flagEndStream != 0:
+			answered++
+		}
+	}
+	h.Close()
+	h = open(frame(frameSettings, 0, 0, ""))
+	h.send(frame(frameHeaders, flagEndHeaders|flagEndStream, 1, fields))
+	if got := h.body(1); got != "ok" {
+		t.Fatal(got)
+	}
+	h.send(size(none) + frame(frameHeaders, flagEndHeaders|flagEndStream, 3, fields))
+	if got := h.body(3); !strings.Contains(got, "ended: ") {
+		t.Errorf("a client that can decode less than before got %q", got)
+	}
+	healthy := w.box.dialH2(w.origin.addr)
+	healthy.send(frame(frameHeaders, flagEndHeaders|flagEndStream, 1, fields))
+	if got := healthy.body(1); got != "ok" {
+		t.Errorf("afterwards somebody else got %q", got)
+	}
+	if n := len(w.origin.requests()); n != streams+2 {
+		t.Errorf("the upstream received %d requests", n)
+	}
+	for _, r := range w.box.records(streams + 2) {
+		r.want(t, map[string]any{"status": 200, "outcome": "ok"})
 	}
 }
 

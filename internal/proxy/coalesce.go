@@ -15,6 +15,7 @@ import (
 type coalescer struct {
 	*tls.Conn
 	urgent atomic.Bool // the next HEADERS go at once
+	table  fieldTable
 
 	mu     sync.Mutex
 	frames frameScan
@@ -30,6 +31,15 @@ const holdTime = time.Millisecond
 
 // holdMost is the most that is written together: one TLS record.
 const holdMost = 16 << 10
+
+// Read reads what the server may know of.
+func (c *coalescer) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if refused := c.table.pass(p[:n]); refused != nil {
+		return 0, refused
+	}
+	return n, err
+}
 
 // Write writes whole frames, or parts of them, as they come, but for HEADERS that do not end their stream.
 func (c *coalescer) Write(p []byte) (int, error) {
@@ -156,7 +166,7 @@ func (s *Server) coalesce(server *http.Server) {
 			return
 		}
 		_ = c.SetReadDeadline(noDeadline)
-		through := &coalescer{Conn: c}
+		through := &coalescer{Conn: c, table: fieldTable{size: usedTable}}
 		if below, ok := c.NetConn().(*conn); ok {
 			below.answers = through
 		}
