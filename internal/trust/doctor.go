@@ -104,7 +104,11 @@ func (p Probe) reach(ctx context.Context) Check {
 	}
 	d := net.Dialer{Timeout: dialLimit}
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		c.Detail = cutShort
+		return c
+	case err != nil:
 		c.Detail = "nobody answers at " + net.JoinHostPort(host, port) + ": is httpowerd running, and listening there?"
 		return c
 	}
@@ -149,6 +153,10 @@ func (p Probe) try(ctx context.Context, r runtimeProbe, dir string, env []string
 		run := fetch{path: path, args: r.command(file, withMarker(kind.url, marker)), env: env, dir: dir}
 		out, able := run.do(ctx)
 		seen := p.Seen(marker) || r.tail != "" && p.Seen(marker+r.tail)
+		if !seen && ctx.Err() != nil { // what the program said or left unsaid was for want of time
+			checks = append(checks, Check{Runtime: r.name, Check: kind.check, Detail: cutShort})
+			continue
+		}
 		if !able && !seen {
 			absent.Detail = cmp.Or(out, "a library that it needs is not installed")
 			if len(checks) == 0 {
@@ -231,6 +239,9 @@ func (f fetch) do(ctx context.Context) (out string, able bool) {
 }
 
 const maxWords = 240 // bytes of a program's output in a Detail
+
+// cutShort is what is known of a check that the time for all of them did not reach to.
+const cutShort = "the time was over before this could be told"
 
 // lastWords is the end of a text in one line, without what a terminal would obey.
 func lastWords(s string) string {

@@ -157,9 +157,12 @@ func TestDoctorStops(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	got := c.probe.examine(ctx, []runtimeProbe{{name: "hangs", bin: "hangs", args: []string{"URL"}}})
+	got := c.probe.examine(ctx, []runtimeProbe{{name: "hangs", bin: "hangs", args: []string{"URL"}, proxyHint: "it looks at no variable"}})
 	wg.Wait()
-	if len(got) != 3 || got[1].OK || !strings.Contains(got[1].Detail, "did not end in time") {
+	if len(got) != 3 || got[1].OK || got[1].Detail != cutShort || got[2].Detail != cutShort {
+		t.Errorf("%+v", got)
+	}
+	if got := c.probe.examine(ctx, nil); len(got) != 1 || got[0].OK || got[0].Detail != cutShort { // of the proxy nothing is known either
 		t.Errorf("%+v", got)
 	}
 }
