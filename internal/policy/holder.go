@@ -112,6 +112,13 @@ func (h *Holder) behind() bool {
 	return h.tried != nil && !h.tried.looks.again()
 }
 
+// unread tells whether some file could not be read: what kept it from it, such as a want of file descriptors, may be over without a change of the file.
+func (h *Holder) unread() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tried != nil && h.tried.looks.faulty()
+}
+
 // Close closes what the snapshot in use keeps: pools, limiters, breakers. It is for the end, when no request runs any more; the snapshot can still be
 // read, and no reload succeeds. A second Close does nothing.
 func (h *Holder) Close() {

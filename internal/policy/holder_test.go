@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -510,6 +511,46 @@ func TestWatchSeesKubernetesSwaps(t *testing.T) {
 			t.Errorf("after swap %d: %s", i, a)
 		}
 	}
+}
+
+// TestWatchTriesAgain: a file that could not be read is read when it can be, though it did not change.
+func TestWatchTriesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := write(t, filepath.Join(t.TempDir(), "c.yaml"), denyA)
+		h := hold(t, path)
+		if err := h.Reload(t.Context(), "start"); err != nil {
+			t.Fatal(err)
+		}
+		h.next(t)
+		write(t, path, allowA)
+		move := func(from, to string) {
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		move(path, path+".away")
+		w := &watcher{holder: h.Holder, folders: map[string]bool{}}
+		w.look("a file changed")
+		if r := h.next(t); r.err == nil {
+			t.Fatal("a missing file was loaded")
+		}
+		move(path+".away", path)
+		w.seen = w.fingerprint() // as it was all the time for who only looks at its size and date
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); w.run(ctx, &fsnotify.Watcher{}) }()
+		time.Sleep(2 * poll)
+		cancel()
+		<-done
+		select {
+		case r := <-h.told:
+			if a := accessOfA(t, r); a != Allow {
+				t.Errorf("it is %s", a)
+			}
+		default:
+			t.Error("it was not read again")
+		}
+	})
 }
 
 // A folder that another one has taken the place of is watched as before: a change that neither size nor time of the file show is seen.

@@ -43,6 +43,16 @@ func (l *looks) add(one look) {
 	l.files[one] = true // a file that changed between two readings is there twice, and one of them is never seen again
 }
 
+// faulty tells whether a file could not be read.
+func (l looks) faulty() bool {
+	for one := range l.files {
+		if one.fault != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // again tells whether every look shows the same as before.
 func (l looks) again() bool {
 	for before := range l.files {

@@ -86,7 +86,7 @@ func (w *watcher) run(ctx context.Context, notify *fsnotify.Watcher) {
 			since = time.Time{}
 			w.look("a file changed")
 		case <-ticker.C:
-			if w.fingerprint() != w.seen {
+			if w.fingerprint() != w.seen || w.holder.unread() {
 				w.look("a file changed")
 			}
 		}
