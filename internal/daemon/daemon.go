@@ -215,7 +215,11 @@ func (d *Daemon) Reload(ctx context.Context, why string) error {
 	if err != nil {
 		d.readCA() // a fault elsewhere is no reason to go on with an old one
 	}
-	return errors.Join(err, d.audit.Reopen())
+	moved := d.audit.Reopen()
+	if moved != nil { // nobody but the log hears of it where a signal asked
+		d.log.Error("the audit file was not opened again", "error", moved)
+	}
+	return errors.Join(err, moved)
 }
 
 // readCA reads the files of a CA that is in use again.

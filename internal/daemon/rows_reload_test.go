@@ -121,6 +121,34 @@ func TestBadReloads(t *testing.T) {
 	}
 }
 
+// TestReloadWithoutAnAuditFile: whoever moved the file away, and left its place taken, is told.
+func TestReloadWithoutAnAuditFile(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, "")
+	if err := os.Rename(b.audit, b.audit+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.audit, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context(), "signal"); err == nil {
+		t.Error("the reload says nothing")
+	}
+	if log := b.log.String(); !strings.Contains(log, "the audit file was not opened again") || !strings.Contains(log, "is not empty") {
+		t.Errorf("the log says nothing: %s", log)
+	}
+	if a := get(t, b.client(), o.url("/")); a.body != "ok" {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	b.stop()
+	if text, err := os.ReadFile(b.audit + ".1"); err != nil || !strings.Contains(string(text), o.url("/")) {
+		t.Errorf("records did not go on in the file that was moved: %v\n%s", err, text)
+	}
+	if text, err := os.ReadFile(b.audit); err != nil || string(text) != "{}\n" {
+		t.Errorf("somebody else's file was touched: %v %s", err, text)
+	}
+}
+
 // counted is a metric's value.
 func counted(metrics, name string) int {
 	n := -1
