@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -206,5 +207,76 @@ func TestGivenUpByHTTP2(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestHTTP2WindowTooLarge: an upstream that lets more be sent than HTTP/2 can count (RFC 9113 section 6.9.1) ends its own connection, and holds up nobody else.
+func TestHTTP2WindowTooLarge(t *testing.T) {
+	const most = 1<<31 - 1
+	for name, grant := range map[string]func(f *http2.Framer, stream uint32){
+		"at once": func(f *http2.Framer, stream uint32) { _ = f.WriteWindowUpdate(stream, most) },
+		"in parts": func(f *http2.Framer, stream uint32) {
+			_ = f.WriteWindowUpdate(stream, most/2)
+			_ = f.WriteWindowUpdate(stream, most/2)
+		},
+		"by settings": func(f *http2.Framer, stream uint32) {
+			_ = f.WriteWindowUpdate(stream, 1<<20)
+			_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: most})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var writes atomic.Int32
+			addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+				head, ok := frame.(*http2.MetaHeadersFrame)
+				switch {
+				case !ok:
+				case head.PseudoValue("method") == "POST":
+					writes.Add(1)
+					grant(f, head.StreamID)
+				default: // means nothing to a request without a body
+					_ = f.WriteWindowUpdate(head.StreamID, most)
+					h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, head.StreamID, "/")
+				}
+			})
+			other := serveH2(t, h2Script{"/": {{":status", "200"}, {"other"}}})
+			b := start(t, "defaults: {timeout: {attempt: 10s, total: 10s}, upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+			h := b.dialH2(addr)
+			h.request(1, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/")
+			if got := h.body(1); got != "ok" {
+				t.Fatal(got)
+			}
+			h.request(3, false, ":method", "POST", ":scheme", "https", ":authority", addr, ":path", "/")
+			answered, sent := make(chan struct{}), make(chan struct{})
+			go func() { // a body that goes on, because net/http looks up between two reads of it
+				defer close(sent)
+				for ; ; time.Sleep(10 * time.Millisecond) {
+					select {
+					case <-answered:
+						return
+					default:
+						_, _ = io.WriteString(h.Conn, frame(frameData, 0, 3, "x"))
+					}
+				}
+			}()
+			got := h.body(3)
+			close(answered)
+			<-sent
+			if !strings.Contains(got, `"code":"upstream_protocol"`) {
+				t.Fatal(got)
+			}
+			h.request(5, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/")
+			if got := h.body(5); got != "ok" {
+				t.Errorf("afterwards the upstream's answer is %q", got)
+			}
+			elsewhere := b.dialH2(other)
+			elsewhere.request(1, true, ":method", "GET", ":scheme", "https", ":authority", other, ":path", "/")
+			if got := elsewhere.body(1); got != "other" {
+				t.Errorf("another upstream's is %q", got)
+			}
+			r := b.records(4)[1]
+			if r.want(t, map[string]any{"method": "POST", "outcome": "upstream_protocol", "status": 502, "status_by": "proxy"}); writes.Load() != 1 {
+				t.Errorf("%d writes", writes.Load())
+			}
+		})
 	}
 }

@@ -3,55 +3,124 @@ package egress
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
 )
 
-// objecting is an upstream's HTTP/2 connection that counts the streams which the upstream resets with PROTOCOL_ERROR. net/http sends their requests again where they have
-// no body, writes too, and does not say why: after REFUSED_STREAM and GOAWAY, for which it does the same, nothing can have been done (RFC 9113 section 8.7), but here it can.
+// objecting is an upstream's HTTP/2 connection that counts the streams which the upstream resets with PROTOCOL_ERROR, and keeps windows. net/http sends the requests of
+// those streams again where they have no body, writes too, and does not say why: after REFUSED_STREAM and GOAWAY, for which it does the same, nothing can have been done
+// (RFC 9113 section 8.7), but here it can.
 type objecting struct {
 	*tls.Conn
 	objections atomic.Int64
+	windows    windows
 
-	header [9]byte // of the frame that is read (RFC 9113 section 4.1)
-	n      int     // bytes of it that are here
-	left   int     // bytes of the payload that are still to come
-	code   uint32  // what has come of a RST_STREAM's
+	in   frames
+	code uint32 // what has come of a RST_STREAM's
+	held []byte // the beginning of a WINDOW_UPDATE, or of a header that may be one's
 }
 
-// Read follows the frames that are read.
+func newObjecting(c *tls.Conn) *objecting {
+	o := &objecting{Conn: c}
+	o.windows.open()
+	return o
+}
+
+// Write follows the frames that are written.
+func (o *objecting) Write(p []byte) (int, error) {
+	o.windows.sent(p)
+	return o.Conn.Write(p)
+}
+
+// Read follows the frames that are read. Headers are read into a buffer that has room for what is held.
 func (o *objecting) Read(p []byte) (int, error) {
-	n, err := o.Conn.Read(p)
-	o.pass(p[:n])
-	return n, err
+	if len(p) <= len(o.held) {
+		return 0, io.ErrShortBuffer
+	}
+	for {
+		held := copy(p, o.held)
+		o.held = o.held[:0]
+		n, err := o.Conn.Read(p[held:])
+		n, refused := o.pass(p[:held+n])
+		if refused != nil {
+			return 0, refused
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
 }
 
-func (o *objecting) pass(p []byte) {
-	const reset = 3
-	for len(p) > 0 {
-		if o.left == 0 {
-			n := copy(o.header[o.n:], p)
-			p = p[n:]
-			if o.n += n; o.n < len(o.header) {
-				return
+// pass returns how many bytes of p go on, from its beginning.
+func (o *objecting) pass(p []byte) (passed int, err error) {
+	for len(p) > passed {
+		rest := p[passed:]
+		if o.in.left == 0 {
+			whole, wanted, err := o.windowUpdate(rest)
+			switch {
+			case err != nil:
+				return 0, err
+			case !whole:
+				o.held = append(o.held, rest...)
+				return passed, nil
+			case !wanted:
+				p = append(p[:passed], rest[windowUpdateSize:]...)
+				continue
 			}
-			o.n, o.code = 0, 0
-			o.left = int(o.header[0])<<16 | int(binary.BigEndian.Uint16(o.header[1:]))
 		}
-		part := p[:min(o.left, len(p))]
-		p = p[len(part):]
-		o.left -= len(part)
-		if o.header[3] != reset {
+		n, begun := o.in.next(rest)
+		passed += n
+		if begun {
+			o.begin()
 			continue
 		}
-		for _, b := range part {
+		if err := o.payload(rest[:n]); err != nil {
+			return 0, err
+		}
+	}
+	return passed, nil
+}
+
+// windowUpdate looks at a frame's beginning. wanted: it is no WINDOW_UPDATE, or one that net/http may see.
+func (o *objecting) windowUpdate(p []byte) (whole, wanted bool, err error) {
+	if len(p) < headerSize {
+		return false, false, nil
+	}
+	f := frames{header: [headerSize]byte(p)}
+	id := f.stream()
+	if f.kind() != frameWindowUpdate || id == 0 || p[0] != 0 || p[1] != 0 || p[2] != windowUpdateSize-headerSize {
+		return true, true, nil
+	}
+	if len(p) < windowUpdateSize {
+		return false, false, nil
+	}
+	wanted, err = o.windows.grow(id, binary.BigEndian.Uint32(p[headerSize:]))
+	return true, wanted, err
+}
+
+// begin is called when a frame's header is complete.
+func (o *objecting) begin() {
+	o.code, o.windows.at = 0, 0
+	if o.in.kind() == frameReset {
+		o.windows.end(o.in.stream())
+	}
+}
+
+func (o *objecting) payload(p []byte) error {
+	switch o.in.kind() {
+	case frameSettings:
+		return o.windows.settings(p)
+	case frameReset:
+		for _, b := range p {
 			o.code = o.code<<8 | uint32(b)
 		}
-		if o.left == 0 && o.code == codeProtocol {
+		if o.in.left == 0 && o.code == codeProtocol {
 			o.objections.Add(1)
 		}
 	}
+	return nil
 }
 
 // unencryptedHTTP2 is the key under which net/http keeps its HTTP/2 for connections that are none of crypto/tls, in TLSNextProto. It takes them in a *tls.Conn
@@ -71,6 +140,6 @@ func watchObjections(t *http.Transport) {
 		return
 	}
 	t.TLSNextProto["h2"] = func(authority string, c *tls.Conn) http.RoundTripper {
-		return open(authority, tls.Client(handedOver{&objecting{Conn: c}}, nil))
+		return open(authority, tls.Client(handedOver{newObjecting(c)}, nil))
 	}
 }
