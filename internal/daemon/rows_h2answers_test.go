@@ -129,6 +129,69 @@ func TestHostileHTTP2Answers(t *testing.T) {
 	}
 }
 
+// TestContentlessHTTP2Answers: a 304 and a 204 are whole without content, whatever length they announce and whatever follows them (RFC 9110 section 8.6).
+func TestContentlessHTTP2Answers(t *testing.T) {
+	script := h2Script{
+		"/ok":             {{":status", "200", "content-length", "5"}, {"hello"}},
+		"/304":            {{":status", "304", "etag", "x"}},
+		"/304-length":     {{":status", "304", "etag", "x", "content-length", "5"}},
+		"/304-end-behind": {{":status", "304", "etag", "x", "content-length", "5"}, {""}},
+		"/304-content":    {{":status", "304", "etag", "x", "content-length", "5"}, {"hello"}},
+		"/304-more":       {{":status", "304", "etag", "x"}, {"hello"}},
+		"/304-trailers":   {{":status", "304", "etag", "x", "content-length", "5"}, {"x-a", "b"}},
+		"/204":            {{":status", "204", "etag", "x"}},
+		"/204-length":     {{":status", "204", "etag", "x", "content-length", "5"}},
+		"/204-end-behind": {{":status", "204", "etag", "x"}, {""}},
+		"/204-content":    {{":status", "204", "etag", "x"}, {"hello"}},
+	}
+	addr := serveH2(t, script)
+	b := start(t, "defaults: {upstream: {insecure_skip_verify: true}}\nhosts: {127.0.0.1: {tls: intercept}}")
+	h, p := b.dialH2(addr), b.intercepted(addr, "http/1.1")
+	decoder, stream, seen := hpack.NewDecoder(4096, nil), uint32(1), 0
+	for path, parts := range script {
+		if path == "/ok" {
+			continue
+		}
+		status, length := parts[0][1], ""
+		if status == "304" && len(parts[0]) > 4 {
+			length = "5"
+		}
+		h.request(stream, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", path)
+		for ended := false; !ended; {
+			kind, flags, id, payload, err := h.next()
+			switch {
+			case err != nil || kind == frameReset || kind == frameData && payload != "":
+				t.Fatalf("%s: frame %d %q, %v", path, kind, payload, err)
+			case id != stream:
+				continue
+			case kind == frameHeaders:
+				fields, err := decoder.DecodeFull([]byte(payload))
+				head := map[string]string{}
+				for _, f := range fields {
+					head[f.Name] = f.Value
+				}
+				if err != nil || head[":status"] != "" && (head[":status"] != status || head["etag"] != "x" || head["content-length"] != length) {
+					t.Errorf("%s: %v, %v", path, head, err)
+				}
+			}
+			ended = flags&flagEndStream != 0
+		}
+		stream += 2
+		p.send("GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\nGET /ok HTTP/1.1\r\nHost: " + addr + "\r\n\r\n")
+		if a := p.answer(http.MethodGet); a.Status[:3] != status || a.Header.Get("Etag") != "x" || a.Header.Get("Content-Length") != length || a.body != "" {
+			t.Errorf("%s in HTTP/1.1: %s %v %q", path, a.Status, a.Header, a.body)
+		}
+		if a := p.answer(http.MethodGet); a.StatusCode != 200 || a.body != "hello" {
+			t.Errorf("behind %s in HTTP/1.1: %s %q", path, a.Status, a.body)
+		}
+		records := b.records(seen + 3)[seen:]
+		for _, r := range records[:2] {
+			r.want(t, map[string]any{"status": status, "status_by": "upstream", "outcome": "ok", "response_bytes": 0})
+		}
+		seen += 3
+	}
+}
+
 // TestUnreadHTTP2Answer: of an answer that its client does not read an upstream may send 1 MiB, and no more.
 func TestUnreadHTTP2Answer(t *testing.T) {
 	room := make(chan uint32, 1)

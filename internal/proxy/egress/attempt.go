@@ -136,7 +136,27 @@ func headHTTP2(resp *http.Response) error {
 	if len(lines) > 1 {
 		resp.Header["Content-Length"], resp.ContentLength = lines[:1], f.length
 	}
+	switch resp.StatusCode {
+	case http.StatusNoContent:
+		delete(resp.Header, "Content-Length")
+		fallthrough
+	case http.StatusNotModified:
+		if resp.ContentLength != 0 {
+			resp.Body, resp.ContentLength = contentless{resp.Body}, -1
+		}
+	}
 	return nil
+}
+
+// contentless is the body of an answer that has none by its status, whatever length it announces, as a 304 may (RFC 9110 section 8.6), and whatever follows it. net/http
+// takes such an answer for one that broke off.
+type contentless struct{ io.ReadCloser }
+
+// Read waits for the stream's end.
+func (c contentless) Read([]byte) (int, error) {
+	var b [1]byte
+	_, _ = c.ReadCloser.Read(b[:])
+	return 0, io.EOF
 }
 
 // admit asks the rules what can be asked before a connection is needed: kept ones and those of a parent proxy never meet the dialer's checks.
