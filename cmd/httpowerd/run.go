@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -56,6 +57,8 @@ func runCommand(io stdio) *cobra.Command {
 
 // run starts the daemon, runs the command and returns its exit code.
 func (f *runFlags) run(ctx context.Context, args []string, io stdio) (int, error) {
+	signals, release := catchSignals()
+	defer release()
 	defer outliveReaders()()
 	defer ballast()()
 	defer governor.Rest()()
@@ -81,7 +84,14 @@ func (f *runFlags) run(ctx context.Context, args []string, io stdio) (int, error
 	if err != nil {
 		return 0, err
 	}
-	return execute(args, env, io)
+	return execute(args, env, io, signals)
+}
+
+// catchSignals catches what the command gets. What was ignored when we began (nohup, a script's background) stays so, and the command inherits that.
+func catchSignals() (signals chan os.Signal, release func()) {
+	signals = make(chan os.Signal, 16)
+	signal.Notify(signals, slices.DeleteFunc(slices.Clone(passedOn), signal.Ignored)...)
+	return signals, func() { signal.Stop(signals) }
 }
 
 // source is the user's configuration on free loopback ports.
@@ -134,12 +144,9 @@ func (f *runFlags) environment(d *daemon.Daemon, dir string) ([]string, error) {
 }
 
 // execute runs the command with our streams, passes signals on, and returns its exit code as a shell would.
-func execute(args, env []string, io stdio) (int, error) {
+func execute(args, env []string, io stdio, signals <-chan os.Signal) (int, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, io.in, io.out, io.err
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, passedOn...)
-	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
 		code := 126 // found, but not executable
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
