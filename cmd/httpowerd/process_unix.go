@@ -28,3 +28,6 @@ func monotonic() time.Duration {
 
 // passedOn are the signals that the command of `run` gets from us.
 var passedOn = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH}
+
+// ends tells whether a signal ends a process that does nothing about it.
+func ends(s os.Signal) bool { return s != syscall.SIGWINCH }

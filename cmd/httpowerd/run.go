@@ -147,6 +147,9 @@ func (f *runFlags) environment(d *daemon.Daemon, dir string) ([]string, error) {
 func execute(args, env []string, io stdio, signals <-chan os.Signal) (int, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, io.in, io.out, io.err
+	if code := endedEarly(signals); code != 0 {
+		return code, nil
+	}
 	if err := cmd.Start(); err != nil {
 		code := 126 // found, but not executable
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -165,6 +168,20 @@ func execute(args, env []string, io stdio, signals <-chan os.Signal) (int, error
 			_ = cmd.Process.Signal(s) // it may just have ended
 		case <-done:
 			return exitCode(cmd.ProcessState), nil
+		}
+	}
+}
+
+// endedEarly is the exit code where a signal came before there was a command to get it; 0: none did.
+func endedEarly(signals <-chan os.Signal) int {
+	for {
+		select {
+		case s := <-signals:
+			if n, ok := s.(syscall.Signal); ok && ends(s) {
+				return 128 + int(n)
+			}
+		default:
+			return 0
 		}
 	}
 }
