@@ -31,3 +31,18 @@ var passedOn = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, sysc
 
 // ends tells whether a signal ends a process that does nothing about it.
 func ends(s os.Signal) bool { return s != syscall.SIGWINCH }
+
+// reachedAlready tells whether the command got the signal without us: a terminal's keys signal all that is in its foreground, and what comes twice makes
+// programs leave without tidying up.
+func reachedAlready(s os.Signal) bool {
+	if s != syscall.SIGINT && s != syscall.SIGQUIT {
+		return false
+	}
+	tty, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(tty) }()
+	group, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}

@@ -165,7 +165,9 @@ func execute(args, env []string, io stdio, signals <-chan os.Signal) (int, error
 	for {
 		select {
 		case s := <-signals:
-			_ = cmd.Process.Signal(s) // it may just have ended
+			if !reachedAlready(s) {
+				_ = cmd.Process.Signal(s) // it may just have ended
+			}
 		case <-done:
 			return exitCode(cmd.ProcessState), nil
 		}
