@@ -2,12 +2,10 @@ package redis
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -198,11 +196,11 @@ func (t *target) options(c Config) (*goredis.UniversalOptions, error) {
 	if t.tls {
 		d.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 		if c.CA != "" {
-			pem, err := os.ReadFile(c.CA)
-			d.tls.RootCAs = x509.NewCertPool()
-			if err != nil || !d.tls.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, errors.New("state.ca holds no certificate that can be read")
+			pool, err := roots(c.CA)
+			if err != nil {
+				return nil, err
 			}
+			d.tls.RootCAs, d.ca = pool, c.CA
 		}
 	}
 	return &goredis.UniversalOptions{

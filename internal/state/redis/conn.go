@@ -3,8 +3,10 @@ package redis
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -12,6 +14,7 @@ import (
 type dialer struct {
 	plain *net.Dialer
 	tls   *tls.Config
+	ca    string // read again for each connection, so that it can be renewed; while it cannot be read, what tls has holds
 }
 
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -27,12 +30,27 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 	}
 	config := d.tls.Clone()
 	config.ServerName, _, _ = net.SplitHostPort(address)
+	if d.ca != "" {
+		if pool, err := roots(d.ca); err == nil {
+			config.RootCAs = pool
+		}
+	}
 	t := tls.Client(c, config)
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
 	return &guarded{Conn: t}, nil
+}
+
+// roots are the CAs of a file.
+func roots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	pool := x509.NewCertPool()
+	if err != nil || !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("state.ca holds no certificate that can be read")
+	}
+	return pool, nil
 }
 
 // guarded is a connection that ends where what comes is no reply (RESP2, or RESP3 as sentinels are asked) of a sensible size: the client

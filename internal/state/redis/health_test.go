@@ -271,6 +271,11 @@ func TestTLS(t *testing.T) {
 	eventually(t, "it is known to be away", func() bool { return class(c.take(t.Context())) == Away })
 	s.start()
 	eventually(t, "it answers again", func() bool { return c.take(t.Context()) == nil })
+	s.kill()
+	eventually(t, "it is known to be away", func() bool { return class(c.take(t.Context())) == Away })
+	makeCertificate(t, dir) // renewed under their names, as its maker does, and read at the next connection
+	s.start()
+	eventually(t, "it answers with a certificate of another CA", func() bool { return c.take(t.Context()) == nil })
 	if err := openAt(t, "rediss://127.0.0.1:"+port).take(t.Context()); class(err) != TLS && class(err) != Away {
 		t.Errorf("a certificate of nobody: %v", err)
 	}
