@@ -83,47 +83,57 @@ func (f *envFlags) settings(ctx context.Context) (t trust.Settings, notes []stri
 	if f.noCA {
 		return t, notes, nil
 	}
-	files, dir, note, err := f.trust(ctx, s)
+	if f.caPath == "" && slices.Contains([]string{"docker", "k8s"}, f.format) { // variables that name files which are not there take away all roots
+		return t, append(notes, fmt.Sprintf("the CA is left out: where hosts are intercepted mount its files, which --ca-path DIR writes into %s on this machine, "+
+			"and say by it where programs find them", f.trustDir(s))), nil
+	}
+	files, note, err := f.trust(ctx, s)
 	if err != nil {
 		return t, nil, err
 	}
 	if note != "" {
 		notes = append(notes, note)
 	}
-	switch elsewhere := slices.Contains([]string{"docker", "k8s"}, f.format); {
-	case f.caPath != "":
+	if f.caPath != "" {
 		files.Move(f.caPath)
-	case elsewhere: // variables that name files which are not there take away all roots
-		return t, append(notes, fmt.Sprintf("the CA is left out: its files are in %s on this machine; where hosts are intercepted mount them, and say where: --ca-path DIR", dir)), nil
 	}
 	t.CAFile, t.BundleFile, t.JavaTrustStore = files.CAFile, files.BundleFile, files.JavaTrustStore
 	return t, notes, nil
 }
 
+// trustDir is where the files that programs need in order to trust the CA are written.
+func (f *envFlags) trustDir(s policy.Settings) string {
+	beside := daemon.CAConfig(s).Dir
+	if f.ca != "" {
+		beside = filepath.Dir(f.ca)
+	}
+	dir := filepath.Join(beside, "trust")
+	if absolute, err := filepath.Abs(dir); err == nil {
+		return absolute
+	}
+	return dir
+}
+
 // trust writes the files that programs need in order to trust the CA. The note is there where they will not help.
-func (f *envFlags) trust(ctx context.Context, s policy.Settings) (files trust.Settings, dir, note string, err error) {
+func (f *envFlags) trust(ctx context.Context, s policy.Settings) (files trust.Settings, note string, err error) {
 	if f.ca != "" {
 		ca, err := os.ReadFile(f.ca)
 		if err != nil {
-			return files, "", "", err
+			return files, "", err
 		}
 		if block, _ := pem.Decode(ca); block == nil || block.Type != "CERTIFICATE" {
-			return files, "", "", fmt.Errorf("--ca: %s holds no certificate in PEM", f.ca)
+			return files, "", fmt.Errorf("--ca: %s holds no certificate in PEM", f.ca)
 		} else if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return files, "", "", fmt.Errorf("--ca: %s: %w", f.ca, err)
+			return files, "", fmt.Errorf("--ca: %s: %w", f.ca, err)
 		}
-		if dir, err = filepath.Abs(filepath.Join(filepath.Dir(f.ca), "trust")); err != nil {
-			return files, "", "", err
-		}
-		files, err = trustFiles(ca, dir)
-		return files, dir, "", err
+		files, err = trustFiles(ca, f.trustDir(s))
+		return files, "", err
 	}
 	address := s.Admin.Listen
 	running := runningCA(ctx, address)
-	ca, dir, err := openCA(s)
+	ca, _, err := openCA(s)
 	if err == nil {
-		dir = filepath.Join(dir, "trust")
-		files, err = trustFiles(ca.PEM(), dir)
+		files, err = trustFiles(ca.PEM(), f.trustDir(s))
 	}
 	other := fmt.Sprintf("take its CA from the daemon (curl -o ca.pem http://%s/ca.pem), and write --ca ca.pem", address)
 	switch {
@@ -132,7 +142,7 @@ func (f *envFlags) trust(ctx context.Context, s policy.Settings) (files trust.Se
 	case err == nil && running != nil && !bytes.Equal(running, ca.PEM()):
 		note = fmt.Sprintf("the daemon at %s has another CA than %s: it runs as another user, or with another configuration; %s", address, daemon.CAConfig(s).Dir, other)
 	}
-	return files, dir, note, err
+	return files, note, err
 }
 
 // runningCA is what a daemon at the admin address hands out, nil where none does.
