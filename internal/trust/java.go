@@ -108,9 +108,9 @@ func quoteJava(option string) string {
 	switch {
 	case !strings.ContainsAny(option, " \t\n\r\"'"):
 		return option
-	case strings.Contains(option, `"`):
-		return "'" + option + "'"
-	default:
+	case !strings.Contains(option, `"`):
 		return `"` + option + `"`
+	default: // no character escapes a quote, but another kind of quotes may follow
+		return "'" + strings.ReplaceAll(option, "'", `'"'"'`) + "'"
 	}
 }

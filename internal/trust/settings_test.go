@@ -126,6 +126,14 @@ func TestJavaOptions(t *testing.T) {
 	}
 }
 
+func TestJavaQuotes(t *testing.T) {
+	for _, want := range []string{"-Dx=plain", "-Dx=two words", `-Dx=it's`, `-Dx="quoted"`, `-Dx=it's "both"`} {
+		if got := splitJava("-Da=1 " + quoteJava(want) + " -Db=2"); !slices.Equal(got, []string{"-Da=1", want, "-Db=2"}) {
+			t.Errorf("%s comes back as %q", want, got)
+		}
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	for want, s := range map[string]Settings{
 		"":                    {Proxy: "http://127.0.0.1:3128", NoProxy: []string{"example.org"}},
