@@ -425,3 +425,15 @@ func TestAuditWithoutEffect(t *testing.T) {
 		t.Errorf("the reference: %v", w)
 	}
 }
+
+// false is off where there is such a thing, and never the name of a file.
+func TestNoPathIsABool(t *testing.T) {
+	if s := loadText(t, "version: 1\naudit: {output: false}\nadmin: {listen: false}\n").Settings(); s.Audit.Output != "off" || s.Admin.Listen != "" {
+		t.Errorf("audit.output is %q, admin.listen %q", s.Audit.Output, s.Admin.Listen)
+	}
+	for _, text := range []string{"state: {dir: false}", "ca: {dir: true}", "audit: {output: true}", "audit: {checkpoint: {output: false}}"} {
+		if _, faults := Load(testSource(write(t, filepath.Join(t.TempDir(), "c.yaml"), "version: 1\n"+text+"\n"))); len(faults) != 1 || !strings.Contains(faults.Error(), "must be a text") {
+			t.Errorf("%s: %v", text, faults)
+		}
+	}
+}
