@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"httpowerd/internal/setting"
 )
 
 func main() {
@@ -73,6 +75,13 @@ func newRoot(io stdio) *cobra.Command {
 	return root
 }
 
+func namesOf(commands []*cobra.Command) (names []string) {
+	for _, c := range commands {
+		names = append(names, c.Name())
+	}
+	return names
+}
+
 // explainArguments makes each command say how it is used where its arguments are wrong.
 func explainArguments(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
@@ -84,7 +93,7 @@ func explainArguments(cmd *cobra.Command) {
 			case !cmd.HasParent() && isFile(args[0]):
 				return fmt.Errorf("unknown command %q: to serve that configuration write httpowerd --config %s", args[0], args[0])
 			case !cmd.HasParent():
-				return err
+				return fmt.Errorf("%w%s", err, setting.DidYouMean(args[0], namesOf(cmd.Commands())))
 			}
 			return fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())
 		}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"httpowerd/configs"
 	"httpowerd/internal/policy/breaker"
@@ -291,6 +292,8 @@ func (a *assembly) level(n *node, origin string) bool {
 		var hint setting.Own
 		if n.isOff() {
 			hint = ": to refuse a host, write {access: deny}"
+		} else if n.kind == scalar && strings.Contains(n.text, ":") {
+			hint = ": write a blank behind the colon"
 		}
 		a.faults.at(n, "must be a mapping of policy blocks, is %s%s", n, hint)
 		return false
@@ -305,6 +308,9 @@ func (a *assembly) level(n *node, origin string) bool {
 		case f.value.kind == broken:
 		case slices.Contains(laterBlocks, f.key):
 			a.later(f.value, f.key)
+		case f.key == "routes" && (origin == originDefaults || origin == originRoute):
+			a.faults.at(f.value, "belongs under a host in hosts:")
+			f.value.kind = broken
 		case !slices.Contains(known, f.key):
 			decoder{a.faults}.unknown(f.value, f.key, known)
 		case f.key == "routes" || f.key == "match" || f.key == "name":

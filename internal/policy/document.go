@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 
@@ -257,11 +258,30 @@ func (r *reader) syntax(name string, data []byte, err error) {
 		message += ": this line, or the one before, is indented otherwise than its neighbours, or lacks the blank behind a colon"
 	case strings.Contains(message, "expected key"):
 		message += ": look at the indentation here and in the lines below"
+	case strings.Contains(message, "UTF-8"):
+		line, message = 1+bytes.Count(data[:validUTF8(data)], []byte("\n")), "has a byte that is no UTF-8: save the file in that encoding"
+	case strings.Contains(message, "control characters"):
+		if i := bytes.IndexFunc(data, func(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r >= 0x7f && r < 0xa0 }); i >= 0 {
+			line = 1 + bytes.Count(data[:i], []byte("\n"))
+		}
 	case strings.Contains(message, "unexpected end of stream"):
 		message += ": a quote is not closed"
 	}
 	message = quotedByYAML.ReplaceAllString(message, "$1…") // a part of a value, such as a password that begins with *
 	r.faults.add(position{name, max(1, line), 1}, "", "not YAML: %s", setting.Own(message))
+}
+
+// validUTF8 is how much of the text is.
+func validUTF8(data []byte) int {
+	n := 0
+	for n < len(data) {
+		r, size := utf8.DecodeRune(data[n:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		n += size
+	}
+	return n
 }
 
 // lineOf is a line of the text, counted from 1.
@@ -344,7 +364,7 @@ func (r *reader) fields(y *yaml.Node, n *node, depth int) {
 		lines[k.Value] = k.Line
 		v := r.convert(y.Content[i+1], path, at, depth+1)
 		if v.kind == scalar && v.value == nil {
-			r.faults.at(v, "has nothing after its colon: write a value, {} to switch it on as it is, or off")
+			r.faults.at(v, "has nothing after its colon: write a value, {} to switch it on as it is, or off; what belongs to it stands further in")
 			v.kind = broken
 		}
 		n.fields = append(n.fields, field{k.Value, v})
