@@ -13,19 +13,58 @@ import (
 	"httpowerd/internal/state/memory"
 )
 
+const allSlots = 16384
+
 // startCluster starts a cluster of one node.
 func startCluster(t *testing.T) *server {
 	t.Helper()
+	s := startNode(t, 0, allSlots)
+	s.stands()
+	return s
+}
+
+// startNode starts a node of a cluster that owns the slots from one up to another.
+func startNode(t *testing.T, from, to int) *server {
+	t.Helper()
 	s := startServer(t, "--cluster-enabled", "yes")
-	slots := make([]int, 16384)
-	for i := range slots {
-		slots[i] = i
+	var slots []int
+	for slot := from; slot < to; slot++ {
+		slots = append(slots, slot)
+	}
+	if slots == nil {
+		return s
 	}
 	if err := s.raw.ClusterAddSlots(t.Context(), slots...).Err(); err != nil {
 		t.Fatal(err)
 	}
-	s.stands()
 	return s
+}
+
+// meet makes s one of a cluster.
+func (s *server) meet(one *server) {
+	s.t.Helper()
+	if err := s.raw.ClusterMeet(s.t.Context(), "127.0.0.1", strconv.Itoa(one.port)).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// follow makes s the replica of a node that it has met.
+func (s *server) follow(master *server) {
+	s.t.Helper()
+	id := master.raw.ClusterMyID(s.t.Context()).Val()
+	eventually(s.t, "they have met", func() bool { return s.raw.ClusterReplicate(s.t.Context(), id).Err() == nil })
+	eventually(s.t, "one follows the other", func() bool {
+		return strings.Contains(s.raw.Info(s.t.Context(), "replication").Val(), "master_link_status:up") &&
+			strings.Contains(master.raw.ClusterNodes(s.t.Context()).Val(), " slave "+id)
+	})
+}
+
+// takeOver makes a replica the master, whatever others think.
+func (s *server) takeOver() {
+	s.t.Helper()
+	if err := s.raw.Do(s.t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err(); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // stands waits until the cluster says that it does.
@@ -46,25 +85,61 @@ func TestCluster(t *testing.T) {
 // A replica that takes the place of a master that died is used at once, though nobody is left who would redirect to it.
 func TestClusterFailover(t *testing.T) {
 	master := startCluster(t)
-	replica := startServer(t, "--cluster-enabled", "yes")
-	id := master.raw.ClusterMyID(t.Context()).Val()
-	if err := replica.raw.ClusterMeet(t.Context(), "127.0.0.1", strconv.Itoa(master.port)).Err(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "they have met", func() bool { return replica.raw.ClusterReplicate(t.Context(), id).Err() == nil })
-	eventually(t, "one follows the other", func() bool {
-		return strings.Contains(replica.raw.Info(t.Context(), "replication").Val(), "master_link_status:up") &&
-			strings.Contains(master.raw.ClusterNodes(t.Context()).Val(), " slave "+id)
-	})
+	replica := startNode(t, 0, 0)
+	replica.meet(master)
+	replica.follow(master)
 	c := openAt(t, master.url()+"?addr="+replica.address(), func(c *Config) { c.Timeout = 250 * time.Millisecond })
 	eventually(t, "it answers", func() bool { return c.take(t.Context()) == nil })
 	master.kill()
 	eventually(t, "it is known to be away", func() bool { return class(c.take(t.Context())) == Away })
-	if err := replica.raw.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err(); err != nil {
-		t.Fatal(err)
-	}
+	replica.takeOver()
 	replica.stands()
 	eventually(t, "the one that took over answers", func() bool { return c.take(t.Context()) == nil && c.Up() })
+}
+
+// Changes are told again when the node dies that told them, though all that is asked for lies elsewhere.
+func TestClusterFailoverOfTheSubscription(t *testing.T) {
+	const half = allSlots / 2
+	lower, upper, replica := startNode(t, 0, half), startNode(t, half, allSlots), startNode(t, 0, 0)
+	slot := func(key string) int { return int(lower.raw.ClusterKeySlot(t.Context(), key).Val()) }
+	prefix := "" // under which the probe is on one node, and the channel on the other
+	for i := 0; prefix == ""; i++ {
+		if p := "test" + strconv.Itoa(i); slot("{probe}") < half != (slot(p+":v1:gates") < half) {
+			prefix = p
+		}
+	}
+	master := lower
+	if slot("{probe}") < half {
+		master = upper
+	}
+	for epoch, s := range []*server{lower, upper} { // or two of them may claim the same one, and the takeover is not believed
+		if err := s.raw.Do(t.Context(), "CLUSTER", "SET-CONFIG-EPOCH", epoch+1).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upper.meet(lower)
+	replica.meet(lower)
+	replica.follow(master)
+	for _, s := range []*server{lower, upper, replica} {
+		s.stands()
+		eventually(t, "everybody knows everybody", func() bool {
+			nodes := s.raw.ClusterNodes(t.Context()).Val()
+			return strings.Count(nodes, " connected") == 3 && strings.Contains(nodes, "slave ") && !strings.Contains(nodes, "handshake") &&
+				strings.Contains(s.raw.ClusterInfo(t.Context()).Val(), "cluster_current_epoch:2")
+		})
+	}
+	c := openAt(t, lower.url()+"?addr="+upper.address(), func(c *Config) { c.Prefix = prefix })
+	live := func() bool {
+		c.Gates.mu.Lock()
+		defer c.Gates.mu.Unlock()
+		return c.Gates.live
+	}
+	eventually(t, "it answers", c.Up)
+	eventually(t, "it hears of changes", live)
+	master.kill()
+	replica.takeOver()
+	eventually(t, "it is known that nobody tells of changes", func() bool { return c.errorsOf(opSubscribe) > 0 })
+	eventually(t, "it hears of changes again", live)
 }
 
 // What a cluster did and could not say is not done again.

@@ -217,6 +217,7 @@ func (g *Gates) subscribe() {
 			return
 		}
 		_ = c.fault(opSubscribe, err) // counted; it is tried again
+		c.reroute()
 		select {
 		case <-time.After(pause):
 		case <-c.done.Done():
