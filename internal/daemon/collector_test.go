@@ -25,8 +25,9 @@ import (
 // collector takes spans by OTLP, and keeps what it got byte for byte.
 type collector struct {
 	collectorpb.UnimplementedTraceServiceServer
-	t   *testing.T
-	url string
+	t       *testing.T
+	url     string
+	partial *collectorpb.ExportTracePartialSuccess // what it says of each batch; nil: nothing
 
 	mu       sync.Mutex
 	spans    []span
@@ -61,6 +62,9 @@ func httpCollector(t *testing.T) *collector {
 			return
 		}
 		c.take(&in, text, r.Header, r.URL.Path)
+		said, _ := proto.Marshal(&collectorpb.ExportTraceServiceResponse{PartialSuccess: c.partial})
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		_, _ = w.Write(said)
 	}))
 	t.Cleanup(s.Close)
 	c.url = s.URL
@@ -90,7 +94,7 @@ func (c *collector) Export(ctx context.Context, in *collectorpb.ExportTraceServi
 		h[http.CanonicalHeaderKey(name)] = values
 	}
 	c.take(in, text, h, "")
-	return &collectorpb.ExportTraceServiceResponse{}, err
+	return &collectorpb.ExportTraceServiceResponse{PartialSuccess: c.partial}, err
 }
 
 func (c *collector) take(in *collectorpb.ExportTraceServiceRequest, text []byte, head http.Header, path string) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
@@ -492,6 +493,37 @@ func TestCollectorAway(t *testing.T) {
 		b.stop()
 		if took := time.Since(begin); took > 5*time.Second {
 			t.Errorf("%s: the end took %v", url, took)
+		}
+	}
+}
+
+// A collector that refuses some spans has taken the others, and one that only says something has taken all (partial success in OTLP).
+func TestCollectorTakesPart(t *testing.T) {
+	t.Parallel()
+	o := newNoted(t, false, fine)
+	for name, open := range map[string]func(*testing.T) *collector{"HTTP": httpCollector, "gRPC": grpcCollector} {
+		for _, row := range []struct{ refused, exported, dropped, failures int }{{0, 2, 0, 0}, {1, 1, 1, 1}, {99, 0, 2, 1}} {
+			c := open(t)
+			c.partial = &collectorpb.ExportTracePartialSuccess{RejectedSpans: int64(row.refused), ErrorMessage: "said the collector"}
+			b := start(t, fmt.Sprintf("tracing: {otlp: %q, sample: 1}\n", c.url))
+			get(t, b.client(), o.URL+"/")
+			c.got(2)
+			for deadline := time.Now().Add(10 * time.Second); !strings.Contains(b.log.String(), "said the collector") && time.Now().Before(deadline); {
+				time.Sleep(10 * time.Millisecond)
+			}
+			metrics := b.admin(http.MethodGet, "/metrics", "").body
+			for metric, want := range map[string]int{"exported_total": row.exported, `dropped_total{reason="export"}`: row.dropped} {
+				if !strings.Contains(metrics, fmt.Sprintf("\nhttpowerd_trace_spans_%s %d\n", metric, want)) {
+					t.Errorf("%s, %d refused: %s is not %d", name, row.refused, metric, want)
+				}
+			}
+			if !strings.Contains(metrics, fmt.Sprintf("\nhttpowerd_trace_export_failures_total %d\n", row.failures)) {
+				t.Errorf("%s, %d refused: failures are not %d", name, row.refused, row.failures)
+			}
+			if log := b.log.String(); !strings.Contains(log, "said the collector") || strings.Contains(log, "could not be exported") != (row.refused > 0) {
+				t.Errorf("%s, %d refused: the log says\n%s", name, row.refused, log)
+			}
+			b.stop()
 		}
 	}
 }

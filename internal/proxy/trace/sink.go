@@ -2,7 +2,9 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 
@@ -152,32 +154,63 @@ func (s *sink) export() {
 	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
 	defer cancel()
 	err := s.exporter.ExportSpans(ctx, s.batch)
-	if err == nil {
-		s.metrics.exported.Add(float64(n))
+	refused := n
+	if part, ok := partly(err); ok {
+		refused = min(part, n)
+	}
+	s.metrics.exported.Add(float64(n - refused))
+	switch {
+	case err == nil || refused == 0:
 		if s.failed {
 			s.failed = false
 			s.log.Info("the trace collector takes spans again")
 		}
+		if err != nil {
+			s.tell("the trace collector takes spans, and has something to say", err)
+		}
 		return
+	case s.ctx.Err() != nil:
+		s.metrics.lost(lostShutdown, refused)
+	default:
+		s.metrics.lost(lostExport, refused)
 	}
 	s.metrics.failures.Inc()
-	if s.ctx.Err() != nil {
-		s.metrics.lost(lostShutdown, n)
-	} else {
-		s.metrics.lost(lostExport, n)
-	}
-	s.complain(err)
+	s.failed = true
+	s.tell("spans could not be exported; traffic goes on", err)
 }
 
-// complain tells the log, once a minute at most.
-func (s *sink) complain(err error) {
-	s.failed = true
+// partly tells how many spans a collector refused of a batch that it took otherwise; none: it only says something (OTLP's partial success). The exporters keep the type
+// of that error to themselves, one each: it is known by its method, and read by its field.
+func partly(err error) (refused int, ok bool) {
+	if err == nil {
+		return 0, true
+	}
+	var said interface {
+		error
+		As(target any) bool
+	}
+	if !errors.As(err, &said) {
+		return 0, false
+	}
+	v := reflect.ValueOf(said)
+	if v.Kind() != reflect.Struct {
+		return 0, false
+	}
+	f := v.FieldByName("RejectedItems")
+	if !f.IsValid() || !f.CanInt() {
+		return 0, false
+	}
+	return int(max(0, f.Int())), true
+}
+
+// tell tells the log, once a minute at most.
+func (s *sink) tell(what string, err error) {
 	if !s.told.IsZero() && time.Since(s.told) < logEvery {
 		s.silent++
 		return
 	}
 	text := err.Error()
-	s.log.Warn("spans could not be exported; traffic goes on", "error", text[:min(len(text), maxErrText)], "more_failures", s.silent)
+	s.log.Warn(what, "error", text[:min(len(text), maxErrText)], "more_failures", s.silent)
 	s.told, s.silent = time.Now(), 0
 }
 
