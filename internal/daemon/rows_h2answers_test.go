@@ -178,6 +178,9 @@ func TestContentlessHTTP2Answers(t *testing.T) {
 		}
 		stream += 2
 		p.send("GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\nGET /ok HTTP/1.1\r\nHost: " + addr + "\r\n\r\n")
+		if onStandard() {
+			length = "" // net/http drops it
+		}
 		if a := p.answer(http.MethodGet); a.Status[:3] != status || a.Header.Get("Etag") != "x" || a.Header.Get("Content-Length") != length || a.body != "" {
 			t.Errorf("%s in HTTP/1.1: %s %v %q", path, a.Status, a.Header, a.body)
 		}
