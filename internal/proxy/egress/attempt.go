@@ -136,14 +136,8 @@ func headHTTP2(resp *http.Response) error {
 	if len(lines) > 1 {
 		resp.Header["Content-Length"], resp.ContentLength = lines[:1], f.length
 	}
-	switch resp.StatusCode {
-	case http.StatusNoContent:
-		delete(resp.Header, "Content-Length")
-		fallthrough
-	case http.StatusNotModified:
-		if resp.ContentLength != 0 {
-			resp.Body, resp.ContentLength = contentless{resp.Body}, -1
-		}
+	if (resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified) && resp.ContentLength != 0 {
+		resp.Body, resp.ContentLength = contentless{resp.Body}, -1
 	}
 	return nil
 }
