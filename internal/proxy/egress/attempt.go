@@ -23,10 +23,11 @@ const maxInformational = 32
 
 // attempt is one sending of a request, as the transport's hooks see it.
 type attempt struct {
-	pool  *pool
-	x     *exchange.Exchange
-	index int
-	trace httptrace.ClientTrace
+	pool      *pool
+	transport *http.Transport
+	x         *exchange.Exchange
+	index     int
+	trace     httptrace.ClientTrace
 
 	method string
 	cancel context.CancelCauseFunc // nil: the transport sends nothing again by itself
@@ -34,6 +35,7 @@ type attempt struct {
 	reads  *answers   // nil: HTTP/2
 	two    *objecting // nil: HTTP/1.1
 	found  int64      // objections of two before this attempt
+	heard  int64      // reads of two before this attempt
 	before int64      // written on conn before this attempt
 	again  bool       // this is the second sending
 	resent bool       // one more sending was prevented
@@ -69,7 +71,7 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 
 // standard is roundTrip by net/http, for the attempt of that index.
 func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int, t *http.Transport) (*http.Response, error) {
-	a := &attempt{pool: p, x: x, index: index, method: r.Method}
+	a := &attempt{pool: p, transport: t, x: x, index: index, method: r.Method}
 	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
 	a.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
 		if info.Err == nil {
@@ -80,7 +82,7 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 	if t == p.absolute {
 		absoluteForm(out)
 	}
-	if out.Header["Te"] != nil && t != p.http2 {
+	if out.Header["Te"] != nil && !t.Protocols.HTTP2() {
 		out.Header = maps.Clone(out.Header)
 		out.Header.Add("Connection", "TE") // RFC 9110 section 10.1.4
 	}
@@ -90,6 +92,9 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 	}
 	if err != nil {
 		err = a.explain(ctx, err)
+		if f := own[*exchange.Failure](err); f != nil && f.Code == exchange.UpstreamTimeout && a.two != nil && a.two.reads.Load() == a.heard {
+			p.retire(t) // nothing at all has come by the connection meanwhile
+		}
 		a.release()
 		p.ended(x, a.index, 0, err)
 		return nil, err
@@ -305,7 +310,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		a.reads.expect(a.method)
 	}
 	if a.two, _ = info.Conn.(*objecting); a.two != nil {
-		a.found = a.two.objections.Load()
+		a.found, a.heard = a.two.objections.Load(), a.two.reads.Load()
 	}
 	a.x.Connected(a.index, a.conn.address, info.Reused)
 	if a.conn.http2 {
@@ -383,8 +388,8 @@ func (a *attempt) release() {
 	if a.cancel != nil {
 		a.cancel(nil)
 	}
-	if a.pool.closed.Load() { // of HTTP/2 the library keeps a connection that was in use then; the stream may still be about to end
-		time.AfterFunc(time.Second, a.pool.closeIdle)
+	if p := a.pool; p.closed.Load() || a.two != nil && p.http2.Load() != a.transport { // of HTTP/2 the library keeps a connection that was in use then
+		time.AfterFunc(time.Second, a.transport.CloseIdleConnections) // the stream may still be about to end
 	}
 }
 

@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 )
 
-// objecting is an upstream's HTTP/2 connection that counts the streams which the upstream resets with PROTOCOL_ERROR, and keeps windows. net/http sends the requests of
-// those streams again where they have no body, writes too, and does not say why: after REFUSED_STREAM and GOAWAY, for which it does the same, nothing can have been done
-// (RFC 9113 section 8.7), but here it can.
+// objecting is an upstream's HTTP/2 connection that counts what comes, and the streams which the upstream resets with PROTOCOL_ERROR, and keeps windows. net/http sends the
+// requests of those streams again where they have no body, writes too, and does not say why: after REFUSED_STREAM and GOAWAY, for which it does the same, nothing can have
+// been done (RFC 9113 section 8.7), but here it can.
 type objecting struct {
 	*tls.Conn
 	objections atomic.Int64
+	reads      atomic.Int64 // that brought something
 	windows    windows
 
 	in   frames
@@ -43,6 +44,9 @@ func (o *objecting) Read(p []byte) (int, error) {
 		held := copy(p, o.held)
 		o.held = o.held[:0]
 		n, err := o.Conn.Read(p[held:])
+		if n > 0 {
+			o.reads.Add(1)
+		}
 		n, refused := o.pass(p[:held+n])
 		if refused != nil {
 			return 0, refused

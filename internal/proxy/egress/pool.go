@@ -41,12 +41,12 @@ type pool struct {
 	bind      netip.Addr
 	tlsConfig *tls.Config // without a server name
 
-	one, two protocols       // what upstreams choose where HTTP/1.1 alone is offered, and where HTTP/2 is
-	http1    *http.Transport // HTTP/1.1 where there are no lanes
-	http2    *http.Transport // nil: not wanted
-	absolute *http.Transport // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
-	lanes    *lanes          // nil: net/http speaks HTTP/1.1 too
-	warmer   *warmer         // nil: connections are made when they are needed
+	one, two protocols                      // what upstreams choose where HTTP/1.1 alone is offered, and where HTTP/2 is
+	http1    *http.Transport                // HTTP/1.1 where there are no lanes
+	http2    atomic.Pointer[http.Transport] // nil: not wanted; see retire
+	absolute *http.Transport                // plaintext requests through an HTTP parent, in absolute form; nil: no such parent
+	lanes    *lanes                         // nil: net/http speaks HTTP/1.1 too
+	warmer   *warmer                        // nil: connections are made when they are needed
 	closed   atomic.Bool
 }
 
@@ -97,8 +97,7 @@ func (p *pool) open(policy string) {
 	p.one.config, p.two.config = p.offering("http/1.1"), p.offering("h2", "http/1.1")
 	p.http1 = p.transport(false)
 	if p.upstream.HTTP2 {
-		p.http2 = p.transport(true)
-		watchObjections(p.http2)
+		p.http2.Store(p.openHTTP2())
 	}
 	if p.parent != nil && !p.parent.Socks() {
 		p.absolute = p.transport(false)
@@ -160,6 +159,20 @@ func (p *pool) transport(http2 bool) *http.Transport {
 	}
 }
 
+func (p *pool) openHTTP2() *http.Transport {
+	t := p.transport(true)
+	watchObjections(t)
+	return t
+}
+
+// retire has requests from now on find connections of their own. t's may be dead, which net/http finds out by a ping after 45 seconds, and nobody can be kept from
+// one of them alone. What runs there goes on.
+func (p *pool) retire(t *http.Transport) {
+	if p.http2.Load() == t && p.http2.CompareAndSwap(t, p.openHTTP2()) {
+		t.CloseIdleConnections()
+	}
+}
+
 // Close lets go of idle connections; those in use end with their exchanges.
 func (p *pool) Close() error {
 	if p.warmer != nil {
@@ -176,7 +189,7 @@ func (p *pool) Close() error {
 }
 
 func (p *pool) closeIdle() {
-	for _, t := range []*http.Transport{p.http1, p.http2, p.absolute} {
+	for _, t := range []*http.Transport{p.http1, p.http2.Load(), p.absolute} {
 		if t != nil {
 			t.CloseIdleConnections()
 		}
@@ -196,7 +209,7 @@ func (p *pool) choose(ctx context.Context, r *http.Request, x *exchange.Exchange
 	}
 	two, err := p.inHTTP2(ctx, r)
 	if two {
-		return p.http2, nil
+		return p.http2.Load(), nil
 	}
 	return p.http1, err
 }

@@ -37,7 +37,7 @@ func (p *pool) send(ctx context.Context, r *http.Request, x *exchange.Exchange) 
 		return nil, err
 	}
 	if t == nil {
-		return p.standard(ctx, r, x, index, p.http2)
+		return p.standard(ctx, r, x, index, p.http2.Load())
 	}
 	s := &exchange.Borrow[Spare](x).sending
 	s.pool, s.x, s.ctx, s.index, s.warms = p, x, ctx, index, p.warmer != nil && (t == p.lanes.plain || t == p.lanes.secure || t == p.lanes.absolute)
