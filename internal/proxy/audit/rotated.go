@@ -23,6 +23,10 @@ const (
 	keeperRound = 10 * time.Minute
 	// keepRotates is how long a file lasts where Config.Keep is set and MaxAge is not.
 	keepRotates = 24 * time.Hour
+	// clockStep is how far the clock may go ahead by itself, and clockDoubt how long no file is deleted for its age where it went further: a clock that is
+	// wrong for a moment would take all of them away.
+	clockStep  = time.Hour
+	clockDoubt = 24 * time.Hour
 )
 
 const (
@@ -114,6 +118,9 @@ type keeper struct {
 	log    *slog.Logger
 	event  func(ctx context.Context, kind string, attrs ...slog.Attr) bool // writes a record; false: there will be none
 	gone   func()                                                          // counts a deletion
+	wall   time.Time                                                       // when the keeper last worked, by the clock
+	steady time.Time                                                       // the same by what nobody sets
+	doubt  time.Time                                                       // no file is deleted for its age before this
 	wake   chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -161,12 +168,14 @@ func (k *keeper) run(ctx context.Context) {
 // work deletes what is too much and compresses what is left, the oldest first. Compressing takes its time, in which there may be too much again.
 func (k *keeper) work(ctx context.Context) error {
 	for {
+		now := time.Now()
+		k.watchClock(now)
 		all, err := k.names.list()
 		if err != nil {
 			return err
 		}
 		for len(all) > 0 {
-			why := k.excess(len(all), all[0], time.Now())
+			why := k.excess(len(all), all[0], now)
 			if why == "" {
 				break
 			}
@@ -185,12 +194,24 @@ func (k *keeper) work(ctx context.Context) error {
 	}
 }
 
+// watchClock doubts the clock where it went ahead by itself.
+func (k *keeper) watchClock(now time.Time) {
+	wall := now.Round(0)
+	if !k.wall.IsZero() && wall.Sub(k.wall)-now.Sub(k.steady) > clockStep {
+		k.doubt = now.Add(clockDoubt)
+		if k.age > 0 {
+			k.log.Warn("the clock went ahead, or the machine slept: no audit file is deleted for its age within a day", "directory", k.names.dir)
+		}
+	}
+	k.wall, k.steady = wall, now
+}
+
 // excess is the bound that the oldest of n files passes, or "".
 func (k *keeper) excess(n int, oldest rotated, now time.Time) string {
 	switch {
 	case k.max > 0 && n > k.max:
 		return "max_files"
-	case k.age > 0 && now.Sub(oldest.stamp) > k.age: // the stamp is when its last record had been written
+	case k.age > 0 && now.Sub(oldest.stamp) > k.age && !now.Before(k.doubt): // the stamp is when its last record had been written
 		return "keep"
 	}
 	return ""

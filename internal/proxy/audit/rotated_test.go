@@ -102,6 +102,35 @@ func TestRotationByAge(t *testing.T) {
 	want(t, "records", verified(t, trailFiles(t, path)...).Records, 7)
 }
 
+// TestKeepDoubtsTheClock: one that went ahead by itself deletes nothing for a day, by age; after that it is believed.
+func TestKeepDoubtsTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		names := newNaming(filepath.Join(t.TempDir(), "audit.jsonl"))
+		name, err := names.next(time.Now().Add(-200 * 24 * time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(names.dir, name+packed), "")
+		var log buffer
+		k := &keeper{names: names, age: 365 * 24 * time.Hour, log: log.logger(), event: func(context.Context, string, ...slog.Attr) bool { return true }, gone: func() {}}
+		left := func() int {
+			if err := k.work(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			all, _ := names.list()
+			return len(all)
+		}
+		want(t, "files", left(), 1)
+		k.age = 100 * 24 * time.Hour                  // as if the clock were that much later
+		k.wall = k.wall.Add(-clockStep - time.Second) // and had gone there
+		time.Sleep(keeperRound)
+		want(t, "files after a step", left(), 1)
+		wantText(t, "the log", log.String(), "the clock went ahead")
+		time.Sleep(clockDoubt)
+		want(t, "files a day later", left(), 0)
+	})
+}
+
 // TestRetention: the oldest of our own rotated files go, and nothing else.
 func TestRetention(t *testing.T) {
 	dir := t.TempDir()
