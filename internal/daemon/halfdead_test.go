@@ -89,6 +89,7 @@ func (s silenced) Close() error {
 
 // TestHalfDeadHTTP2: an HTTP/2 connection by which nothing comes any more costs one attempt, and not all of them for 45 seconds; one on which others are answered is kept.
 func TestHalfDeadHTTP2(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	hang := make(chan struct{})
 	o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hangs" {
@@ -113,7 +114,7 @@ func TestHalfDeadHTTP2(t *testing.T) {
 		return c.answer(http.MethodGet)
 	}
 
-	b := start(t, fmt.Sprintf(config, "3s", 2))
+	b := start(t, fmt.Sprintf(config, "5s", 2))
 	if a := ask(b, "/"); a.body != "ok" {
 		t.Fatal(a.Status, a.body)
 	}
@@ -139,7 +140,7 @@ func TestHalfDeadHTTP2(t *testing.T) {
 		t.Errorf("the third request's attempts: %v; connections: %d", third, f.made.Load()-made)
 	}
 
-	b = start(t, fmt.Sprintf(config, "1s", 1))
+	b = start(t, fmt.Sprintf(config, "3s", 1))
 	if a := ask(b, "/"); a.body != "ok" {
 		t.Fatal(a.Status, a.body)
 	}
