@@ -324,6 +324,8 @@ func TestHostileHTTP2OfListener(t *testing.T) {
 		"expectation":         {get("/", "expect", "foo"), `"status":417`},
 		"another Host":        {get("/", "host", "other.example.com"), `"code":"authority_mismatch"`},
 		"no authority":        {[]string{":method", "GET", ":scheme", "http", ":path", "/"}, `"code":"bad_request"`},
+		"authority and path":  {[]string{":method", "GET", ":scheme", "http", ":authority", o.addr + "/public", ":path", "/admin"}, `"code":"bad_request"`},
+		"authority and query": {[]string{":method", "GET", ":scheme", "http", ":authority", o.addr + "?public", ":path", "/admin"}, `"code":"bad_request"`},
 		"userinfo":            {[]string{":method", "GET", ":scheme", "http", ":authority", "user@" + o.addr, ":path", "/"}, "reset 1"},
 		"scheme":              {[]string{":method", "GET", ":scheme", "ftp", ":authority", o.addr, ":path", "/"}, "reset 1"},
 		"no scheme":           {[]string{":method", "GET", ":authority", o.addr, ":path", "/"}, "reset 1"},

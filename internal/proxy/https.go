@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"httpowerd/internal/exchange"
@@ -145,6 +146,9 @@ func absolute(r *http.Request) error {
 	}
 	if r.Host == "" || path != "" && path[0] != '/' {
 		return exchange.Refuse(exchange.BadRequest, "the request names no authority, or its path does not begin with a slash")
+	}
+	if strings.ContainsAny(r.Host, "/?") { // put together it would be another URL than the one that goes on, and a signature for that would do for this
+		return exchange.Refuse(exchange.BadRequest, "the request's authority has a part of a path or query")
 	}
 	r.RequestURI = scheme + "://" + r.Host + path
 	r.URL.Scheme, r.URL.Host = scheme, r.Host
