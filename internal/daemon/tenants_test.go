@@ -345,7 +345,7 @@ func TestTenantsByJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, e := base64.RawURLEncoding.EncodeToString(key.N.Bytes()), base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes())
-	keys := newRawOrigin(t, answerWith(`{"keys":[{"kty":"RSA","kid":"1","alg":"RS256","use":"sig","n":"`+n+`","e":"`+e+`"}]}`))
+	keys := newRawOrigin(t, answerWith(`{"keys":[{"kty":"AKP","kid":"2","alg":"ML-DSA-44","pub":"AAAA"},{"kty":"RSA","kid":"1","alg":"RS256","use":"sig","n":"`+n+`","e":"`+e+`"}]}`))
 	o := newRawOrigin(t, okAnswer)
 	b := start(t, `tenants: {billing: {auth: [{jwt: {jwks: "`+keys.url("/keys")+`", issuer: "https://id.example.com", audience: proxy}}]}}`)
 	token := func(sub string) string {
@@ -367,6 +367,44 @@ func TestTenantsByJWT(t *testing.T) {
 	}
 	if n := len(keys.requests()); n != 1 {
 		t.Errorf("the keys were fetched %d times", n)
+	}
+}
+
+// TestTenantsByJWTWithoutKeys: while an issuer is away its tokens are refused as what cannot be told, which is no guessing: others from that address go on, and so
+// do the same tokens when the keys are there.
+func TestTenantsByJWTWithoutKeys(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, `tenants:
+  billing: {auth: [{jwt: {jwks: "http://127.0.0.1:1/keys", issuer: "https://id.example.com", audience: proxy}}]}
+  ops: {auth: [{basic: {password: "right password"}}]}
+`)
+	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	c := b.dialProxy()
+	ask := func(authorization string) answer {
+		c.send("GET " + o.url("/") + " HTTP/1.1\r\nHost: x\r\n" + authorization + "\r\n")
+		return c.answer(http.MethodGet)
+	}
+	const tokens = 25 // more than may be wrong
+	for i := range tokens {
+		token := part(`{"alg":"RS256","kid":"1"}`) + "." + part(fmt.Sprintf(`{"iss":"https://id.example.com","sub":"billing","jti":"%d"}`, i)) + "." + part("signature")
+		a := ask("Proxy-Authorization: Bearer " + token + "\r\n")
+		refused(t, a, 407, "auth_required")
+		if a.Header.Get("Retry-After") == "" || a.Header.Get("X-Should-Retry") != "" {
+			t.Fatalf("token %d: %v", i, a.Header)
+		}
+	}
+	if a := ask(proxyAuth("ops", "right password")); a.StatusCode != 200 {
+		t.Errorf("another tenant: %s %s", a.Status, a.body)
+	}
+	if got := o.requests(); len(got) != 1 {
+		t.Errorf("the upstream received %q", got)
+	}
+	for i, r := range b.records(tokens + 1) {
+		want := map[string]any{"outcome": "auth_required", "tenant": nil}
+		if i == tokens {
+			want = map[string]any{"outcome": "ok", "tenant": "ops"}
+		}
+		r.want(t, want)
 	}
 }
 

@@ -54,6 +54,8 @@ func (v *visit) identify(header http.Header) error {
 		return v.emptyBody()
 	case tenant.Busy:
 		return &exchange.Refusal{Code: exchange.RateLimited, Detail: e.Why.Error(), RetryAfter: time.Second}
+	case tenant.Unproven: // it is no guess: an issuer that is away must not use up the address's budget
+		return &exchange.Refusal{Code: exchange.AuthRequired, Detail: e.Why.Error(), RetryAfter: tenant.UnprovenFor}
 	case tenant.Wrong:
 		v.server.failures.Add(&e)
 		if e.Why != nil {

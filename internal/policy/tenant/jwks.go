@@ -69,26 +69,23 @@ type remoteKeys struct {
 	pending chan struct{} // closed when the one that runs ends; nil: none does
 }
 
-func (k *remoteKeys) find(id string) []jose.JSONWebKey {
-	k.mu.Lock()
-	found := named(k.keys, id)
-	age := time.Since(k.asked)
-	var wait chan struct{}
-	switch {
-	case k.failed && age < retryAfter:
-	case len(found) == 0 && (k.keys == nil || age > askAgain):
-		wait = k.fetch()
-	case age > keysFor:
-		k.fetch() // what is known holds until it is here
-	}
-	k.mu.Unlock()
-	if wait == nil {
-		return found
-	}
-	<-wait
+func (k *remoteKeys) find(id string) (found []jose.JSONWebKey, had bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return named(k.keys, id)
+	found = named(k.keys, id)
+	age := time.Since(k.asked)
+	switch {
+	case k.failed && age < retryAfter:
+	case len(found) == 0 && (k.keys == nil || k.failed || age > askAgain):
+		wait := k.fetch()
+		k.mu.Unlock()
+		<-wait
+		k.mu.Lock()
+		found = named(k.keys, id)
+	case k.failed || age > keysFor:
+		k.fetch() // what is known holds until it is here
+	}
+	return found, k.keys != nil
 }
 
 // fetch begins to ask, where nobody does. k.mu is held.
@@ -149,8 +146,19 @@ func (r *Room) get(url string) ([]jose.JSONWebKey, error) {
 	return all, nil
 }
 
-func parseSet(data []byte) (jose.JSONWebKeySet, error) {
-	var set jose.JSONWebKeySet
-	err := json.Unmarshal(data, &set)
-	return set, err
+// parseSet reads the keys of a set one by one: those of a kind that is not known here do not spoil the others (RFC 7517 section 5).
+func parseSet(data []byte) (keys []jose.JSONWebKey, err error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(data, &set); err != nil {
+		return nil, err
+	}
+	for _, text := range set.Keys {
+		var k jose.JSONWebKey
+		if k.UnmarshalJSON(text) == nil {
+			keys = append(keys, k)
+		}
+	}
+	return keys, nil
 }

@@ -75,14 +75,14 @@ type issuer struct {
 
 // keys are the public keys of an issuer.
 type keys interface {
-	// find returns the keys of that id, or all that may be meant where it is "".
-	find(id string) []jose.JSONWebKey
+	// find returns the keys of that id, or all that may be meant where it is "". had: there are keys at all.
+	find(id string) (found []jose.JSONWebKey, had bool)
 }
 
 // fixedKeys are those of a file.
 type fixedKeys []jose.JSONWebKey
 
-func (k fixedKeys) find(id string) []jose.JSONWebKey { return named(k, id) }
+func (k fixedKeys) find(id string) ([]jose.JSONWebKey, bool) { return named(k, id), true }
 
 // maxTried bounds the keys that are tried on a token that names none.
 const maxTried = 8
@@ -104,12 +104,12 @@ func CheckJWKS(data []byte) error {
 
 // publicKeys reads a key set (RFC 7517), and leaves out what cannot verify a signature.
 func publicKeys(data []byte) ([]jose.JSONWebKey, error) {
-	set, err := parseSet(data)
+	keys, err := parseSet(data)
 	if err != nil {
 		return nil, errors.New("is no JSON Web Key Set")
 	}
 	var out []jose.JSONWebKey
-	for _, k := range set.Keys {
+	for _, k := range keys {
 		if k.Use != "" && k.Use != "sig" || !k.Valid() {
 			continue
 		}
@@ -179,34 +179,48 @@ func (p *proven) put(k [sha256.Size]byte, f proof) {
 	p.m[k] = f
 }
 
-// token tells whose a JWT is.
-func (s *Set) token(text string, k [sha256.Size]byte, now time.Time) (string, bool) {
+var (
+	errToken  = errors.New("the token is nobody's")
+	errNoKeys = errors.New("the keys that tokens are checked with cannot be had at the moment")
+)
+
+// token tells whose a JWT is. errNoKeys: it may be somebody's.
+func (s *Set) token(text string, k [sha256.Size]byte, now time.Time) (string, error) {
 	if len(s.issuers) == 0 || len(text) > maxToken || strings.Count(text, ".") != 2 {
-		return "", false
+		return "", errToken
 	}
 	if name, ok := s.proven.get(k, now); ok {
-		return name, true
+		return name, nil
 	}
 	t, err := jwt.ParseSigned(text, algorithms)
 	if err != nil || len(t.Headers) != 1 {
-		return "", false
+		return "", errToken
 	}
+	why := errToken
 	for i := range s.issuers {
-		if until, ok := s.issuers[i].vouches(t, now); ok {
+		until, err := s.issuers[i].vouches(t, now)
+		if err == nil {
 			s.proven.put(k, proof{s.issuers[i].tenant, until})
-			return s.issuers[i].tenant, true
+			return s.issuers[i].tenant, nil
+		}
+		if err == errNoKeys {
+			why = err
 		}
 	}
-	return "", false
+	return "", why
 }
 
 // vouches tells whether the issuer signed the token for this tenant, and until when that is to be believed.
-func (i *issuer) vouches(t *jwt.JSONWebToken, now time.Time) (until time.Time, ok bool) {
+func (i *issuer) vouches(t *jwt.JSONWebToken, now time.Time) (until time.Time, err error) {
 	var unproven jwt.Claims
 	if t.UnsafeClaimsWithoutVerification(&unproven) != nil || unproven.Issuer != i.Issuer {
-		return until, false // before its keys are fetched for nothing
+		return until, errToken // before its keys are fetched for nothing
 	}
-	for _, key := range i.keys.find(t.Headers[0].KeyID) {
+	found, had := i.keys.find(t.Headers[0].KeyID)
+	if !had {
+		return until, errNoKeys
+	}
+	for _, key := range found {
 		if key.Algorithm != "" && key.Algorithm != t.Headers[0].Algorithm {
 			continue
 		}
@@ -217,15 +231,15 @@ func (i *issuer) vouches(t *jwt.JSONWebToken, now time.Time) (until time.Time, o
 		}
 		expected := jwt.Expected{Issuer: i.Issuer, AnyAudience: jwt.Audience{i.Audience}, Time: now}
 		if claims.Expiry == nil || claims.ValidateWithLeeway(expected, leeway) != nil || !i.claims(all[i.Claim]) {
-			return until, false
+			return until, errToken
 		}
 		until = now.Add(provenFor)
 		if end := claims.Expiry.Time().Add(leeway); end.Before(until) {
 			until = end
 		}
-		return until, true
+		return until, nil
 	}
-	return until, false
+	return until, errToken
 }
 
 // claims tells whether a claim's value names the tenant: as a text, or in a list.

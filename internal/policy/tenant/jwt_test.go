@@ -170,6 +170,9 @@ func TestRemoteKeys(t *testing.T) {
 			_, verdict := s.Identify(&Evidence{Authorization: []string{"Bearer " + by.sign(t, claims(func(c map[string]any) { c["jti"] = strconv.Itoa(n) }))}})
 			return verdict == Known
 		}
+		if _, verdict := s.Identify(&Evidence{Authorization: []string{"Bearer " + old.sign(t, claims(nil))}}); verdict != Unproven {
+			t.Errorf("without keys the verdict is %d", verdict)
+		}
 		if first, second := ask(old), ask(old); first || second || server.asked.Load() != 1 {
 			t.Errorf("without keys: asked %d times", server.asked.Load())
 		}
@@ -196,7 +199,7 @@ func TestRemoteKeys(t *testing.T) {
 		synctest.Wait()
 		only := keySet(t, fresh)
 		server.body.Store(&only)
-		time.Sleep(keysFor + time.Second)
+		time.Sleep(retryAfter)
 		ask(fresh)
 		synctest.Wait()
 		if ask(old) {
@@ -209,6 +212,36 @@ func TestKeySetsThatAreNone(t *testing.T) {
 	for _, text := range []string{"", "{}", `{"keys":[]}`, `{"keys":[{"kty":"oct","k":"c2VjcmV0c2VjcmV0"}]}`, `[`} {
 		if CheckJWKS([]byte(text)) == nil {
 			t.Errorf("%q is taken for a key set", text)
+		}
+	}
+}
+
+// TestKeysOfOtherKinds: a set may hold keys that nobody here can use, such as those of newer kinds; the others count all the same (RFC 7517 section 5).
+func TestKeysOfOtherKinds(t *testing.T) {
+	one := newSigner(t, "1")
+	for name, other := range map[string]string{
+		"a new kind":          `{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AAAA"}`,
+		"a new curve":         `{"kty":"EC","kid":"k","crv":"secp256k1","x":"AAAA","y":"AAAA"}`,
+		"no kind":             `{"kid":"x"}`,
+		"a broken chain":      `{"kty":"RSA","kid":"c","n":"AQAB","e":"AQAB","x5c":["AAAA"]}`,
+		"a member is missing": `{"kty":"RSA","kid":"n","n":"AQAB"}`,
+		"no object":           `null`,
+	} {
+		var set struct{ Keys []json.RawMessage }
+		if err := json.Unmarshal(keySet(t, one), &set); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "jwks.json")
+		if err := os.WriteFile(file, []byte(`{"keys":[`+other+","+string(set.Keys[0])+"]}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(Config{"billing": {Auth: []Method{{JWT: &JWT{JWKS: file, Issuer: "https://id.example.com", Audience: "proxy", Claim: "sub"}}}}}, nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, _ := s.Identify(&Evidence{Authorization: []string{"Bearer " + one.sign(t, claims(nil))}}); got != "billing" {
+			t.Errorf("%s: the token is %q's", name, got)
 		}
 	}
 }

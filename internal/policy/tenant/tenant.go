@@ -145,19 +145,24 @@ type Evidence struct {
 	Now           time.Time
 
 	Digest *Digest // set by Identify: what the body must come to; nil: whatever it is
-	Why    error   // set by Identify where it is Wrong or Busy, and more can be said
+	Why    error   // set by Identify where it is Wrong, Busy or Unproven, and more can be said
 }
 
 // Verdict is what came of evidence.
 type Verdict uint8
 
-// Known: the client is a tenant. Anonymous: it showed nothing. Wrong: what it showed is nobody's. Busy: it is right, and more than can be remembered.
+// Known: the client is a tenant. Anonymous: it showed nothing. Wrong: what it showed is nobody's. Busy: it is right, and more than can be remembered. Unproven:
+// nobody can tell at the moment.
 const (
 	Known Verdict = iota
 	Anonymous
 	Wrong
 	Busy
+	Unproven
 )
+
+// UnprovenFor is when it is worth asking again.
+const UnprovenFor = retryAfter
 
 // Identify tells who the client is. Credentials count before a signature, that before a certificate, and that before an address; wrong ones are never passed
 // over for the next.
@@ -215,8 +220,12 @@ func (s *Set) authorized(e *Evidence) (string, Verdict) {
 		if name, ok := s.tokens[k]; ok {
 			return name, Known
 		}
-		if name, ok := s.token(value, k, time.Now()); ok {
+		switch name, err := s.token(value, k, time.Now()); err {
+		case nil:
 			return name, Known
+		case errNoKeys:
+			e.Why = err
+			return "", Unproven
 		}
 	}
 	return "", Wrong
