@@ -80,7 +80,23 @@ func startOn(t *testing.T, config, listen string) *box {
 	dir := t.TempDir()
 	b := &box{t: t, config: filepath.Join(dir, "httpowerd.yaml"), audit: filepath.Join(dir, "audit.jsonl"), log: &buffer{}}
 	b.write(config)
-	admin, state := "127.0.0.1:0", filepath.Join(dir, "state")
+	b.begin(listen)
+	return b
+}
+
+// restart ends the daemon and starts another one in its place, with the same files.
+func (b *box) restart() *box {
+	b.t.Helper()
+	b.stop()
+	next := &box{t: b.t, config: b.config, audit: b.audit, log: &buffer{}}
+	next.begin("127.0.0.1:0")
+	return next
+}
+
+func (b *box) begin(listen string) {
+	t := b.t
+	t.Helper()
+	admin, state := "127.0.0.1:0", filepath.Join(filepath.Dir(b.config), "state")
 	d, err := Start(Options{Version: "test", Log: b.log, Source: policy.Source{Path: b.config, Overrides: policy.Overrides{
 		Listen: []string{listen}, Admin: &admin, AuditOutput: &b.audit, StateDir: &state, Wire: wireOf()}}})
 	if err != nil {
@@ -89,7 +105,6 @@ func startOn(t *testing.T, config, listen string) *box {
 	b.Daemon = d
 	running.Add(1)
 	t.Cleanup(b.stop)
-	return b
 }
 
 func (b *box) write(config string) {

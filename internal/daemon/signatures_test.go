@@ -25,13 +25,17 @@ func macOf(key, text string) string {
 
 // signature is the fields of one by RFC 9421, beside another that is not for the proxy.
 func signature(nonce string, covered ...[2]string) string {
+	return signatureOf(time.Now(), nonce, covered...)
+}
+
+func signatureOf(made time.Time, nonce string, covered ...[2]string) string {
 	var names []string
 	base := ""
 	for _, c := range covered {
 		names = append(names, `"`+c[0]+`"`)
 		base += `"` + c[0] + `": ` + c[1] + "\n"
 	}
-	params := fmt.Sprintf(`(%s);created=%d;nonce="%s";keyid="billing";tag="httpowerd"`, strings.Join(names, " "), time.Now().Unix(), nonce)
+	params := fmt.Sprintf(`(%s);created=%d;nonce="%s";keyid="billing";tag="httpowerd"`, strings.Join(names, " "), made.Unix(), nonce)
 	return `Signature-Input: app=("date");tag="other", proxy=` + params + "\r\n" +
 		"Signature: app=:AAAA:, proxy=:" + macOf("a key of billing that is long", base+`"@signature-params": `+params) + ":\r\n"
 }
@@ -149,5 +153,39 @@ func TestSignaturesAreGuessedAt(t *testing.T) {
 		} else {
 			refused(t, a, 429, "rate_limited")
 		}
+	}
+}
+
+// TestSignaturesOverARestart: what was used before a restart is used up behind it too, though its client's clock is ahead, and others sign as ever.
+func TestSignaturesOverARestart(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, signingTenants)
+	send := func(b *box, signature string) answer {
+		c := b.dialProxy()
+		c.send("POST " + o.url("/pay") + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" + signature + "\r\n")
+		return c.answer(http.MethodPost)
+	}
+	of := func(made time.Time, nonce string) string {
+		return signatureOf(made, nonce, [2]string{"@method", "POST"}, [2]string{"@authority", o.addr}, [2]string{"@target-uri", o.url("/pay")})
+	}
+	used := []string{of(time.Now().Add(20*time.Second), "nonce-ahead"), of(time.Now(), "nonce-right")}
+	for _, s := range used {
+		if a := send(b, s); a.StatusCode != 200 {
+			t.Fatalf("%s %s", a.Status, a.body)
+		}
+	}
+	b.records(2)
+	b = b.restart()
+	for _, s := range used {
+		refused(t, send(b, s), 407, "auth_required")
+	}
+	if a := send(b, of(time.Now(), "nonce-fresh")); a.StatusCode != 200 {
+		t.Errorf("after the restart: %s %s", a.Status, a.body)
+	}
+	if got := o.requests(); len(got) != 3 {
+		t.Errorf("the upstream received %d requests", len(got))
+	}
+	for i, r := range b.records(5)[2:] {
+		r.want(t, map[string]any{"outcome": []string{"auth_required", "auth_required", "ok"}[i]})
 	}
 }

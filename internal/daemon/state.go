@@ -20,7 +20,7 @@ const pauseShared = time.Second
 // openState connects to what daemons share, and takes over what an earlier process left. Neither keeps the daemon from starting: the server may come
 // later, and a file that cannot be used is set aside.
 func (d *Daemon) openState(o Options) error {
-	kept := map[string]state.Keeps{"breaker": d.rooms.Breaker}
+	kept := map[string]state.Keeps{"breaker": d.rooms.Breaker, "tenants": d.rooms.Tenants}
 	if d.settings.State.Backend == policy.BackendRedis {
 		if err := d.share(); err != nil {
 			return err

@@ -22,6 +22,7 @@ type Room struct {
 	transport http.RoundTripper
 	sets      map[string]*remoteKeys
 	nonces    map[string]*nonces // that tenants' signatures have used up
+	left      map[string]left    // the same by an earlier process, until the tenant's nonces are made
 }
 
 // NewRoom makes a Room.

@@ -2,6 +2,10 @@ package tenant
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"maps"
 	"sync"
 	"time"
 )
@@ -23,6 +27,12 @@ const maxNonces = 65_536
 
 func newNonces() *nonces {
 	return &nonces{since: time.Now().Unix(), used: map[[16]byte]use{}}
+}
+
+// take adds what an earlier process left.
+func (n *nonces) take(l left) {
+	n.since = max(n.since, l.since)
+	maps.Copy(n.used, l.used)
 }
 
 // spend takes a nonce of a key, which nobody may use again until the signature made at that time holds no more.
@@ -59,4 +69,93 @@ func (n *nonces) sweep(second int64) {
 			delete(n.used, id)
 		}
 	}
+}
+
+// left is what an earlier process used up of what the next one would take: signatures made in the second in which it ended, or ahead of it.
+type left struct {
+	since int64
+	used  map[[16]byte]use
+}
+
+// exported is left as it is kept.
+type exported struct {
+	Since int64               `json:"since,omitempty"`
+	Used  map[string][2]int64 `json:"used,omitempty"`
+}
+
+// maxExported bounds the signatures of all tenants that are kept one by one. Of a tenant that has more the next process refuses all up to the last one's second.
+const maxExported = 10_000
+
+// Export implements state.Keeps: what was signed before the next process begins that refuses by itself.
+func (r *Room) Export() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, n := time.Now().Unix(), 0
+	out := map[string]exported{}
+	for name, l := range r.left { // of tenants that are not there
+		l.export(out, name, now, &n)
+	}
+	for name, of := range r.nonces {
+		of.mu.Lock()
+		left{of.since, of.used}.export(out, name, now, &n)
+		of.mu.Unlock()
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	data, _ := json.Marshal(out) // of such a map it never fails
+	return data
+}
+
+func (l left) export(out map[string]exported, name string, now int64, n *int) {
+	var e exported
+	if l.since > now {
+		e.Since = l.since
+	}
+	for id, u := range l.used {
+		if u.made < now {
+			continue
+		}
+		if *n++; *n > maxExported {
+			e.Since = max(e.Since, u.made+1)
+			continue
+		}
+		if e.Used == nil {
+			e.Used = map[string][2]int64{}
+		}
+		e.Used[hex.EncodeToString(id[:])] = [2]int64{u.made, u.last}
+	}
+	if e.Since > 0 || e.Used != nil {
+		out[name] = e
+	}
+}
+
+var errLeft = errors.New("what it says of signatures makes no sense")
+
+// Import implements state.Keeps.
+func (r *Room) Import(data []byte) error {
+	var in map[string]exported
+	if json.Unmarshal(data, &in) != nil || len(in) > maxTenants {
+		return errLeft
+	}
+	most := time.Now().Add(ahead).Unix() + 1 // nothing later was ever right
+	all, n := map[string]left{}, 0
+	for name, e := range in {
+		l := left{e.Since, map[[16]byte]use{}}
+		if n += len(e.Used); e.Since > most || n > maxExported {
+			return errLeft
+		}
+		for text, u := range e.Used {
+			id, err := hex.DecodeString(text)
+			if err != nil || len(id) != 16 || u[0] > most || u[1]-u[0] > int64(maxWindow/time.Second) {
+				return errLeft
+			}
+			l.used[[16]byte(id)] = use{u[0], u[1]}
+		}
+		all[name] = l
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left = all
+	return nil
 }

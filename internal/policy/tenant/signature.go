@@ -158,6 +158,8 @@ func (r *Room) noncesOf(name string) *nonces {
 	n := r.nonces[name]
 	if n == nil {
 		n = newNonces()
+		n.take(r.left[name])
+		delete(r.left, name)
 		r.nonces[name] = n
 	}
 	return n

@@ -382,3 +382,61 @@ func TestNoncesOutliveAReload(t *testing.T) {
 		}
 	}
 }
+
+// TestNoncesOutliveTheProcess: the next process is told what it would take for new, and nothing else; what makes no sense is not believed.
+func TestNoncesOutliveTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		spend := func(r *Room, nonce string, made time.Duration, want error) {
+			t.Helper()
+			if err := r.noncesOf("mac").spend("k", nonce, time.Now(), start.Add(made), time.Minute); err != want {
+				t.Errorf("%s: %v, want %v", nonce, err, want)
+			}
+		}
+		first := NewRoom(nil)
+		if got := first.Export(); got != nil {
+			t.Errorf("nothing was used, and kept is %s", got)
+		}
+		spend(first, "at once", 0, nil)
+		spend(first, "ahead", 20*time.Second, nil)
+		second := NewRoom(nil)
+		if err := second.Import(first.Export()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		third := NewRoom(nil) // of a process that ends before the tenant asked for anything
+		if err := third.Import(second.Export()); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []*Room{second, third} {
+			spend(r, "ahead", 20*time.Second, errRepeated)
+			spend(r, "another", 20*time.Second, nil)
+			spend(r, "at once", 0, map[bool]error{true: errRepeated, false: errBefore}[r == second])
+		}
+		for i := range maxExported {
+			spend(third, fmt.Sprint(i), 30*time.Second, nil)
+		}
+		fourth := NewRoom(nil)
+		if err := fourth.Import(third.Export()); err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for i := range maxExported {
+			if fourth.noncesOf("mac").spend("k", fmt.Sprint(i), time.Now(), start.Add(30*time.Second), time.Minute) != nil {
+				refused++
+			}
+		}
+		if refused != maxExported {
+			t.Errorf("of %d only %d are refused", maxExported, refused)
+		}
+		time.Sleep(time.Minute)
+		if got := third.Export(); got != nil {
+			t.Errorf("all is over, and kept is %.80s", got)
+		}
+		for _, text := range []string{"", "[]", `{"mac":{"since":99999999999}}`, `{"mac":{"used":{"00":[1,2]}}}`, `{"mac":{"used":{"` + strings.Repeat("0", 32) + `":[1,99999999999]}}}`} {
+			if fourth.Import([]byte(text)) == nil {
+				t.Errorf("%q is believed", text)
+			}
+		}
+	})
+}
