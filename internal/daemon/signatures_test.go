@@ -156,6 +156,35 @@ func TestSignaturesAreGuessedAt(t *testing.T) {
 	}
 }
 
+// TestSignedFieldsArrive: nobody on the way has a field that was signed taken away by naming it in Connection, which no signature covers.
+func TestSignedFieldsArrive(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, `tenants: {billing: {auth: [{signature: {secret: "a key of billing that is long", components: ["@method", "@authority", "@target-uri", "idempotency-key"]}}]}}`)
+	c := b.dialProxy()
+	for i, connection := range []string{"", "Connection: idempotency-Key\r\n", "Connection: x\r\nConnection: y , Idempotency-Key\r\n", "Connection: keep-alive, key\r\n"} {
+		c.send("POST " + o.url("/pay") + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nIdempotency-Key: k-1\r\n" + connection +
+			signature(fmt.Sprintf("nonce-%04d", i), [2]string{"@method", "POST"}, [2]string{"@authority", o.addr}, [2]string{"@target-uri", o.url("/pay")}, [2]string{"idempotency-key", "k-1"}) + "\r\n")
+		a := c.answer(http.MethodPost)
+		if i == 1 || i == 2 {
+			refused(t, a, 407, "auth_required")
+		} else if a.StatusCode != 200 {
+			t.Errorf("%q: %s %s", connection, a.Status, a.body)
+		}
+	}
+	got := o.requests()
+	if len(got) != 2 {
+		t.Errorf("the upstream received %q", got)
+	}
+	for _, r := range got {
+		if !strings.Contains(r, "\r\nIdempotency-Key: k-1\r\n") {
+			t.Errorf("the upstream received %q", r)
+		}
+	}
+	for i, r := range b.records(4) {
+		r.want(t, map[string]any{"outcome": []string{"ok", "auth_required", "auth_required", "ok"}[i]})
+	}
+}
+
 // TestSignaturesOverARestart: what was used before a restart is used up behind it too, though its client's clock is ahead, and others sign as ever.
 func TestSignaturesOverARestart(t *testing.T) {
 	o := newRawOrigin(t, okAnswer)

@@ -264,7 +264,7 @@ func (r *Request) path() string {
 // field is the value of a field, its lines joined (RFC 9421 section 2.1).
 func (r *Request) field(name string) (string, bool) {
 	lines := r.Header[http.CanonicalHeaderKey(name)]
-	if len(lines) == 0 || name != strings.ToLower(name) || name == "signature" || name == "signature-input" {
+	if len(lines) == 0 || name != strings.ToLower(name) || name == "signature" || name == "signature-input" || r.drops(name) {
 		return "", false
 	}
 	trimmed := make([]string, len(lines))
@@ -272,6 +272,18 @@ func (r *Request) field(name string) (string, bool) {
 		trimmed[i] = strings.Trim(line, " \t")
 	}
 	return strings.Join(trimmed, ", "), true
+}
+
+// drops tells whether Connection names the field, which therefore goes no further: anybody on the way could have what was signed taken away by that.
+func (r *Request) drops(name string) bool {
+	for _, line := range r.Header["Connection"] {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // base is the text that was signed (RFC 9421 section 2.5).
