@@ -185,6 +185,29 @@ func TestSignedFieldsArrive(t *testing.T) {
 	}
 }
 
+// TestSignaturesInsideTunnels: no upstream is given a signature that it could use at the proxy, where nobody has seen it.
+func TestSignaturesInsideTunnels(t *testing.T) {
+	o := newRawOrigin(t, okAnswer)
+	b := start(t, signingTenants)
+	c := b.dialProxy()
+	c.send("CONNECT " + o.addr + " HTTP/1.1\r\nHost: x\r\n" + signature("nonce-0001", [2]string{"@method", "CONNECT"}, [2]string{"@authority", o.addr}) + "\r\n")
+	if a := c.answer(http.MethodConnect); a.StatusCode != 200 {
+		t.Fatalf("CONNECT: %s %s", a.Status, a.body)
+	}
+	unused := signature("nonce-0002", [2]string{"@method", "GET"}, [2]string{"@authority", o.addr}, [2]string{"@target-uri", o.url("/a")})
+	c.send("GET /a HTTP/1.1\r\nHost: " + o.addr + "\r\n" + unused + "\r\n")
+	if a := c.answer(http.MethodGet); a.StatusCode != 200 {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	got := o.requests()
+	if len(got) != 1 || strings.Contains(got[0], "proxy=") || !strings.Contains(got[0], "\r\nSignature: app=:AAAA:\r\n") {
+		t.Errorf("the upstream received %q", got)
+	}
+	for _, r := range b.records(1) {
+		r.want(t, map[string]any{"tenant": "billing", "outcome": "ok", "mode": "plain"})
+	}
+}
+
 // TestSignaturesOverARestart: what was used before a restart is used up behind it too, though its client's clock is ahead, and others sign as ever.
 func TestSignaturesOverARestart(t *testing.T) {
 	o := newRawOrigin(t, okAnswer)
