@@ -323,8 +323,12 @@ func (s *Set) signed(e *Evidence) (string, error) {
 	if k == nil {
 		k = s.nobody // costs what a wrong signature costs
 	}
-	if alg, ok := sig.params["alg"]; ok && alg != k.algorithm {
-		return "", errSignature
+	base, err := sig.base(r)
+	if err != nil {
+		return "", err
+	}
+	if alg, ok := sig.params["alg"]; ok && alg != k.algorithm || !k.verify(base, sig.signature) {
+		return "", errSignature // before anything is said that holds for this key alone, such as its window
 	}
 	for _, c := range k.components {
 		if absent := r.Method == http.MethodConnect && c != "@method" && c != "@authority"; !absent && !slices.Contains(sig.components, c) {
@@ -334,13 +338,6 @@ func (s *Set) signed(e *Evidence) (string, error) {
 	made, err := k.timely(sig.params["created"], sig.params["expires"], e.Now)
 	if err != nil {
 		return "", err
-	}
-	base, err := sig.base(r)
-	if err != nil {
-		return "", err
-	}
-	if !k.verify(base, sig.signature) {
-		return "", errSignature
 	}
 	if slices.Contains(sig.components, "content-digest") {
 		if e.Digest, err = contentDigest(r.Header["Content-Digest"]); err != nil {
@@ -360,13 +357,13 @@ func (s *Set) maced(e *Evidence, text string) (string, error) {
 	if k == nil {
 		k = s.nobody
 	}
-	made, err := k.timely(p["timestamp"], "", e.Now)
-	if err != nil {
-		return "", err
-	}
 	signature, err := base64.StdEncoding.DecodeString(p["signature"])
 	if err != nil || !k.verify(e.Request.lines(p), signature) {
 		return "", errSignature
+	}
+	made, err := k.timely(p["timestamp"], "", e.Now)
+	if err != nil {
+		return "", err
 	}
 	if text := p["digest"]; text != "" {
 		sum, err := base64.StdEncoding.DecodeString(text)

@@ -209,7 +209,7 @@ func TestSignatures(t *testing.T) {
 		"two for us":       {forge: func(input, s string) (string, string) { return input + ", o" + input, s }, want: errBroken.Error()},
 		"loose spaces":     {forge: func(input, s string) (string, string) { return strings.Replace(input, `" "`, `"  "`, 1), s }, want: errBroken.Error()},
 		"an open list":     {forge: func(_, s string) (string, string) { return `s=("@method";tag="httpowerd"`, s }, want: errBroken.Error()},
-		"a changed time":   {forge: func(input, s string) (string, string) { return strings.Replace(input, ";created=", ";created=1", 1), s }, want: errEarly.Error()},
+		"a changed time":   {forge: func(input, s string) (string, string) { return strings.Replace(input, ";created=", ";created=1", 1), s }, want: errSignature.Error()},
 		"an empty keyring": {params: params("", "nonce-no-key", at(0), ""), want: errSignature.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -257,6 +257,33 @@ func TestSignatures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestKeysCannotBeGuessed: who has no key is told the same of keys that are there and of others, whatever else is wrong.
+func TestKeysCannotBeGuessed(t *testing.T) {
+	s := newSigning(t)
+	now := time.Now()
+	for _, old := range []time.Duration{0, -5 * time.Minute, 5 * time.Minute} {
+		created := now.Add(old).Unix()
+		for _, key := range []string{"mac", "ed", "ec", "rsa", "nobody"} {
+			for _, values := range [][][2]string{usual, usual[:2]} {
+				r := request("POST")
+				input, _ := lineOf(values, fmt.Sprintf(`;created=%d;keyid="%s";nonce="a nonce";tag="httpowerd"`, created, key))
+				r.Header["Signature-Input"], r.Header["Signature"] = []string{"s=" + input}, []string{"s=:AAAA:"}
+				e := &Evidence{Request: r, Signature: TakeSignature(r.Header), Now: now}
+				if _, verdict := s.Identify(e); verdict != Wrong || e.Why != errSignature {
+					t.Errorf("%s, %s, %d components: %d %v", key, old, len(values), verdict, e.Why)
+				}
+			}
+		}
+		for _, key := range []string{"plain", "nobody"} {
+			e := &Evidence{Request: request("POST"), Now: now,
+				Authorization: []string{fmt.Sprintf(`HMAC-SHA256 keyid="%s", timestamp="%d", nonce="a nonce", signature="AAAA"`, key, created)}}
+			if _, verdict := s.Identify(e); verdict != Wrong || e.Why != errSignature {
+				t.Errorf("plain, %s, %s: %d %v", key, old, verdict, e.Why)
+			}
+		}
 	}
 }
 
