@@ -320,6 +320,63 @@ func TestHTTP2FieldTable(t *testing.T) {
 	}
 }
 
+// TestHTTP2ResetHints: a client may reset a stream while an informational answer is written to it: net/http would still be coding the map from which its fields are taken
+// again, and the process would end.
+func TestHTTP2ResetHints(t *testing.T) {
+	var hints strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&hints, "X-Hint-%d: %d\r\n", i, i)
+	}
+	w := ways(t, "retry: off, breaker: off", "HTTP/1.1 103 Early Hints\r\n"+hints.String()+"\r\n"+okAnswer)[3]
+	fields := block(":method", "GET", ":scheme", "https", ":authority", w.origin.addr, ":path", "/")
+	h := w.box.dialH2(w.origin.addr)
+	hinted := make(chan struct{}, 1)
+	go func() {
+		for {
+			kind, _, _, _, err := h.next()
+			if err != nil {
+				return
+			}
+			if kind == frameHeaders {
+				select {
+				case hinted <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}()
+	const rounds, at = 120, 4
+	for i := range uint32(rounds * at) {
+		h.send(frame(frameHeaders, flagEndHeaders|flagEndStream, 2*i+1, fields))
+		if i%at != at-1 {
+			continue
+		}
+		select { // one has its hints, and others are at theirs
+		case <-hinted:
+		case <-time.After(time.Second):
+		}
+		for j := i - at + 1; j <= i; j++ {
+			h.send(frame(frameReset, 0, 2*j+1, "\x00\x00\x00\x08"))
+		}
+	}
+	h.Close()
+	healthy := w.box.dialH2(w.origin.addr)
+	healthy.send(frame(frameHeaders, flagEndHeaders|flagEndStream, 1, fields))
+	for {
+		kind, flags, _, payload, err := healthy.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind == frameData && flags&flagEndStream != 0 {
+			if payload != "ok" {
+				t.Errorf("afterwards somebody else got %q", payload)
+			}
+			break
+		}
+	}
+	w.box.records(rounds*at + 1)
+}
+
 // TestHTTP2Sizes: a head that is too long is refused as in HTTP/1.1, and what else its client does goes on.
 func TestHTTP2Sizes(t *testing.T) {
 	cert, ca := selfSigned(t)

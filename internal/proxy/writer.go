@@ -359,6 +359,9 @@ func (v *visit) Inform(status int, header http.Header) {
 		h[name] = values
 	}
 	stripForeign(h)
+	if v.raw.ProtoMajor == 2 {
+		h["Transfer-Encoding"] = nil // it never goes out, but has net/http code a copy: where the client resets the stream meanwhile, WriteHeader does not wait for the goroutine that does
+	}
 	v.conn.hurry()
 	v.w.ResponseWriter.WriteHeader(status)
 	clear(h)
