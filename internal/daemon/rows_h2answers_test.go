@@ -75,12 +75,22 @@ func (s h2Script) answer(f *http2.Framer, stream uint32, path string) {
 			_ = f.WriteData(stream, last, []byte(part[0]))
 			continue
 		}
-		var b bytes.Buffer
-		enc := hpack.NewEncoder(&b)
-		for i := 0; i < len(part); i += 2 {
-			_ = enc.WriteField(hpack.HeaderField{Name: part[i], Value: part[i+1]})
-		}
-		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: b.Bytes(), EndHeaders: true, EndStream: last})
+		writeHead(f, stream, last, part...)
+	}
+}
+
+// writeHead writes a head in as many frames as it needs.
+func writeHead(f *http2.Framer, stream uint32, last bool, pairs ...string) {
+	var b bytes.Buffer
+	enc := hpack.NewEncoder(&b)
+	for i := 0; i < len(pairs); i += 2 {
+		_ = enc.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]})
+	}
+	part := b.Next(16 << 10)
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: part, EndHeaders: b.Len() == 0, EndStream: last})
+	for b.Len() > 0 {
+		part = b.Next(16 << 10)
+		_ = f.WriteContinuation(stream, b.Len() == 0, part)
 	}
 }
 
@@ -345,4 +355,47 @@ func TestHTTP2WindowTooLarge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHintsNobodyReads: an informational answer whose client does not read holds up nobody else's on the upstream's connection.
+func TestHintsNobodyReads(t *testing.T) {
+	const streams = 30 // 15 MB, which no socket's buffers take
+	hint := []string{":status", "103"}
+	for range 5 {
+		hint = append(hint, "link", strings.Repeat("a", 100_000))
+	}
+	var hinted, conns atomic.Int32
+	addr := serveFrames(t, func(conn int, f *http2.Framer, frame http2.Frame) {
+		head, ok := frame.(*http2.MetaHeadersFrame)
+		switch {
+		case !ok:
+		case head.PseudoValue("path") == "/hints":
+			writeHead(f, head.StreamID, false, hint...)
+			hinted.Add(1)
+		default:
+			conns.Store(int32(conn))
+			h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, head.StreamID, "/")
+		}
+	})
+	b := start(t, "defaults: {timeout: {attempt: 14s, total: 14s}, retry: off, tls: intercept, upstream: {insecure_skip_verify: true}}")
+	deaf := b.dialH2(addr)
+	for i := range uint32(streams) {
+		deaf.request(2*i+1, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/hints")
+	}
+	for deadline := time.Now().Add(5 * time.Second); hinted.Load() < streams && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	h := b.dialH2(addr)
+	h.request(1, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/")
+	if got := h.body(1); got != "ok" || conns.Load() != 0 {
+		t.Errorf("somebody else got %q on connection %d", got, conns.Load())
+	}
+	b.records(1)[0].want(t, map[string]any{"status": 200, "outcome": "ok"})
+	for i := range uint32(streams) {
+		deaf.send(frame(frameReset, 0, 2*i+1, "\x00\x00\x00\x08"))
+	}
+	for _, r := range b.records(1 + streams)[1:] {
+		r.want(t, map[string]any{"outcome": "client_gone"})
+	}
+	deaf.Close()
 }

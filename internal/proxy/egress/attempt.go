@@ -12,7 +12,6 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -40,9 +39,17 @@ type attempt struct {
 	again  bool       // this is the second sending
 	resent bool       // one more sending was prevented
 
-	informational atomic.Int32
+	informational informational
 	in            requestBody
 	out           answerBody
+}
+
+// informational is what an attempt's 1xx answers need.
+type informational struct {
+	mu   sync.Mutex
+	n    int
+	size int           // of all heads together
+	last chan struct{} // closed when the client has the last one; nil: none came
 }
 
 var errResend = errors.New("the transport was about to send the request again")
@@ -88,6 +95,7 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 	}
 	resp, err := t.RoundTrip(out)
 	if err == nil {
+		a.informed(ctx)
 		err = a.head(resp)
 	}
 	if err != nil {
@@ -324,13 +332,44 @@ func (a *attempt) got1xx(status int, header textproto.MIMEHeader) error {
 	if status == http.StatusSwitchingProtocols { // by HTTP/2, which has none (RFC 9113 section 8.6): one by HTTP/1.1 is final
 		return malformed("the upstream switched to another protocol within HTTP/2")
 	}
-	if a.informational.Add(1) > maxInformational {
+	i := &a.informational
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.n++
+	for name, values := range header {
+		for _, value := range values {
+			i.size += len(name) + len(value)
+		}
+	}
+	if i.n > maxInformational || i.size > maxHead {
 		return errInformational
 	}
 	if pass := a.x.Informational; pass != nil && status != http.StatusContinue {
-		pass.Inform(status, http.Header(header))
+		before, done := i.last, make(chan struct{})
+		i.last = done
+		go func() { // others' answers come by the same connection: they do not wait for this client
+			defer close(done)
+			if before != nil {
+				<-before
+			}
+			pass.Inform(status, http.Header(header))
+		}()
 	}
 	return nil
+}
+
+// informed waits until the client has what came before the final answer.
+func (a *attempt) informed(ctx context.Context) {
+	a.informational.mu.Lock()
+	last := a.informational.last
+	a.informational.mu.Unlock()
+	if last == nil {
+		return
+	}
+	select {
+	case <-last:
+	case <-ctx.Done():
+	}
 }
 
 // sent is false only when it is certain that nothing of the request was written.
