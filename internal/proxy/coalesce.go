@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"crypto/tls"
+	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +18,7 @@ type coalescer struct {
 	*tls.Conn
 	urgent atomic.Bool // the next HEADERS go at once
 	table  fieldTable
+	room   atomic.Int64 // how much the client may send on all streams together
 
 	mu     sync.Mutex
 	frames frameScan
@@ -23,8 +26,21 @@ type coalescer struct {
 	n      int
 	timer  *time.Timer
 	armed  bool  // it will ring
-	err    error // of what the timer wrote
+	err    error // of what the timer wrote, or errTooMuchRoom
 }
+
+// net/http gives room back twice for what lies unread when its stream is reset, and is read after that. Where the connection's room comes to 2^31 bytes it panics, and leaves
+// handlers waiting for good. Before, the client is told to open another connection, and then this one is closed.
+const (
+	firstRoom = 65535 // RFC 9113 section 6.9.2
+	wornRoom  = 1 << 29
+	mostRoom  = 1 << 30
+)
+
+var errTooMuchRoom = errors.New("the client has reset so many uploads that its connection's window has grown too large")
+
+// worn tells whether the connection should not go on for long.
+func (c *conn) worn() bool { return c.answers != nil && c.answers.room.Load() > wornRoom }
 
 // holdTime bounds how long HEADERS wait: DATA stays away where the client grants no room for it.
 const holdTime = time.Millisecond
@@ -38,6 +54,10 @@ func (c *coalescer) Read(p []byte) (int, error) {
 	if refused := c.table.pass(p[:n]); refused != nil {
 		return 0, refused
 	}
+	if c.table.data > 0 {
+		c.room.Add(-c.table.data)
+		c.table.data = 0
+	}
 	return n, err
 }
 
@@ -49,6 +69,13 @@ func (c *coalescer) Write(p []byte) (int, error) {
 		return 0, c.err
 	}
 	wait := c.frames.pass(p) && !c.urgent.Swap(false)
+	if c.frames.granted > 0 {
+		if c.room.Add(c.frames.granted) > mostRoom {
+			c.err = errTooMuchRoom
+			return 0, c.err
+		}
+		c.frames.granted = 0
+	}
 	switch {
 	case c.n+len(p) > holdMost:
 		if err := c.release(); err != nil {
@@ -117,10 +144,14 @@ type frameScan struct {
 	header [9]byte
 	n      int // bytes of the header that are here
 	left   int // bytes of the payload that are still to come
+
+	increment uint32 // as far as a WINDOW_UPDATE has come
+	granted   int64  // by those for the connection
 }
 
 // pass tells whether the bytes end with HEADERS behind which more of their stream must come.
 func (f *frameScan) pass(p []byte) bool {
+	const headers, windowUpdate, endStream, endHeaders = 1, 8, 1, 4
 	for len(p) > 0 {
 		if f.left == 0 {
 			n := copy(f.header[f.n:], p)
@@ -130,12 +161,20 @@ func (f *frameScan) pass(p []byte) bool {
 			}
 			f.n = 0
 			f.left = int(f.header[0])<<16 | int(f.header[1])<<8 | int(f.header[2])
+			f.increment = 0
 		}
 		n := min(f.left, len(p))
 		f.left -= n
+		if f.header[3] == windowUpdate && binary.BigEndian.Uint32(f.header[5:]) == 0 {
+			for _, b := range p[:n] {
+				f.increment = f.increment<<8 | uint32(b)
+			}
+			if f.left == 0 {
+				f.granted += int64(f.increment)
+			}
+		}
 		p = p[n:]
 	}
-	const headers, endStream, endHeaders = 1, 1, 4
 	return f.left == 0 && f.n == 0 && f.header[3] == headers && f.header[4]&(endStream|endHeaders) == endHeaders
 }
 
@@ -167,6 +206,7 @@ func (s *Server) coalesce(server *http.Server) {
 		}
 		_ = c.SetReadDeadline(noDeadline)
 		through := &coalescer{Conn: c, table: fieldTable{size: usedTable}}
+		through.room.Store(firstRoom)
 		if below, ok := c.NetConn().(*conn); ok {
 			below.answers = through
 		}

@@ -131,3 +131,46 @@ func TestCoalescerEnds(t *testing.T) {
 		t.Error("a write to a connection that is gone")
 	}
 }
+
+// TestRoom: how much a client may send is counted, however the bytes of frames come; who has too much is to open another connection, and loses this one before net/http panics.
+func TestRoom(t *testing.T) {
+	const data, headers, settings, windowUpdate = 0, 1, 4, 8
+	update := func(stream, by uint32) string {
+		frame := []byte(http2Frame(windowUpdate, 0, string(binary.BigEndian.AppendUint32(nil, by))))
+		binary.BigEndian.PutUint32(frame[5:], stream)
+		return string(frame)
+	}
+	written := update(0, 1<<20) + http2Frame(headers, 4, update(0, 9)) + update(1, 1<<30) + update(0, 1) + http2Frame(data, 0, update(0, 9)) + http2Frame(data, 1, "")
+	read := http2Frame(settings, 0, "") + http2Frame(data, 0, strings.Repeat("d", 300)) + http2Frame(headers, 4, "fields") + http2Frame(data, 8, "\x02dpp") + http2Frame(data, 1, "")
+	for _, size := range []int{1, 3, 9, 10, 12, len(read)} {
+		var out frameScan
+		for part := range slices.Chunk([]byte(written), size) {
+			out.pass(part)
+		}
+		in := fieldTable{size: usedTable}
+		for part := range slices.Chunk([]byte(read), size) {
+			if err := in.pass(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out.granted != 1<<20+1 || in.data != 304 {
+			t.Errorf("%d bytes at a time: %d granted, %d used", size, out.granted, in.data)
+		}
+	}
+	near, far := net.Pipe()
+	_, _ = near.Close(), far.Close()
+	for _, row := range []struct {
+		before     int64
+		worn, over bool
+	}{{firstRoom, false, false}, {wornRoom - 1, false, false}, {wornRoom, true, false}, {mostRoom - 1, true, false}, {mostRoom, true, true}} {
+		c := &coalescer{Conn: tls.Client(near, &tls.Config{InsecureSkipVerify: true})}
+		c.room.Store(row.before)
+		_, err := c.Write([]byte(update(0, 1)))
+		if worn := (&conn{answers: c}).worn(); worn != row.worn || (err == errTooMuchRoom) != row.over {
+			t.Errorf("with room for %d and one more: worn %t, %v", row.before, worn, err)
+		}
+	}
+	if (&conn{}).worn() {
+		t.Error("a connection of HTTP/1 is worn")
+	}
+}

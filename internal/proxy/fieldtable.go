@@ -16,6 +16,8 @@ type fieldTable struct {
 	left   int     // bytes of the payload that are still to come
 	entry  [6]byte // of SETTINGS
 	at     int     // bytes of it that are here
+
+	data int64 // of all payloads that count against the connection's window
 }
 
 // usedTable is how much of the table net/http uses of what a client grants (RFC 7541 section 4.2).
@@ -31,7 +33,7 @@ var errSmallerTable = errors.New("the client makes its table of fields smaller i
 
 // pass makes p what the server may read. A larger table than the one in use need not be used; a smaller one cannot be granted any more.
 func (t *fieldTable) pass(p []byte) error {
-	const settings = 4
+	const data, settings = 0, 4
 	for len(p) > 0 {
 		if t.left == 0 {
 			n := copy(t.header[t.n:], p)
@@ -41,6 +43,9 @@ func (t *fieldTable) pass(p []byte) error {
 			}
 			t.n, t.at = 0, 0
 			t.left = int(t.header[0])<<16 | int(t.header[1])<<8 | int(t.header[2])
+			if t.header[3] == data {
+				t.data += int64(t.left)
+			}
 		}
 		part := p[:min(t.left, len(p))]
 		p = p[len(part):]

@@ -189,7 +189,7 @@ func (v *visit) lastAnswer() bool {
 	case v.websocket:
 		return true
 	case v.raw.ProtoMajor != 1:
-		return false
+		return v.conn.worn()
 	case uploading:
 		// By itself the server would hold the answer back until the body came, however long a client takes.
 		_ = http.NewResponseController(v.w.ResponseWriter).EnableFullDuplex() // an HTTP/1 server can
