@@ -176,7 +176,7 @@ func TestSignedFieldsArrive(t *testing.T) {
 		t.Errorf("the upstream received %q", got)
 	}
 	for _, r := range got {
-		if !strings.Contains(r, "\r\nIdempotency-Key: k-1\r\n") {
+		if !strings.Contains(strings.ToLower(r), "\r\nidempotency-key: k-1\r\n") {
 			t.Errorf("the upstream received %q", r)
 		}
 	}
