@@ -409,3 +409,30 @@ func TestStalledUploads(t *testing.T) {
 	}
 	refused(t, ask(silent, "0123456789"), 503, "breaker_open")
 }
+
+// TestDeafHTTP2: a client that takes nothing from its connection, and still talks, is cut off as one of HTTP/1.1 is.
+func TestDeafHTTP2(t *testing.T) {
+	cert, ca := selfSigned(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 32 << 20 // which no socket's buffers take
+	o := serveRaw(t, l, inTurn(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)+strings.Repeat("x", size)))
+	b := start(t, "proxy: {limits: {tunnel_idle: 1s}}\ndefaults: {timeout: {body_idle: 1s}, tls: intercept, upstream: {ca: "+ca+"}}")
+	h := b.dialH2(o.addr)
+	grant := frame(frameWindowUpdate, 0, 0, "\x3f\xff\x00\x00")
+	h.send(frame(frameSettings, 0, 0, "\x00\x04\x7f\xff\xff\xff") + grant)
+	h.request(1, true, ":method", "GET", ":scheme", "https", ":authority", o.addr, ":path", "/")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ; ; time.Sleep(100 * time.Millisecond) {
+			if _, err := io.WriteString(h.Conn, frame(frameWindowUpdate, 0, 0, "\x00\x00\x00\x01")); err != nil {
+				return
+			}
+		}
+	}()
+	b.records(1)[0].want(t, map[string]any{"status": 200, "outcome": "client_gone"})
+	<-ended
+}

@@ -127,7 +127,8 @@ func New(o Options) *Server {
 	s.inner.Protocols.SetHTTP2(true)
 	s.inner.MaxHeaderBytes = 2 * o.Limits.HeaderBytes // net/http ends the whole connection for what is longer; up to there we refuse the request
 	s.inner.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: clientStreams, MaxReceiveBufferPerConnection: clientStreams * streamRoom, MaxReceiveBufferPerStream: streamRoom,
-		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second}
+		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second,
+		WriteByteTimeout: o.Limits.TunnelIdle + o.Limits.TunnelIdle/4} // a stream's own deadline ends nothing while its reset cannot be written
 	keepScheme(s.inner)
 	s.coalesce(s.inner)
 	if !o.Standard {
