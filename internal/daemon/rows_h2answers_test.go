@@ -399,3 +399,37 @@ func TestHintsNobodyReads(t *testing.T) {
 	}
 	deaf.Close()
 }
+
+// TestLeftHTTP2Answers: what lies unread of an answer whose client leaves is granted to the upstream once. net/http does it each time such a body is closed, and where
+// the connection's window comes to 2^31 bytes by that, it locks up together with all others.
+func TestLeftHTTP2Answers(t *testing.T) {
+	const streams, parts = 20, 60
+	var sent, granted atomic.Int64
+	addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+		switch frame := frame.(type) {
+		case *http2.WindowUpdateFrame:
+			if frame.StreamID == 0 && frame.Increment < 1<<29 { // the first makes the window what it is to be
+				granted.Add(int64(frame.Increment))
+			}
+		case *http2.MetaHeadersFrame:
+			writeHead(f, frame.StreamID, false, ":status", "200")
+			for range parts {
+				_ = f.WriteData(frame.StreamID, false, make([]byte, 16<<10))
+				sent.Add(16 << 10)
+			}
+		}
+	})
+	b := start(t, "defaults: {retry: off, tls: intercept, upstream: {insecure_skip_verify: true}}")
+	h := b.dialH2(addr)
+	for i := range uint32(streams) {
+		h.request(2*i+1, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/")
+		for sent.Load() < int64(i+1)*parts<<14 {
+			time.Sleep(time.Millisecond)
+		}
+		h.send(frame(frameReset, 0, 2*i+1, "\x00\x00\x00\x08"))
+		b.records(int(i) + 1)
+	}
+	if n := granted.Load() - sent.Load(); n > 0 {
+		t.Errorf("%d bytes were granted twice, of %d", n, sent.Load())
+	}
+}

@@ -405,6 +405,7 @@ type answerBody struct {
 	io.ReadCloser
 	attempt *attempt
 	ctx     context.Context
+	once    sync.Once
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -415,10 +416,12 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the attempt.
-func (b *answerBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.attempt.release()
+// Close ends the attempt. net/http's body over HTTP/2 gives what is unread back to the connection's window each time it is closed.
+func (b *answerBody) Close() (err error) {
+	b.once.Do(func() {
+		err = b.ReadCloser.Close()
+		b.attempt.release()
+	})
 	return err
 }
 
