@@ -144,13 +144,13 @@ func (h *Handler) explain(c *call) *problem {
 		}
 	}
 	method := cmp.Or(q.Get("method"), http.MethodGet)
-	if !isToken(method) || len(method) > 32 {
+	if !exchange.IsToken(method) || len(method) > 32 {
 		return refuse(codeBadRequest, "method is not one")
 	}
 	header := http.Header{}
 	for _, line := range q["header"] {
 		name, value, ok := strings.Cut(line, ":")
-		if !ok || !isToken(name) || strings.ContainsAny(value, "\r\n\x00") {
+		if !ok || !exchange.IsToken(name) || strings.ContainsAny(value, "\r\n\x00") {
 			return refuse(codeBadRequest, "header must be NAME:VALUE")
 		}
 		header.Add(name, strings.TrimSpace(value))
@@ -163,17 +163,6 @@ func (h *Handler) explain(c *call) *problem {
 		return refuse(codeBadRequest, detailOf(err, "url must be absolute, such as https://api.example.com/v1, or HOST:PORT with method=CONNECT"))
 	}
 	return c.json(x)
-}
-
-// isToken tells whether s is a token of RFC 9110.
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // breakerStatus is a breaker as it is shown.

@@ -79,7 +79,7 @@ var layers = [][]string{
 	{"notify", "policy/match", "policy/timeout", "policy/retry", "policy/hedge", "policy/dedup", "policy/sanitize", "policy/breaker", "policy/ratelimit", "policy/concurrency", "policy/destination", "policy/upstream"},
 	{"policy/tenant"},
 	{"policy"},
-	{"proxy/pipe"},
+	{"proxy/pipe", "proxy/h2"},
 	{"proxy/wire"},
 	{"proxy/audit", "proxy/intercept", "proxy/egress", "proxy/trace"},
 	{"proxy/audit/query"},

@@ -217,11 +217,11 @@ func requestOf(method, rawURL string, header http.Header) (*http.Request, exchan
 		method = http.MethodGet
 	}
 	var none exchange.Authority
-	if !isToken(method) {
+	if !exchange.IsToken(method) {
 		return nil, none, fmt.Errorf("%q is not a method: write one such as GET", method)
 	}
 	for name := range header {
-		if !isToken(name) {
+		if !exchange.IsToken(name) {
 			return nil, none, fmt.Errorf("%q is not the name of a header field", name)
 		}
 	}
@@ -250,11 +250,6 @@ func requestOf(method, rawURL string, header http.Header) (*http.Request, exchan
 	}
 	r := &http.Request{Method: method, URL: u, Host: authority.ForScheme(u.Scheme), Header: header, ContentLength: length, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	return r, authority, nil
-}
-
-// isToken tells what a method or the name of a field may be (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	return s != "" && strings.Trim(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 // find is Snapshot.Host for a File that was not compiled.

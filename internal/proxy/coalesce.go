@@ -2,14 +2,14 @@ package proxy
 
 import (
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"httpowerd/internal/proxy/h2"
 )
 
 // coalescer is a client's HTTP/2 connection on which an answer's HEADERS wait for the DATA behind them. net/http writes the two apart, each of which is a TLS
@@ -21,7 +21,7 @@ type coalescer struct {
 	room   atomic.Int64 // how much the client may send on all streams together
 
 	mu     sync.Mutex
-	frames frameScan
+	frames answerScan
 	held   *[copyBuffer]byte // nil: nothing waits; else held[:n]
 	n      int
 	timer  *time.Timer
@@ -139,67 +139,44 @@ func (c *conn) hurry() {
 	}
 }
 
-// frameScan follows the frames of a stream of bytes (RFC 9113 section 4.1).
-type frameScan struct {
-	header [9]byte
-	n      int // bytes of the header that are here
-	left   int // bytes of the payload that are still to come
-
+// answerScan follows what the server writes.
+type answerScan struct {
+	h2.Frames
 	increment uint32 // as far as a WINDOW_UPDATE has come
 	granted   int64  // by those for the connection
 }
 
 // pass tells whether the bytes end with HEADERS behind which more of their stream must come.
-func (f *frameScan) pass(p []byte) bool {
-	const headers, windowUpdate, endStream, endHeaders = 1, 8, 1, 4
+func (f *answerScan) pass(p []byte) bool {
 	for len(p) > 0 {
-		if f.left == 0 {
-			n := copy(f.header[f.n:], p)
-			p = p[n:]
-			if f.n += n; f.n < len(f.header) {
-				return false
-			}
-			f.n = 0
-			f.left = int(f.header[0])<<16 | int(f.header[1])<<8 | int(f.header[2])
+		payload, rest, begun := f.Next(p)
+		p = rest
+		if begun {
 			f.increment = 0
 		}
-		n := min(f.left, len(p))
-		f.left -= n
-		if f.header[3] == windowUpdate && binary.BigEndian.Uint32(f.header[5:]) == 0 {
-			for _, b := range p[:n] {
-				f.increment = f.increment<<8 | uint32(b)
-			}
-			if f.left == 0 {
-				f.granted += int64(f.increment)
-			}
+		if len(payload) == 0 || f.Kind() != h2.WindowUpdate || f.Stream() != 0 {
+			continue
 		}
-		p = p[n:]
+		for _, b := range payload {
+			f.increment = f.increment<<8 | uint32(b)
+		}
+		if f.Left == 0 {
+			f.granted += int64(f.increment)
+		}
 	}
-	return f.left == 0 && f.n == 0 && f.header[3] == headers && f.header[4]&(endStream|endHeaders) == endHeaders
+	return f.Between() && f.Kind() == h2.Headers && f.Has(h2.EndHeaders) && !f.Has(h2.EndStream)
 }
-
-// http2Preface begins every connection (RFC 9113 section 3.4).
-const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-// unencryptedHTTP2 is the key under which net/http keeps its HTTP/2 for connections that are none of crypto/tls, in TLSNextProto. It takes them in a *tls.Conn
-// around a connection that has UnencryptedNetConn, and behind the preface.
-const unencryptedHTTP2 = "unencrypted_http2"
-
-type handedOver struct{ net.Conn }
-
-// UnencryptedNetConn is for net/http.
-func (h handedOver) UnencryptedNetConn() net.Conn { return h.Conn }
 
 // coalesce makes a server of HTTP/2 write to its clients through a coalescer. keepScheme has to come before.
 func (s *Server) coalesce(server *http.Server) {
-	serve := server.TLSNextProto[unencryptedHTTP2]
+	serve := server.TLSNextProto[h2.Unencrypted]
 	if serve == nil {
 		return
 	}
 	server.TLSNextProto["h2"] = func(server *http.Server, c *tls.Conn, h http.Handler) {
-		var preface [len(http2Preface)]byte
+		var preface [len(h2.Preface)]byte
 		_ = c.SetReadDeadline(time.Now().Add(s.limits.headerTimeout))
-		if _, err := io.ReadFull(c, preface[:]); err != nil || string(preface[:]) != http2Preface {
+		if _, err := io.ReadFull(c, preface[:]); err != nil || string(preface[:]) != h2.Preface {
 			s.log.Debug("a client that chose HTTP/2 does not speak it", "client", c.RemoteAddr().String(), "error", err)
 			_ = c.Close()
 			return
@@ -210,6 +187,6 @@ func (s *Server) coalesce(server *http.Server) {
 		if below, ok := c.NetConn().(*conn); ok {
 			below.answers = through
 		}
-		serve(server, tls.Client(handedOver{through}, nil), h)
+		serve(server, h2.Conn(through), h)
 	}
 }

@@ -143,7 +143,7 @@ func TestRoom(t *testing.T) {
 	written := update(0, 1<<20) + http2Frame(headers, 4, update(0, 9)) + update(1, 1<<30) + update(0, 1) + http2Frame(data, 0, update(0, 9)) + http2Frame(data, 1, "")
 	read := http2Frame(settings, 0, "") + http2Frame(data, 0, strings.Repeat("d", 300)) + http2Frame(headers, 4, "fields") + http2Frame(data, 8, "\x02dpp") + http2Frame(data, 1, "")
 	for _, size := range []int{1, 3, 9, 10, 12, len(read)} {
-		var out frameScan
+		var out answerScan
 		for part := range slices.Chunk([]byte(written), size) {
 			out.pass(part)
 		}

@@ -3,6 +3,8 @@ package proxy
 import (
 	"encoding/binary"
 	"errors"
+
+	"httpowerd/internal/proxy/h2"
 )
 
 // fieldTable reads along with a client's HTTP/2 connection and keeps the size of the table that answers' fields are coded with (RFC 9113 section 6.5.2) as the
@@ -11,9 +13,7 @@ type fieldTable struct {
 	started bool   // the first SETTINGS are over
 	size    uint32 // that the client grants, as far as it is used
 
-	header [9]byte // of the frame that is read
-	n      int     // bytes of it that are here
-	left   int     // bytes of the payload that are still to come
+	frames h2.Frames
 	entry  [6]byte // of SETTINGS
 	at     int     // bytes of it that are here
 
@@ -33,29 +33,21 @@ var errSmallerTable = errors.New("the client makes its table of fields smaller i
 
 // pass makes p what the server may read. A larger table than the one in use need not be used; a smaller one cannot be granted any more.
 func (t *fieldTable) pass(p []byte) error {
-	const data, settings = 0, 4
 	for len(p) > 0 {
-		if t.left == 0 {
-			n := copy(t.header[t.n:], p)
-			p = p[n:]
-			if t.n += n; t.n < len(t.header) {
-				return nil
-			}
-			t.n, t.at = 0, 0
-			t.left = int(t.header[0])<<16 | int(t.header[1])<<8 | int(t.header[2])
-			if t.header[3] == data {
-				t.data += int64(t.left)
+		payload, rest, begun := t.frames.Next(p)
+		p = rest
+		if begun {
+			t.at = 0
+			if t.frames.Kind() == h2.Data {
+				t.data += int64(t.frames.Left)
 			}
 		}
-		part := p[:min(t.left, len(p))]
-		p = p[len(part):]
-		t.left -= len(part)
-		if t.header[3] == settings {
-			if err := t.settings(part); err != nil {
+		if t.frames.Kind() == h2.Settings {
+			if err := t.settings(payload); err != nil {
 				return err
 			}
 		}
-		t.started = t.started || t.left == 0
+		t.started = t.started || t.frames.Between()
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/h2"
 )
 
 // secured is an HTTPS listener: what it accepts has done its handshake, so that slow ones hold nobody up. Clients that chose HTTP/2 go to the inner server, and
@@ -119,7 +120,7 @@ func keepScheme(s *http.Server) {
 	ended := newFeed()
 	_ = ended.Close()
 	_ = s.Serve(ended)
-	for _, protocol := range []string{"h2", unencryptedHTTP2} {
+	for _, protocol := range []string{"h2", h2.Unencrypted} {
 		serve := s.TLSNextProto[protocol]
 		if serve == nil {
 			continue

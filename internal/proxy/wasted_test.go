@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"httpowerd/internal/proxy/h2"
 )
 
 // TestWastedConnect: a CONNECT that was answered is recorded and counted once, whatever becomes of its connection: as a tunnel where no request came of it, and else by
@@ -47,7 +49,7 @@ func TestWastedConnect(t *testing.T) {
 		"a request inside TLS":                {intercepted, "http/1.1", "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n", 1, spent},
 		"nothing of HTTP/2":                   {intercepted, "h2", "", 0, wasted},
 		"a preface that is none":              {intercepted, "h2", "garbage garbage garbage garbage\r\n", 0, wasted},
-		"a preface alone":                     {intercepted, "h2", http2Preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", 0, wasted},
+		"a preface alone":                     {intercepted, "h2", h2.Preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", 0, wasted},
 		"half a head, in plaintext":           {intercepted, "", "GET / HTTP/1.1\r\nHo", 0, wasted},
 		"a request in plaintext, intercepted": {intercepted, "", "GET / HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n", 1, result{"request", "plain", "denied"}},
 	} {

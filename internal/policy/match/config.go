@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"httpowerd/internal/exchange"
 	"httpowerd/internal/setting"
 )
 
@@ -52,7 +53,7 @@ func compile(c RouteConfig) (*Route, []setting.Fault) {
 			faults = append(faults, setting.Faultf(key, "is no method: leave methods out for every method"))
 		case m == http.MethodConnect:
 			faults = append(faults, setting.Faultf(key, "never reaches a route: what holds for tunnels is written beside routes"))
-		case !isToken(m):
+		case !exchange.IsToken(m):
 			faults = append(faults, setting.Faultf(key, "%q is no method: write one such as GET", m))
 		}
 	}
@@ -108,7 +109,7 @@ func checkHeader(name, value string, seen map[string]string) error {
 	other, twice := seen[canonical]
 	seen[canonical] = name
 	switch {
-	case !isToken(name):
+	case !exchange.IsToken(name):
 		return fmt.Errorf("is no field name: write letters, digits and -")
 	case twice:
 		return fmt.Errorf("is the same field as %s: write one of them", other)
@@ -129,15 +130,4 @@ func checkHeader(name, value string, seen map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// isToken is RFC 9110's token.
-func isToken(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
-			return false
-		}
-	}
-	return s != ""
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"httpowerd/internal/exchange"
 	"httpowerd/internal/setting"
 )
 
@@ -185,7 +186,7 @@ func (c Config) Validate() []setting.Fault {
 	}
 	switch {
 	case c.Signal == "":
-	case !token(c.Signal):
+	case !exchange.IsToken(c.Signal):
 		fault("signal", "must be the name of a field, such as Stripe-Should-Retry, is %q", c.Signal)
 	case slices.Contains(notKeys, http.CanonicalHeaderKey(c.Signal)):
 		fault("signal", "must not be %s, which has another meaning", http.CanonicalHeaderKey(c.Signal))

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"httpowerd/internal/exchange"
 )
 
 // IdempotencyKey says which field makes a write repeatable. Its zero value is off.
@@ -44,7 +46,7 @@ func (k *IdempotencyKey) field(name string, value any) error {
 	switch name {
 	case "header":
 		s, ok := value.(string)
-		if !ok || !token(s) {
+		if !ok || !exchange.IsToken(s) {
 			return errors.New("header must be the name of a field, such as Idempotency-Key")
 		}
 		if k.Header = http.CanonicalHeaderKey(s); slices.Contains(notKeys, k.Header) {

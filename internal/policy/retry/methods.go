@@ -48,7 +48,7 @@ func methodList(items []any) ([]string, error) {
 	for _, item := range items {
 		s, ok := item.(string)
 		switch {
-		case !ok || !token(s):
+		case !ok || !exchange.IsToken(s):
 			return nil, fmt.Errorf("has %v, which is not a method", item)
 		case s == http.MethodConnect:
 			return nil, errors.New("has CONNECT: a tunnel is only ever made again before anything went through it")
@@ -90,16 +90,4 @@ func (m Methods) has(method string) bool {
 		return exchange.SafeMethod(method) || method == http.MethodPut || method == http.MethodDelete
 	}
 	return slices.Contains(m.list, method)
-}
-
-// token is the production of that name (RFC 9110 section 5.6.2).
-func token(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }

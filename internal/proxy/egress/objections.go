@@ -4,9 +4,10 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"io"
-	"net"
 	"net/http"
 	"sync/atomic"
+
+	"httpowerd/internal/proxy/h2"
 )
 
 // objecting is an upstream's HTTP/2 connection that counts what comes, and the streams which the upstream resets with PROTOCOL_ERROR, and keeps windows. net/http sends the
@@ -18,7 +19,7 @@ type objecting struct {
 	reads      atomic.Int64 // that brought something
 	windows    windows
 
-	in   frames
+	in   h2.Frames
 	code uint32 // what has come of a RST_STREAM's
 	held []byte // the beginning of a WINDOW_UPDATE, or of a header that may be one's
 }
@@ -61,7 +62,7 @@ func (o *objecting) Read(p []byte) (int, error) {
 func (o *objecting) pass(p []byte) (passed int, err error) {
 	for len(p) > passed {
 		rest := p[passed:]
-		if o.in.left == 0 {
+		if o.in.Left == 0 {
 			whole, wanted, err := o.windowUpdate(rest)
 			switch {
 			case err != nil:
@@ -74,13 +75,13 @@ func (o *objecting) pass(p []byte) (passed int, err error) {
 				continue
 			}
 		}
-		n, begun := o.in.next(rest)
-		passed += n
+		payload, left, begun := o.in.Next(rest)
+		passed += len(rest) - len(left)
 		if begun {
 			o.begin()
 			continue
 		}
-		if err := o.payload(rest[:n]); err != nil {
+		if err := o.payload(payload); err != nil {
 			return 0, err
 		}
 	}
@@ -89,61 +90,52 @@ func (o *objecting) pass(p []byte) (passed int, err error) {
 
 // windowUpdate looks at a frame's beginning. wanted: it is no WINDOW_UPDATE, or one that net/http may see.
 func (o *objecting) windowUpdate(p []byte) (whole, wanted bool, err error) {
-	if len(p) < headerSize {
+	if len(p) < h2.HeaderSize {
 		return false, false, nil
 	}
-	f := frames{header: [headerSize]byte(p)}
-	id := f.stream()
-	if f.kind() != frameWindowUpdate || id == 0 || p[0] != 0 || p[1] != 0 || p[2] != windowUpdateSize-headerSize {
+	f := h2.Frames{Header: [h2.HeaderSize]byte(p)}
+	id := f.Stream()
+	if f.Kind() != h2.WindowUpdate || id == 0 || p[0] != 0 || p[1] != 0 || p[2] != windowUpdateSize-h2.HeaderSize {
 		return true, true, nil
 	}
 	if len(p) < windowUpdateSize {
 		return false, false, nil
 	}
-	wanted, err = o.windows.grow(id, binary.BigEndian.Uint32(p[headerSize:]))
+	wanted, err = o.windows.grow(id, binary.BigEndian.Uint32(p[h2.HeaderSize:]))
 	return true, wanted, err
 }
 
 // begin is called when a frame's header is complete.
 func (o *objecting) begin() {
 	o.code, o.windows.at = 0, 0
-	if o.in.kind() == frameReset {
-		o.windows.end(o.in.stream())
+	if o.in.Kind() == h2.Reset {
+		o.windows.end(o.in.Stream())
 	}
 }
 
 func (o *objecting) payload(p []byte) error {
-	switch o.in.kind() {
-	case frameSettings:
+	switch o.in.Kind() {
+	case h2.Settings:
 		return o.windows.settings(p)
-	case frameReset:
+	case h2.Reset:
 		for _, b := range p {
 			o.code = o.code<<8 | uint32(b)
 		}
-		if o.in.left == 0 && o.code == codeProtocol {
+		if o.in.Left == 0 && o.code == codeProtocol {
 			o.objections.Add(1)
 		}
 	}
 	return nil
 }
 
-// unencryptedHTTP2 is the key under which net/http keeps its HTTP/2 for connections that are none of crypto/tls, in TLSNextProto. It takes them in a *tls.Conn
-// around a connection that has UnencryptedNetConn.
-const unencryptedHTTP2 = "unencrypted_http2"
-
-type handedOver struct{ net.Conn }
-
-// UnencryptedNetConn is for net/http.
-func (h handedOver) UnencryptedNetConn() net.Conn { return h.Conn }
-
 // watchObjections has a transport read HTTP/2 through objecting.
 func watchObjections(t *http.Transport) {
 	t.CloseIdleConnections() // which puts the implementation into TLSNextProto
-	open := t.TLSNextProto[unencryptedHTTP2]
+	open := t.TLSNextProto[h2.Unencrypted]
 	if open == nil {
 		return
 	}
 	t.TLSNextProto["h2"] = func(authority string, c *tls.Conn) http.RoundTripper {
-		return open(authority, tls.Client(handedOver{newObjecting(c)}, nil))
+		return open(authority, h2.Conn(newObjecting(c)))
 	}
 }

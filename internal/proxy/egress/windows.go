@@ -4,21 +4,12 @@ import (
 	"encoding/binary"
 	"math"
 	"sync"
-)
 
-// Types and flags of frames (RFC 9113 section 6).
-const (
-	frameData         = 0
-	frameHeaders      = 1
-	frameReset        = 3
-	frameSettings     = 4
-	frameWindowUpdate = 8
-	flagEndStream     = 1
+	"httpowerd/internal/proxy/h2"
 )
 
 const (
-	headerSize        = 9
-	windowUpdateSize  = headerSize + 4
+	windowUpdateSize  = h2.HeaderSize + 4
 	settingSize       = 6
 	windowSizeSetting = 4
 	firstWindow       = 65535 // of a stream, before the upstream's SETTINGS
@@ -31,41 +22,14 @@ type windows struct {
 	initial int64
 	left    map[uint32]int64
 
-	out   frames            // what is written
+	out   h2.Frames         // what is written
 	entry [settingSize]byte // of SETTINGS
 	at    int               // bytes of it that are here
 }
 
-// frames follows the frames of a stream of bytes (RFC 9113 section 4.1).
-type frames struct {
-	header [headerSize]byte
-	n      int // bytes of it that are here
-	left   int // bytes of the payload that are still to come
-}
-
-func (f *frames) kind() byte     { return f.header[3] }
-func (f *frames) ends() bool     { return f.header[4]&flagEndStream != 0 }
-func (f *frames) stream() uint32 { return binary.BigEndian.Uint32(f.header[5:]) & math.MaxInt32 }
-
-// next takes what is left of a frame's header, or some of its payload, from p. begun: the header is complete with that.
-func (f *frames) next(p []byte) (n int, begun bool) {
-	if f.left > 0 {
-		n = min(f.left, len(p))
-		f.left -= n
-		return n, false
-	}
-	n = copy(f.header[f.n:], p)
-	if f.n += n; f.n < len(f.header) {
-		return n, false
-	}
-	f.n = 0
-	f.left = int(f.header[0])<<16 | int(binary.BigEndian.Uint16(f.header[1:]))
-	return n, true
-}
-
 // open begins a connection, whose first bytes are the client's preface (RFC 9113 section 3.4).
 func (w *windows) open() {
-	w.initial, w.left, w.out.left = firstWindow, map[uint32]int64{}, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	w.initial, w.left, w.out.Left = firstWindow, map[uint32]int64{}, len(h2.Preface)
 }
 
 // sent looks at what is about to be written.
@@ -73,27 +37,27 @@ func (w *windows) sent(p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(p) > 0 {
-		n, begun := w.out.next(p)
-		if p = p[n:]; !begun {
+		_, rest, begun := w.out.Next(p)
+		if p = rest; !begun {
 			continue
 		}
-		id, ends := w.out.stream(), w.out.ends()
+		id, ends := w.out.Stream(), w.out.Has(h2.EndStream)
 		left, known := w.left[id]
-		switch w.out.kind() {
-		case frameHeaders:
+		switch w.out.Kind() {
+		case h2.Headers:
 			switch {
 			case known && ends: // trailers
 				delete(w.left, id)
 			case !known && !ends:
 				w.left[id] = w.initial
 			}
-		case frameData:
+		case h2.Data:
 			if ends {
 				delete(w.left, id)
 			} else if known {
-				w.left[id] = left - int64(w.out.left)
+				w.left[id] = left - int64(w.out.Left)
 			}
-		case frameReset:
+		case h2.Reset:
 			delete(w.left, id)
 		}
 	}
