@@ -74,6 +74,7 @@ var behaviours = map[string]func(wire) bool{
 	"half-close": func(w wire) bool { w.halfClose(); return w.rest() },
 	"hang":       func(w wire) bool { return w.rest() },
 	"slow":       func(w wire) bool { time.Sleep(300 * time.Millisecond); return w.answer(200) },
+	"late":       func(w wire) bool { time.Sleep(10 * time.Second); return w.answer(200) },
 	"head-cut":   func(w wire) bool { w.say("HTTP/1.1 200 OK\r\nContent-Len"); return false },
 	"head-hang":  func(w wire) bool { w.say("HTTP/1.1 200 OK\r\nContent-Len"); return w.rest() },
 	"body-reset": func(w wire) bool { w.part(); time.Sleep(50 * time.Millisecond); return w.reset() },
