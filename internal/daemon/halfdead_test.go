@@ -9,14 +9,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // falter is an upstream's address at which connections can stay open and carry nothing any more.
 type falter struct {
 	net.Listener
-	mu   sync.Mutex
-	dead chan struct{} // is closed when those of now fall silent
-	made atomic.Int32
+	mu     sync.Mutex
+	dead   chan struct{} // is closed when those of now fall silent
+	choked chan struct{} // is closed when nothing is taken any more
+	made   atomic.Int32
 }
 
 func newFalter(t *testing.T, upstream string) *falter {
@@ -24,7 +26,7 @@ func newFalter(t *testing.T, upstream string) *falter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &falter{Listener: l, dead: make(chan struct{})}
+	f := &falter{Listener: l, dead: make(chan struct{}), choked: make(chan struct{})}
 	var pairs sync.WaitGroup
 	t.Cleanup(func() { _ = l.Close(); f.silence(); pairs.Wait() })
 	pairs.Go(func() {
@@ -39,16 +41,17 @@ func newFalter(t *testing.T, upstream string) *falter {
 				return
 			}
 			t.Cleanup(func() { _ = down.Close() })
+			_ = down.(*net.TCPConn).SetReadBuffer(4 << 10)
 			f.mu.Lock()
-			dead := f.dead
+			dead, choked := f.dead, f.choked
 			f.mu.Unlock()
 			f.made.Add(1)
 			pass := func(to, from net.Conn) {
 				_, _ = io.Copy(to, from)
 				_ = to.Close()
 			}
-			pairs.Go(func() { pass(up, silenced{down, dead}) })
-			pairs.Go(func() { pass(silenced{down, dead}, up) })
+			pairs.Go(func() { pass(up, silenced{down, dead, choked}) })
+			pairs.Go(func() { pass(silenced{down, dead, choked}, up) })
 			pairs.Go(func() { <-dead; _ = up.Close() })
 		}
 	})
@@ -63,10 +66,28 @@ func (f *falter) silence() {
 	f.dead = make(chan struct{})
 }
 
+// choke has nothing be taken from the connections of now any more; what comes by them goes on.
+func (f *falter) choke() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.choked)
+	f.choked = make(chan struct{})
+}
+
 // silenced stays open when it is dead.
 type silenced struct {
 	net.Conn
-	dead chan struct{}
+	dead, choked chan struct{}
+}
+
+func (s silenced) Read(p []byte) (int, error) {
+	select {
+	case <-s.choked:
+		<-s.dead
+		return 0, io.EOF
+	default:
+		return s.Conn.Read(p)
+	}
 }
 
 func (s silenced) Write(p []byte) (int, error) {
@@ -161,5 +182,68 @@ func TestHalfDeadHTTP2(t *testing.T) {
 	}
 	if a := ask(b, "/"); a.body != "ok" || f.made.Load() != made {
 		t.Errorf("%s %s; connections: %d", a.Status, a.body, f.made.Load()-made)
+	}
+}
+
+// TestChokedHTTP2: an HTTP/2 connection from which the upstream takes nothing any more, while it talks on, is not what everybody goes on to wait for.
+func TestChokedHTTP2(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/talks" {
+			_, _ = io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, "ok")
+			return
+		}
+		for r.Context().Err() == nil {
+			_, _ = w.Write([]byte("."))
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(50 * time.Millisecond)
+		}
+	}))
+	onlyHTTP2(o)
+	o.Config.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerConnection: 1 << 29, MaxReceiveBufferPerStream: 1 << 29}
+	o.StartTLS()
+	defer o.Close()
+	f := newFalter(t, o.Listener.Addr().String())
+	defer f.silence()
+	b := start(t, "defaults: {timeout: {attempt: 2s, total: 5s}, retry: off, breaker: off, upstream: {ca: "+originCA(t, o)+"}}")
+	url := "https://" + f.Addr().String()
+	talk := b.dialProxy()
+	defer talk.Close()
+	talk.send("GET " + url + "/talks HTTP/1.1\r\nHost: x\r\n\r\n")
+	if resp, err := http.ReadResponse(talk.r, nil); err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	made := f.made.Load()
+	f.choke()
+	upload := b.dialProxy()
+	defer upload.Close()
+	go func() {
+		_, _ = io.WriteString(upload, "POST "+url+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+		for part := make([]byte, 1<<20); ; {
+			if _, err := upload.Write(part); err != nil {
+				return
+			}
+		}
+	}()
+	const most = 8
+	asked, last := 0, ""
+	for f.made.Load() == made && asked < most { // one may have gone before
+		c := b.dialProxy()
+		c.send("GET " + url + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
+		last = c.answer(http.MethodGet).body
+		c.Close()
+		asked++
+	}
+	if last != "ok" || f.made.Load() != made+1 {
+		t.Errorf("asked %d times, at last %q; %d connections more", asked, last, f.made.Load()-made)
+	}
+	upload.Close()
+	for _, r := range b.records(asked + 1) {
+		attempt := r["attempts"].([]any)[0].(map[string]any)
+		timedOut := attempt["error"] == "upstream_timeout" && attempt["reused"] == true && r["status"] == 504.0 && r["outcome"] == "upstream_timeout"
+		if r["method"] == "GET" && !timedOut && r["outcome"] != "ok" {
+			t.Errorf("the record is %v", r)
+		}
 	}
 }

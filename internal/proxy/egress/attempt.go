@@ -35,6 +35,7 @@ type attempt struct {
 	two    *objecting // nil: HTTP/1.1
 	found  int64      // objections of two before this attempt
 	heard  int64      // reads of two before this attempt
+	taken  int64      // writes of two before this attempt
 	before int64      // written on conn before this attempt
 	again  bool       // this is the second sending
 	resent bool       // one more sending was prevented
@@ -100,8 +101,8 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 	}
 	if err != nil {
 		err = a.explain(ctx, err)
-		if f := own[*exchange.Failure](err); f != nil && f.Code == exchange.UpstreamTimeout && a.two != nil && a.two.reads.Load() == a.heard {
-			p.retire(t) // nothing at all has come by the connection meanwhile
+		if f := own[*exchange.Failure](err); f != nil && f.Code == exchange.UpstreamTimeout && a.stuck() {
+			p.retire(t)
 		}
 		a.release()
 		p.ended(x, a.index, 0, err)
@@ -114,6 +115,11 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 		resp.Body = &a.out
 	}
 	return resp, nil
+}
+
+// stuck tells whether nothing at all has come by an HTTP/2 connection during the attempt, or nothing gone, not even the request's head.
+func (a *attempt) stuck() bool {
+	return a.two != nil && (a.two.reads.Load() == a.heard || a.two.writes.Load() == a.taken)
 }
 
 // head looks at what the transport made of an answer's head.
@@ -318,7 +324,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		a.reads.expect(a.method)
 	}
 	if a.two, _ = info.Conn.(*objecting); a.two != nil {
-		a.found, a.heard = a.two.objections.Load(), a.two.reads.Load()
+		a.found, a.heard, a.taken = a.two.objections.Load(), a.two.reads.Load(), a.two.writes.Load()
 	}
 	a.x.Connected(a.index, a.conn.address, info.Reused)
 	if a.conn.http2 {

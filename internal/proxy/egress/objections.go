@@ -10,13 +10,14 @@ import (
 	"httpowerd/internal/proxy/h2"
 )
 
-// objecting is an upstream's HTTP/2 connection that counts what comes, and the streams which the upstream resets with PROTOCOL_ERROR, and keeps windows. net/http sends the
+// objecting is an upstream's HTTP/2 connection that counts what comes and goes, and the streams which the upstream resets with PROTOCOL_ERROR, and keeps windows. net/http sends the
 // requests of those streams again where they have no body, writes too, and does not say why: after REFUSED_STREAM and GOAWAY, for which it does the same, nothing can have
 // been done (RFC 9113 section 8.7), but here it can.
 type objecting struct {
 	*tls.Conn
 	objections atomic.Int64
 	reads      atomic.Int64 // that brought something
+	writes     atomic.Int64 // that the upstream has taken
 	windows    windows
 
 	in   h2.Frames
@@ -33,7 +34,9 @@ func newObjecting(c *tls.Conn) *objecting {
 // Write follows the frames that are written.
 func (o *objecting) Write(p []byte) (int, error) {
 	o.windows.sent(p)
-	return o.Conn.Write(p)
+	n, err := o.Conn.Write(p)
+	o.writes.Add(1)
+	return n, err
 }
 
 // Read follows the frames that are read. Headers are read into a buffer that has room for what is held.

@@ -24,6 +24,12 @@ const maxHead = 1 << 20
 // Upstreams that are far away send no more than that in a round trip.
 const streamRoom = 1 << 20
 
+// An HTTP/2 connection by which nothing comes for pingAfter is asked for a sign of life, and closed where that takes longer than pingWithin.
+const (
+	pingAfter  = 30 * time.Second
+	pingWithin = 15 * time.Second
+)
+
 // settings are what connections are kept by. Rules are among them, so that none outlives the rules under which it was made.
 type settings struct {
 	upstream     upstream.Config
@@ -145,8 +151,9 @@ func (p *pool) transport(http2 bool) *http.Transport {
 			}
 			return c, err
 		},
-		Protocols:              protocols,
-		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: streamRoom, SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: streamRoom, SendPingTimeout: pingAfter, PingTimeout: pingWithin,
+			WriteByteTimeout: pingAfter + pingWithin}, // whoever waits for one write, to grant room for another answer too, has no clock of his own
 		DisableCompression:     true,
 		MaxIdleConns:           unlimited,
 		MaxIdleConnsPerHost:    maxIdle,
@@ -165,8 +172,8 @@ func (p *pool) openHTTP2() *http.Transport {
 	return t
 }
 
-// retire has requests from now on find connections of their own. t's may be dead, which net/http finds out by a ping after 45 seconds, and nobody can be kept from
-// one of them alone. What runs there goes on.
+// retire has requests from now on find connections of their own. t's may be dead, which net/http finds out by a ping or a write after 45 seconds, and nobody can be kept
+// from one of them alone. What runs there goes on.
 func (p *pool) retire(t *http.Transport) {
 	if p.http2.Load() == t && p.http2.CompareAndSwap(t, p.openHTTP2()) {
 		t.CloseIdleConnections()
