@@ -433,3 +433,65 @@ func TestLeftHTTP2Answers(t *testing.T) {
 		t.Errorf("%d bytes were granted twice, of %d", n, sent.Load())
 	}
 }
+
+// TestHTTP2EndsBeforeUpload: the end of an HTTP/2 answer does not wait for a client that has more to send, and sends nothing: a gRPC call that its server ends is over.
+func TestHTTP2EndsBeforeUpload(t *testing.T) {
+	for name, config := range map[string]string{"retry": "", "no retry": "retry: off, "} {
+		t.Run(name, func(t *testing.T) {
+			resets := make(chan uint32, 2)
+			received := make(chan string, 2)
+			addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+				switch frame := frame.(type) {
+				case *http2.RSTStreamFrame:
+					resets <- frame.StreamID
+				case *http2.DataFrame:
+					received <- string(frame.Data())
+					id := frame.StreamID
+					writeHead(f, id, false, ":status", "200", "content-type", "application/grpc", "trailer", "grpc-status")
+					_ = f.WriteData(id, false, []byte("answer"))
+					writeHead(f, id, true, "grpc-status", "9")
+				}
+			})
+			b := start(t, "defaults: {"+config+"tls: intercept, upstream: {insecure_skip_verify: true}}")
+			h := b.dialH2(addr)
+			h.request(1, false, ":method", "POST", ":scheme", "https", ":authority", addr, ":path", "/", "content-type", "application/grpc")
+			h.send(frame(frameData, 0, 1, "begin"))
+			decoder, content, status := hpack.NewDecoder(4096, nil), "", ""
+			for ended := false; !ended; {
+				kind, flags, id, payload, err := h.next()
+				switch {
+				case err != nil || kind == frameReset:
+					t.Fatalf("after %q: frame %d %q, %v", content, kind, payload, err)
+				case id != 1:
+					continue
+				case kind == frameData:
+					content += payload
+				case kind == frameHeaders:
+					fields, err := decoder.DecodeFull([]byte(payload))
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, field := range fields {
+						if field.Name == "grpc-status" {
+							status = field.Value
+						}
+					}
+				}
+				ended = flags&flagEndStream != 0
+			}
+			if got := <-received; got != "begin" || content != "answer" || status != "9" {
+				t.Errorf("the upstream received %q, the client %q with the status %q", got, content, status)
+			}
+			<-resets
+			p := b.intercepted(addr, "http/1.1")
+			p.send("POST / HTTP/1.1\r\nHost: " + addr + "\r\nTransfer-Encoding: chunked\r\nConnection: TE\r\nTE: trailers\r\n\r\n5\r\nbegin\r\n")
+			if a := p.answer(http.MethodPost); <-received != "begin" || a.body != "answer" || a.Trailer.Get("Grpc-Status") != "9" {
+				t.Errorf("in HTTP/1.1: %q %v", a.body, a.Trailer)
+			}
+			<-resets
+			for _, r := range b.records(2) {
+				r.want(t, map[string]any{"status": 200, "outcome": "ok", "request_bytes": 5, "response_bytes": 6})
+			}
+		})
+	}
+}

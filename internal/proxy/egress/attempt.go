@@ -422,9 +422,13 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the attempt. net/http's body over HTTP/2 gives what is unread back to the connection's window each time it is closed.
+// Close ends the attempt. net/http's body over HTTP/2 gives what is unread back to the connection's window each time it is closed, and waits until the request's is not
+// read any more unless its context has ended: a client that has nothing to say would hold up the end of its answer.
 func (b *answerBody) Close() (err error) {
 	b.once.Do(func() {
+		if b.attempt.two != nil && b.attempt.cancel != nil {
+			b.attempt.cancel(nil)
+		}
 		err = b.ReadCloser.Close()
 		b.attempt.release()
 	})
