@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // drip writes a byte at a time until the proxy has had enough.
@@ -254,6 +256,42 @@ func TestEarlyAnswer(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// TestEarlyAnswerHTTP2: so does one of an upstream that speaks HTTP/2, to clients that send nothing more until they have all of it.
+func TestEarlyAnswerHTTP2(t *testing.T) {
+	var told atomic.Int32
+	addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+		if data, ok := frame.(*http2.DataFrame); ok && string(data.Data()) == "only" && !data.StreamEnded() {
+			told.Add(1)
+			writeHead(f, data.StreamID, false, ":status", "413", "content-length", "2")
+			_ = f.WriteData(data.StreamID, true, []byte("no"))
+		}
+	})
+	for _, retry := range []string{"{}", "off"} { // where bodies are kept, and where they are not
+		told.Store(0)
+		b := start(t, "defaults: {tls: intercept, retry: "+retry+", upstream: {insecure_skip_verify: true}}")
+		h := b.dialH2(addr)
+		h.request(1, false, ":method", "PUT", ":scheme", "https", ":authority", addr, ":path", "/")
+		h.send(frame(frameData, 0, 1, "only"))
+		if got := h.body(1); got != "no" {
+			t.Errorf("retry: %s: by HTTP/2 the client got %q", retry, got)
+		}
+		c := b.intercepted(addr, "http/1.1")
+		c.send("PUT / HTTP/1.1\r\nHost: " + addr + "\r\nContent-Length: 10\r\n\r\nonly")
+		if a := c.answer(http.MethodPut); a.StatusCode != http.StatusRequestEntityTooLarge || a.body != "no" || !a.Close {
+			t.Errorf("retry: %s: by HTTP/1.1 the client got %s %q, close %v", retry, a.Status, a.body, a.Close)
+		}
+		for _, r := range b.records(2) {
+			r.want(t, map[string]any{"status": 413, "status_by": "upstream", "outcome": "ok", "request_bytes": 4, "response_bytes": 2})
+			if attempts, _ := r["attempts"].([]any); len(attempts) != 1 {
+				t.Errorf("retry: %s: the record has the attempts %v", retry, attempts)
+			}
+		}
+		if n := told.Load(); n != 2 {
+			t.Errorf("retry: %s: the upstream was asked %d times", retry, n)
 		}
 	}
 }

@@ -422,12 +422,12 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the attempt. net/http's body over HTTP/2 gives what is unread back to the connection's window each time it is closed, and waits until the request's is not
-// read any more unless its context has ended: a client that has nothing to say would hold up the end of its answer.
+// Close ends the attempt. net/http's body over HTTP/2 gives what is unread back to the connection's window each time it is closed, and waits for whoever reads the
+// request's: an upload may stand still until its client has the answer's end, so the attempt is cancelled first.
 func (b *answerBody) Close() (err error) {
 	b.once.Do(func() {
-		if b.attempt.two != nil && b.attempt.cancel != nil {
-			b.attempt.cancel(nil)
+		if a := b.attempt; a.two != nil && a.in.ReadCloser != nil && a.cancel != nil {
+			a.cancel(nil)
 		}
 		err = b.ReadCloser.Close()
 		b.attempt.release()
