@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -191,14 +192,14 @@ func TestBranchChildren(t *testing.T) {
 			parent, end := context.WithCancelCause(t.Context())
 			defer end(nil)
 			b := branchOf(branchOf(parent))
-			before := runtime.NumGoroutine()
+			before := inBubble(t)
 			child, cancel := context.WithCancelCause(b)
 			defer cancel(nil)
 			timed, stop := context.WithTimeout(b, time.Hour)
 			defer stop()
 			called := false
 			context.AfterFunc(b, func() { called = true })
-			if n := runtime.NumGoroutine(); n != before {
+			if n := inBubble(t); n != before {
 				t.Errorf("%s: %d goroutines more", name, n-before)
 			}
 			held := b.Done()
@@ -227,6 +228,19 @@ func TestBranchChildren(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inBubble is how many goroutines the caller's bubble has: those of the one before are still on their way out, and runtime.NumGoroutine counts them.
+func inBubble(t *testing.T) int {
+	t.Helper()
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	first, _, _ := bytes.Cut(stacks, []byte("\n")) // goroutine 7 [running, synctest bubble 5]:
+	_, own, found := bytes.Cut(first, []byte("synctest bubble "))
+	if !found {
+		t.Fatalf("%s names no bubble", first)
+	}
+	return bytes.Count(stacks, append([]byte("synctest bubble "), own...))
 }
 
 // TestBranchCrowd is for the race detector: it ends in two ways at once while others begin to wait, and none of them waits on.
