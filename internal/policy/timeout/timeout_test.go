@@ -305,7 +305,7 @@ func TestAttempt(t *testing.T) {
 						}
 						time.Sleep(c.upload)
 						written(r)
-						return answer(newSource(r.Context(), idle)), wait(r.Context(), c.answer)
+						return answer(newSource(r.Context(), idle*9/10)), wait(r.Context(), c.answer)
 					}))
 					if idle > 0 {
 						stage = room.Total(config(time.Second, 2*time.Hour, idle)).Wrap(upstream(stage.RoundTrip))
