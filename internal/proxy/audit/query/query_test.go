@@ -303,11 +303,23 @@ func follow(t *testing.T, q Query, words ...string) *follower {
 	return f
 }
 
+// looks waits until it has looked, and found nothing more, at what was there before.
+func (f *follower) looks(t *testing.T) {
+	t.Helper()
+	idled := func() int {
+		f.ids.mu.Lock()
+		defer f.ids.mu.Unlock()
+		return f.idled
+	}
+	before := idled()
+	eventually(t, "it looks", func() bool { return idled() >= before+2 }) // it may have been looking already
+}
+
 // until waits for n records and stops.
 func (f *follower) until(t *testing.T, n int) []string {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d records", n), func() bool { return len(f.list()) >= n })
-	time.Sleep(20 * time.Millisecond) // what should not come would come now
+	f.looks(t) // what should not come would come now
 	want(t, "the end", f.stop(), nil)
 	return f.list()
 }
@@ -344,7 +356,7 @@ func TestFollowMoved(t *testing.T) {
 	w.numbered(20, 30)
 	put(t, path, "") // as logrotate's create does
 	w.numbered(30, 40)
-	time.Sleep(50 * time.Millisecond)
+	f.looks(t)
 	if err := w.Reopen(); err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +387,7 @@ func TestFollowPieces(t *testing.T) {
 		if _, err := out.WriteString(text); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(15 * time.Millisecond)
+		f.looks(t)
 	}
 	add(line("c")[20:40])
 	add(line("c")[40:] + line("d") + line("x")[:30])
@@ -383,7 +395,7 @@ func TestFollowPieces(t *testing.T) {
 	if err := os.Truncate(path, int64(len(line("a"))*4)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(15 * time.Millisecond)
+	f.looks(t)
 	add(line("e"))
 	eventually(t, "what was written behind the cut", func() bool { return slices.Contains(f.list(), "e") })
 	want(t, "told of a torn line", f.notes.String(), "")
@@ -391,7 +403,7 @@ func TestFollowPieces(t *testing.T) {
 	if err := os.Truncate(path, 0); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(15 * time.Millisecond)
+	f.looks(t)
 	add(line("f"))
 	want(t, "the records", f.until(t, 5), []string{"b", "c", "d", "e", "f"})
 	wantText(t, "told", f.notes.String(), "was cut: it is read from its beginning")
