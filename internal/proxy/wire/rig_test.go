@@ -169,13 +169,15 @@ func says(answer string) func(int, *net.TCPConn, *bufio.Reader) {
 // seen is a Watch that notes what it is told.
 type seen struct {
 	mu            sync.Mutex
+	conn          net.Conn // the last one
 	reused        []bool
 	written       int
 	informational []int
 }
 
-func (s *seen) Connected(_ net.Conn, reused bool) {
+func (s *seen) Connected(c net.Conn, reused bool) {
 	s.mu.Lock()
+	s.conn = c
 	s.reused = append(s.reused, reused)
 	s.mu.Unlock()
 }
@@ -189,6 +191,21 @@ func (s *seen) Written() {
 func (s *seen) Informational(status int, _ http.Header) error {
 	s.informational = append(s.informational, status)
 	return nil
+}
+
+// comes waits until something, or the end, is on the connection, which nobody reads.
+func (s *seen) comes(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	socket, _ := socketOf(s.conn)
+	s.mu.Unlock()
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var look rawIO
+	look.bind(raw)
+	eventually(t, "something comes", func() bool { return look.peek() != silent })
 }
 
 // transport is one over plain sockets.

@@ -53,7 +53,8 @@ func TestDeadConnection(t *testing.T) {
 	} {
 		parting := row.parting
 		t.Run(name, func(t *testing.T) {
-			parted := make(chan struct{}, 1)
+			read := make(chan struct{}, 1)
+			defer close(read)
 			var heads atomic.Int32
 			addr := upstream(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
 				if head(r) == "" {
@@ -61,9 +62,8 @@ func TestDeadConnection(t *testing.T) {
 				}
 				heads.Add(1)
 				_, _ = io.WriteString(c, ok)
-				time.Sleep(50 * time.Millisecond) // apart from the answer
+				<-read // apart from the answer
 				_, _ = io.WriteString(c, parting)
-				parted <- struct{}{}
 				if parting != "" {
 					_, _ = io.Copy(io.Discard, r)
 				}
@@ -75,11 +75,12 @@ func TestDeadConnection(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Body = here{r.Body}
-				if body, err := fetch(t, tr, r, &seen{}); body != "ok" || err != nil {
+				var w seen
+				if body, err := fetch(t, tr, r, &w); body != "ok" || err != nil {
 					t.Fatal(body, err)
 				}
-				<-parted
-				time.Sleep(20 * time.Millisecond)
+				read <- struct{}{}
+				w.comes(t)
 			}
 			if heads.Load() != 3 {
 				t.Errorf("%d requests arrived", heads.Load())
@@ -470,6 +471,8 @@ func TestUnderTLS(t *testing.T) {
 	long := strings.Repeat("b", smallBody)
 	for name, unasked := range map[string]string{"silent": "", "ticket": "!", "ticket, then the end": "!end"} {
 		t.Run(name, func(t *testing.T) {
+			read, ended := make(chan struct{}, 1), make(chan struct{}, 1)
+			defer close(read)
 			var conns atomic.Int32
 			var mu sync.Mutex
 			var bodies []string
@@ -488,9 +491,11 @@ func TestUnderTLS(t *testing.T) {
 					if unasked == "" {
 						continue
 					}
-					time.Sleep(20 * time.Millisecond) // apart from the answer
+					<-read // apart from the answer
 					_, _ = io.WriteString(c, unasked[:1])
 					if len(unasked) > 1 {
+						_ = c.Close()
+						ended <- struct{}{}
 						return
 					}
 				}
@@ -502,10 +507,17 @@ func TestUnderTLS(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Body = here{r.Body}
-				if body, err := fetch(t, tr, r, &seen{}); body != "ok" || err != nil {
+				var w seen
+				if body, err := fetch(t, tr, r, &w); body != "ok" || err != nil {
 					t.Fatal(i, body, err)
 				}
-				time.Sleep(60 * time.Millisecond)
+				if unasked == "" {
+					continue
+				}
+				read <- struct{}{}
+				if w.comes(t); len(unasked) > 1 {
+					<-ended
+				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
