@@ -86,11 +86,11 @@ func TestHalfOpen(t *testing.T) {
 			}()
 		}
 	}()
-	r := newRig(t, "", ends{}, standardLimits(), func(s *Server) { s.limits.halfOpen = 300 * time.Millisecond })
+	r := newRig(t, "", ends{}, standardLimits(), func(s *Server) { s.limits.halfOpen = 2 * time.Second })
 	p := r.connect(o.Addr().String())
 	for range 12 {
 		p.send("\x00")
-		time.Sleep(50 * time.Millisecond) // longer in all than a silence may be
+		time.Sleep(200 * time.Millisecond) // longer in all than a silence may be
 	}
 	select {
 	case n := <-got: // nobody closes but the proxy
