@@ -165,8 +165,10 @@ func TestFullAudit(t *testing.T) {
 	// fill sends what the queue has no room for, and tells how many were answered.
 	fill := func(b *box, origin string) (answered int) {
 		c := b.client()
-		c.Timeout = 8 * time.Second // for one that is held up; each of the others takes a part of a second, unless the machine is busy
+		c.Timeout = time.Minute
+		slowest := time.Duration(0)
 		for range 12 {
+			began := time.Now()
 			resp, err := c.Do(request(b.t, http.MethodPost, origin, body))
 			if err != nil {
 				break
@@ -177,6 +179,8 @@ func TestFullAudit(t *testing.T) {
 				break
 			}
 			answered++
+			slowest = max(slowest, time.Since(began))
+			c.Timeout = 8*time.Second + 10*slowest // then it is held up; a busy machine takes seconds for each of the others
 		}
 		return answered
 	}
@@ -273,7 +277,9 @@ func TestFullAudit(t *testing.T) {
 		origin, seen := start(t)
 		s := newSlowReader(t)
 		b := startTo(t, "syslog+tcp://"+s.l.Addr().String(), config("fail-closed"))
-		if n := fill(b, origin); n < 5 || n > 10 {
+		n := fill(b, origin)
+		stuck := strings.Contains(b.log.String(), "a write has not returned") // a busy machine has not filled the queue by then
+		if n > 10 || n < 5 && (!stuck || n == 0) {
 			t.Errorf("%d exchanges ended", n)
 		}
 		sent := seen.Load() // the last of which waits for its record
