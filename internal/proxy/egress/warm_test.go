@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"httpowerd/internal/policy/destination"
 	"httpowerd/internal/policy/timeout"
@@ -40,6 +43,30 @@ func soon(t *testing.T, what string, check func() bool) {
 	}
 }
 
+// warmed is a registry that counts the connections that were made ahead, and a wait until so many are kept: their upstream knows of them earlier.
+func warmed(t *testing.T) (*prometheus.Registry, func(n float64)) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	return registry, func(n float64) {
+		t.Helper()
+		soon(t, fmt.Sprintf("%v connections are kept", n), func() bool {
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := 0.0
+			for _, f := range families {
+				for _, m := range f.GetMetric() {
+					if f.GetName() == "httpowerd_upstream_warmed_total" {
+						kept += m.GetCounter().GetValue()
+					}
+				}
+			}
+			return kept >= n
+		})
+	}
+}
+
 func warm(n int, early string) func(*upstream.Config) {
 	return func(c *upstream.Config) { c.Warm, c.Early = n, early }
 }
@@ -48,7 +75,9 @@ func warm(n int, early string) func(*upstream.Config) {
 func TestWarmFromLoad(t *testing.T) {
 	onlyWire(t)
 	o := says(t, ok)
-	rt := end(t, setup{up: warm(3, "http://"+o.Addr().String())})
+	registry, kept := warmed(t)
+	rt := end(t, setup{options: Options{Registerer: registry}, up: warm(3, "http://"+o.Addr().String())})
+	kept(3)
 	soon(t, "three connections", func() bool { return o.count() == 3 })
 	r, x := request(t, "GET", "http://"+o.Addr().String()+"/", "")
 	want(t, get(rt, r), "200 ok")
@@ -66,7 +95,6 @@ func TestWarmTLS(t *testing.T) {
 	onlyWire(t)
 	for _, name := range []string{"one", "both", "two"} {
 		alone := name == "two"
-		var shaken atomic.Int32
 		o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 		o.EnableHTTP2 = name != "one"
 		o.TLS = &tls.Config{}
@@ -78,21 +106,16 @@ func TestWarmTLS(t *testing.T) {
 			return config, nil
 		}
 		o.Config.ErrorLog = log.New(io.Discard, "", 0)
-		o.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-			if s == http.StateActive || !alone && s == http.StateNew {
-				shaken.Add(1)
-			}
-		}
 		o.StartTLS()
 		t.Cleanup(o.Close)
 		ca := filepath.Join(t.TempDir(), "ca.pem")
 		if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: o.Certificate().Raw}), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		rt := end(t, setup{up: func(c *upstream.Config) { c.Warm, c.Early, c.CA = 2, o.URL, ca }})
+		registry, kept := warmed(t)
+		rt := end(t, setup{options: Options{Registerer: registry}, up: func(c *upstream.Config) { c.Warm, c.Early, c.CA = 2, o.URL, ca }})
 		if !alone {
-			soon(t, "two connections", func() bool { return shaken.Load() == 2 })
-			time.Sleep(100 * time.Millisecond) // for the end of the handshakes
+			kept(2)
 		}
 		r, x := request(t, "GET", o.URL+"/", "")
 		want(t, get(rt, r), "200 ok")
