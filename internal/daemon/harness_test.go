@@ -140,6 +140,20 @@ func nothingLeft(t *testing.T) {
 	t.Errorf("a daemon has ended, and left a goroutine behind:\n%s", left)
 }
 
+// somebodyIn waits until a goroutine is in that function.
+func somebodyIn(t *testing.T, function string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		stacks := make([]byte, 4<<20)
+		if bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte(function+"(")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody is in %s", function)
+		}
+	}
+}
+
 // stop drains; what is still open is cut.
 func (b *box) stop() {
 	b.stopped.Do(func() {

@@ -14,11 +14,18 @@ func TestHedgeAndFailureWhen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	second := make(chan struct{}, 1)
 	o := serveRaw(t, l, func(n int, _ string) string {
 		body := `{"ok":false}`
 		if n == 0 {
-			time.Sleep(300 * time.Millisecond)
+			select {
+			case <-second:
+				time.Sleep(300 * time.Millisecond) // its answer comes first
+			case <-time.After(10 * time.Second):
+			}
 			body = `{"ok":true}`
+		} else {
+			second <- struct{}{}
 		}
 		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	})

@@ -219,7 +219,7 @@ func TestTraceOfShared(t *testing.T) {
 	for range 2 {
 		both.Go(func() { get(t, c, o.URL+"/") })
 	}
-	time.Sleep(200 * time.Millisecond)
+	somebodyIn(t, "dedup.(*stage).follow")
 	close(waiting)
 	both.Wait()
 	spans := to.got(3)
@@ -267,7 +267,7 @@ func TestTraceOfHedges(t *testing.T) {
 			}
 		}
 	})
-	b := start(t, fmt.Sprintf("tracing: {otlp: %q, sample: 1}\ndefaults: {hedge: {after: 50ms}}\n", to.url))
+	b := start(t, fmt.Sprintf("tracing: {otlp: %q, sample: 1}\ndefaults: {hedge: {after: 500ms}}\n", to.url)) // by then the first is at its upstream
 	if a := traced(t, b.client(), o.URL+"/"); a.StatusCode != 200 {
 		t.Fatal(a.Status)
 	}
@@ -481,9 +481,9 @@ func TestCollectorAway(t *testing.T) {
 				t.Fatal(a.Status)
 			}
 		}
-		deadline := time.Now().Add(10 * time.Second)
-		for !strings.Contains(b.log.String(), "could not be exported") && time.Now().Before(deadline) {
-			time.Sleep(10 * time.Millisecond)
+		b.waitFor(t, "httpowerd_trace_spans_dropped_total", 100) // a slow machine makes several batches of them
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(b.log.String(), "could not be exported") && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond) // the log hears of it behind the metric
 		}
 		metrics := b.admin(http.MethodGet, "/metrics", "").body
 		if n := strings.Count(b.log.String(), "could not be exported"); n != 1 || !strings.Contains(metrics, `httpowerd_trace_spans_dropped_total{reason="export"} 100`) {
