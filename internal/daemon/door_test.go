@@ -423,13 +423,21 @@ func TestUpstreamTLS(t *testing.T) {
 	b := start(t, "defaults: {tls: intercept}")
 	a := get(t, b.client(), o.URL)
 	refused(t, a, 502, "upstream_tls")
+	if status, again := a.Header.Get("Proxy-Status"), a.Header.Get("X-Should-Retry"); status != "httpowerd; error=tls_certificate_error" || again != "false" {
+		t.Errorf("Proxy-Status %q, X-Should-Retry %q", status, again)
+	}
+	b.records(1)[0].want(t, map[string]any{"outcome": "upstream_tls", "status": 502.0, "detail": "the upstream's certificate is from an authority that is not trusted"})
 	trusting := start(t, "defaults: {tls: intercept, upstream: {ca: "+originCA(t, o)+"}}")
 	if a := get(t, trusting.client(), o.URL); a.body != "secret" {
 		t.Errorf("%s %q", a.Status, a.body)
 	}
 	old := start(t, "defaults: {tls: intercept, upstream: {ca: "+originCA(t, o)+", min_version: \"1.3\"}}")
 	o.TLS.MaxVersion = tls.VersionTLS12
-	refused(t, get(t, old.client(), o.URL), 502, "upstream_tls")
+	a = get(t, old.client(), o.URL)
+	refused(t, a, 502, "upstream_tls")
+	if status := a.Header.Get("Proxy-Status"); status != "httpowerd; error=tls_alert_received; alert-id=70" {
+		t.Error(status)
+	}
 }
 
 // TestAbsoluteHTTPS: https:// in absolute form is a request, and the TLS is the proxy's.

@@ -47,7 +47,7 @@ const (
 type CodeInfo struct {
 	Status      int    // the usual status; a Refusal may name another
 	Title       string // one short sentence without details
-	ProxyStatus string // RFC 9209 section 2.3 error type
+	ProxyStatus string // RFC 9209 section 2.3 error type; a Refusal or Failure may name a closer one
 	// Final marks answers that the same request will meet again: an SDK should not retry them.
 	Final bool
 }

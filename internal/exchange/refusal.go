@@ -13,6 +13,8 @@ type Refusal struct {
 	RetryAfter time.Duration // 0: none
 	Close      bool          // the client's connection cannot be used any further
 	Cause      error         // for the log only
+
+	ProxyStatus string // as Failure's
 }
 
 // Refuse makes a Refusal with a formatted detail.
@@ -59,7 +61,9 @@ type Failure struct {
 	Stale bool
 	// Overall marks the end of the time that all attempts have together; the attempt itself may have had little of it.
 	Overall bool
-	Err     error // for the log only
+	// ProxyStatus is the error type of RFC 9209 with its parameters, where that says more than the code's own; "": it does not.
+	ProxyStatus string
+	Err         error // for the log only
 }
 
 func (f *Failure) Error() string {

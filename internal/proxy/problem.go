@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ type verdict struct {
 	outcome    exchange.Code // in the record; "": the code
 	status     int           // 0: nobody is told
 	detail     string
+	error      string // of Proxy-Status; "": the code's
 	retryAfter time.Duration
 	close      bool
 	final      bool // X-Should-Retry: false
@@ -36,7 +38,7 @@ func (v *visit) judge(err error) verdict {
 		return verdict{code: exchange.BadRequest, outcome: exchange.ClientGone, status: http.StatusBadRequest, detail: "the request's body broke off", close: true, final: true}
 	}
 	if refused {
-		return verdict{code: refusal.Code, status: refusal.HTTPStatus(), detail: refusal.Detail, retryAfter: refusal.RetryAfter,
+		return verdict{code: refusal.Code, status: refusal.HTTPStatus(), detail: refusal.Detail, error: refusal.ProxyStatus, retryAfter: refusal.RetryAfter,
 			close: refusal.Close, final: refusal.Code.Info().Final && refusal.RetryAfter == 0}
 	}
 	if errors.Is(v.in.ended(), wire.ErrFraming) { // the server takes that for a client that left
@@ -52,7 +54,7 @@ func (v *visit) judge(err error) verdict {
 	if errors.As(err, &failure) {
 		retriedOut := false
 		v.Read(func(s *exchange.Story) { retriedOut = oneByOne(s.Attempts) > 1 })
-		return verdict{code: failure.Code, status: failure.Code.Info().Status, detail: failure.Detail, final: retriedOut}
+		return verdict{code: failure.Code, status: failure.Code.Info().Status, detail: failure.Detail, error: failure.ProxyStatus, final: retriedOut || failure.Permanent}
 	}
 	v.server.log.Error("an error that no stage explains", "error", err, "id", v.ID)
 	return verdict{code: exchange.Internal, status: http.StatusInternalServerError, detail: internalDetail}
@@ -131,7 +133,7 @@ func (v *visit) problem(d verdict) (http.Header, []byte) {
 		"Content-Type":    {"application/problem+json"},
 		"Cache-Control":   {"no-store"},
 		"Httpowerd-Error": {string(d.code)},
-		"Proxy-Status":    {"httpowerd; error=" + info.ProxyStatus},
+		"Proxy-Status":    {"httpowerd; error=" + cmp.Or(d.error, info.ProxyStatus)},
 	}
 	switch {
 	case d.retryAfter > 0, d.status == http.StatusTooManyRequests, d.status == http.StatusServiceUnavailable:

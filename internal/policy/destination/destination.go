@@ -73,7 +73,7 @@ func (r *Rules) CheckPort(port uint16) error {
 			return nil
 		}
 	}
-	return refuse("ports")
+	return &exchange.Refusal{Code: exchange.DestinationDenied, Detail: "destinations: the target falls under the rule ports", ProxyStatus: "http_request_denied"}
 }
 
 // CheckAddr returns a Refusal where the address, or an IPv4 address that it carries inside, may not be reached.

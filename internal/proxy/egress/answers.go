@@ -185,7 +185,7 @@ func (f *framing) whole(p []byte) error {
 	switch f.state {
 	case inHead:
 		if f.size += len(p) + 2; f.size > maxHead {
-			return malformed("the head of the upstream's answer is longer than this proxy accepts")
+			return closer(malformed("the head of the upstream's answer is longer than this proxy accepts"), longHead)
 		}
 		return f.headLine(p)
 	case chunkEnd:
@@ -224,7 +224,7 @@ func (f *framing) headLine(line []byte) error {
 	case is(name, "transfer-encoding"):
 		f.last = framingLine
 		if f.chunked || !bytes.EqualFold(value, []byte("chunked")) {
-			return malformed("the upstream's answer has a transfer coding other than chunked")
+			return closer(malformed("the upstream's answer has a transfer coding other than chunked"), "http_response_transfer_coding")
 		}
 		f.chunked = true
 	case is(name, "connection"):
@@ -325,4 +325,11 @@ func (f *framing) chunkSize(line []byte) error {
 
 func malformed(detail string) error {
 	return &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: detail}
+}
+
+// closer names a failure's error type for Proxy-Status.
+func closer(err error, proxyStatus string) error {
+	f := *own[*exchange.Failure](err)
+	f.ProxyStatus = proxyStatus
+	return &f
 }

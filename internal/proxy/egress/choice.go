@@ -3,7 +3,6 @@ package egress
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -62,11 +61,10 @@ func (p *pool) ask(ctx context.Context, choices *protocols, addr string, ahead b
 	return two, true, nil
 }
 
-// onlyHTTP2 tells whether a handshake failed because the upstream speaks none of the protocols that it was offered (RFC 7301 section 3.2): HTTP/1.1 alone. The
-// alert is of a type that crypto/tls keeps to itself.
+// onlyHTTP2 tells whether a handshake failed because the upstream speaks none of the protocols that it was offered (RFC 7301 section 3.2): HTTP/1.1 alone.
 func onlyHTTP2(err error) bool {
-	var remote *net.OpError
-	return errors.As(err, &remote) && remote.Op == "remote error" && remote.Err.Error() == "tls: no application protocol"
+	number, ok := alertOf(err)
+	return ok && number == alertNoProtocol
 }
 
 const (

@@ -132,7 +132,7 @@ func (p *pool) race(ctx context.Context, addrs []netip.Addr, port uint16) (*net.
 	switch len(addrs) {
 	case 0:
 		return nil, &exchange.Failure{Code: exchange.UpstreamConnect, Permanent: true,
-			Detail: "the upstream has no address of the family that connections are bound to"}
+			Detail: "the upstream has no address of the family that connections are bound to", ProxyStatus: "destination_ip_unroutable"}
 	case 1:
 		return p.connectTo(ctx, addrs[0], port)
 	}
@@ -255,6 +255,20 @@ func (p *pool) parentConn(ctx context.Context) (net.Conn, error) {
 }
 
 func (p *pool) connectParent(ctx context.Context) (net.Conn, error) {
+	c, err := p.toParent(ctx)
+	if err == nil {
+		return c, nil
+	}
+	err = dialFailure(ctx, err)
+	if failure := own[*exchange.Failure](err); failure != nil {
+		f := *failure // that of a name is everybody's who asked for it
+		f.Detail = strings.ReplaceAll(f.Detail, "the upstream", "the parent proxy")
+		err = &f
+	}
+	return nil, err
+}
+
+func (p *pool) toParent(ctx context.Context) (net.Conn, error) {
 	a := p.parent.Authority
 	addrs, port, err := p.parentAddresses(ctx, a)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -40,7 +42,13 @@ func (a *attempt) explain(ctx context.Context, err error) error {
 	if a.reads != nil && a.reads.cutShort() {
 		return fail(exchange.UpstreamReset, closedEarly, a.sent(), err)
 	}
-	return classify(err, a.sent())
+	sent := a.sent()
+	if a.two != nil && strings.Contains(err.Error(), "client conn could not be established") { // it ended between its handshake and its first request
+		if sent = false; a.two.broke.Load() != nil {
+			err = *a.two.broke.Load()
+		}
+	}
+	return classify(err, sent)
 }
 
 // own finds an error of this project's own type.
@@ -122,13 +130,15 @@ func classify(err error, sent bool) error {
 		strings.Contains(text, "REFUSED_STREAM") {
 		return fail(exchange.UpstreamReset, "the upstream refused the request before it looked at it", false, err)
 	}
-	var alert tls.AlertError
 	var timeout net.Error
+	if number, ok := alertOf(err); ok { // in TLS 1.3 the client's certificate is judged after its handshake is done
+		return alerted(number, sent, err)
+	}
 	switch {
-	case errors.As(err, &alert):
-		return fail(exchange.UpstreamTLS, "the upstream broke the TLS connection off", sent, err)
+	case unreadable(err):
+		return fail(exchange.UpstreamTLS, "what came from the upstream is not what its TLS connection began with", sent, err)
 	case broken(err), strings.Contains(text, "server closed idle connection"), strings.Contains(text, "client connection lost"),
-		strings.Contains(text, "GOAWAY"), strings.Contains(text, "connection force closed"):
+		strings.Contains(text, "GOAWAY"), strings.Contains(text, "connection force closed"), strings.Contains(text, "client conn could not be established"):
 		return fail(exchange.UpstreamReset, closedEarly, sent, err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fail(exchange.UpstreamTimeout, "the upstream did not answer in time", sent, err)
@@ -137,7 +147,11 @@ func classify(err error, sent bool) error {
 	case !sent:
 		return fail(exchange.UpstreamReset, "the connection to the upstream could not be used", false, err)
 	}
-	return fail(exchange.UpstreamProtocol, "the upstream's answer is malformed", sent, err)
+	f := fail(exchange.UpstreamProtocol, "the upstream's answer is malformed", sent, err)
+	if strings.Contains(text, "response header") && (strings.Contains(text, "larger than") || strings.Contains(text, "exceeded")) { // net/http's own limit, in either version
+		f.Detail, f.ProxyStatus = "the head of the upstream's answer is longer than this proxy accepts", longHead
+	}
+	return f
 }
 
 func streamFailure(code uint32, sent bool, err error) error {
@@ -163,6 +177,70 @@ func broken(err error) bool {
 		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, net.ErrClosed)
 }
 
+// alertOf is the number of the TLS alert that the upstream sent. It is of a type that crypto/tls keeps to itself.
+func alertOf(err error) (number uint64, ok bool) {
+	var remote *net.OpError
+	if !errors.As(err, &remote) || remote.Op != "remote error" {
+		return 0, false
+	}
+	alert := reflect.ValueOf(remote.Err)
+	if alert.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return alert.Uint(), true
+}
+
+// unreadable tells whether a TLS connection was ended on this side, for what came by it.
+func unreadable(err error) bool {
+	var local *net.OpError
+	return errors.As(err, &local) && local.Op == "local error" || errors.As(err, new(tls.RecordHeaderError))
+}
+
+// Alerts (RFC 8446 section 6.2) that say what to do about them.
+const (
+	alertHandshake    = 40
+	alertBad          = 42 // the first of those about certificates
+	alertUnknown      = 46 // the last of them
+	alertUnknownCA    = 48
+	alertVersion      = 70
+	alertUnrecognized = 112
+	alertRequired     = 116
+	alertNoProtocol   = 120
+)
+
+func alerted(number uint64, sent bool, err error) *exchange.Failure {
+	f := fail(exchange.UpstreamTLS, "the upstream ended the TLS connection with alert "+strconv.FormatUint(number, 10), sent, err)
+	f.ProxyStatus = "tls_alert_received; alert-id=" + strconv.FormatUint(number, 10)
+	switch {
+	case number == alertHandshake:
+		f.Detail = "the upstream accepts nothing of what it is offered for TLS, or wants a client certificate"
+	case number >= alertBad && number <= alertUnknown, number == alertUnknownCA:
+		f.Detail = "the upstream does not accept the client certificate, or that there is none"
+	case number == alertVersion:
+		f.Detail = "the upstream speaks no TLS version that it is offered"
+	case number == alertUnrecognized:
+		f.Detail = "the upstream knows no host of this name"
+	case number == alertRequired:
+		f.Detail = "the upstream wants a client certificate"
+	}
+	return f
+}
+
+// overdue waits for ctx where its deadline has passed: net's dialer goes by that, and may be a little ahead of whoever knows whose deadline it was.
+func overdue(ctx context.Context) {
+	if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+		t := time.NewTimer(time.Second)
+		defer t.Stop()
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+}
+
+// errUnresolved marks a dial that ended while the name was looked up.
+var errUnresolved = errors.New("the name was not resolved yet")
+
 // dialFailure explains why no connection came about. ctx is the dial's own, with the connect timeout as its cause.
 func dialFailure(ctx context.Context, err error) error {
 	if refusal := own[*exchange.Refusal](err); refusal != nil {
@@ -174,33 +252,60 @@ func dialFailure(ctx context.Context, err error) error {
 	if failure := own[*exchange.Failure](err); failure != nil {
 		return failure
 	}
-	if cause := context.Cause(ctx); cause != nil {
-		if cause == errConnectTimeout {
-			return fail(exchange.UpstreamTimeout, "the upstream could not be connected to in time", false, cause)
-		}
-		return interrupted(ctx, cause, false)
+	overdue(ctx)
+	cause := context.Cause(ctx)
+	if cause != nil && cause != errConnectTimeout {
+		return dialling(interrupted(ctx, cause, false), err)
 	}
-	detail := "the upstream could not be connected to"
+	f := fail(exchange.UpstreamConnect, "the upstream could not be connected to", false, err)
+	var timeout net.Error
 	switch {
+	case cause != nil && errors.Is(err, errUnresolved):
+		return &exchange.Failure{Code: exchange.UpstreamTimeout, Detail: "the upstream's name could not be resolved in time", ProxyStatus: dnsTimeout, Err: cause}
+	case cause != nil, errors.As(err, &timeout) && timeout.Timeout():
+		f.Code, f.Detail, f.ProxyStatus = exchange.UpstreamTimeout, "the upstream could not be connected to in time", connectTimeout
 	case errors.Is(err, syscall.ECONNREFUSED):
-		detail = "the upstream refused the connection"
+		f.Detail = "the upstream refused the connection"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		detail = "the upstream's network cannot be reached"
-	case errors.Is(err, syscall.ETIMEDOUT):
-		return fail(exchange.UpstreamTimeout, "the upstream could not be connected to in time", false, err)
+		f.Detail, f.ProxyStatus = "the upstream's network cannot be reached", "destination_ip_unroutable"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		detail = "the local address of the connection cannot be used"
+		f.Detail, f.ProxyStatus = "the local address of the connection cannot be used", "proxy_internal_error"
+	case broken(err):
+		f.ProxyStatus = "connection_terminated"
 	}
-	return fail(exchange.UpstreamConnect, detail, false, err)
+	return f
+}
+
+// Error types of RFC 9209.
+const (
+	connectTimeout = "connection_timeout"
+	dnsTimeout     = "dns_timeout"
+	longHead       = "http_response_header_section_size"
+)
+
+// dialling says of a deadline, which interrupted made a failure of its own of, that there was no connection yet when it came. met is how the dial ended.
+func dialling(err, met error) error {
+	if f := own[*exchange.Failure](err); f != nil && f.Code == exchange.UpstreamTimeout {
+		f.ProxyStatus = connectTimeout
+		if errors.Is(met, errUnresolved) {
+			f.ProxyStatus = dnsTimeout
+		}
+	}
+	return err
 }
 
 // tlsFailure explains why a handshake failed.
 func tlsFailure(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		if cause == errTLSTimeout {
-			return fail(exchange.UpstreamTimeout, "the upstream did not finish the TLS handshake in time", false, cause)
+			f := fail(exchange.UpstreamTimeout, "the upstream did not finish the TLS handshake in time", false, cause)
+			f.ProxyStatus = connectTimeout
+			return f
 		}
-		return interrupted(ctx, cause, false)
+		return dialling(interrupted(ctx, cause, false), err)
+	}
+	if number, ok := alertOf(err); ok {
+		return alerted(number, false, err)
 	}
 	f := fail(exchange.UpstreamTLS, "the TLS handshake with the upstream failed", false, err)
 	var authority x509.UnknownAuthorityError
@@ -217,7 +322,12 @@ func tlsFailure(ctx context.Context, err error) error {
 	case errors.As(err, &verification):
 		f.Detail, f.Permanent = "the upstream's certificate does not verify", true
 	case broken(err):
-		f.Detail = "the upstream closed the connection during the TLS handshake"
+		f.Detail, f.ProxyStatus = "the upstream closed the connection during the TLS handshake", "connection_terminated"
+	case errors.As(err, new(tls.RecordHeaderError)):
+		f.Detail = "the upstream does not speak TLS on this port"
+	}
+	if f.Permanent {
+		f.ProxyStatus = "tls_certificate_error"
 	}
 	return f
 }

@@ -53,7 +53,7 @@ func (n *names) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	case <-a.done:
 		return a.addrs, a.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, errors.Join(errUnresolved, ctx.Err())
 	}
 }
 
@@ -111,7 +111,15 @@ func (n *names) ask(ctx context.Context, host string, a *answer) {
 func nameFailure(err error) error {
 	var dns *net.DNSError
 	if err == nil || errors.As(err, &dns) && dns.IsNotFound {
-		return &exchange.Failure{Code: exchange.UpstreamDNS, Detail: "the upstream's name does not exist", Permanent: true, Err: err}
+		return &exchange.Failure{Code: exchange.UpstreamDNS, Detail: "the upstream's name does not exist, or has no address", Permanent: true, Err: err}
 	}
-	return &exchange.Failure{Code: exchange.UpstreamDNS, Detail: "the upstream's name could not be resolved at the moment", Err: err}
+	f := &exchange.Failure{Code: exchange.UpstreamDNS, Detail: "the upstream's name could not be resolved at the moment", Err: err}
+	switch {
+	case dns == nil:
+	case dns.IsTimeout:
+		f.ProxyStatus = dnsTimeout
+	case dns.IsTemporary && dns.Err == "server misbehaving": // what net makes of this one code; others of that text are not temporary
+		f.ProxyStatus = `dns_error; rcode="SERVFAIL"`
+	}
+	return f
 }

@@ -16,8 +16,9 @@ import (
 type objecting struct {
 	*tls.Conn
 	objections atomic.Int64
-	reads      atomic.Int64 // that brought something
-	writes     atomic.Int64 // that the upstream has taken
+	reads      atomic.Int64          // that brought something
+	writes     atomic.Int64          // that the upstream has taken
+	broke      atomic.Pointer[error] // why there is no more to read; nil: there may be
 	windows    windows
 
 	in   h2.Frames
@@ -50,6 +51,9 @@ func (o *objecting) Read(p []byte) (int, error) {
 		n, err := o.Conn.Read(p[held:])
 		if n > 0 {
 			o.reads.Add(1)
+		}
+		if err != nil {
+			o.broke.Store(&err)
 		}
 		n, refused := o.pass(p[:held+n])
 		if refused != nil {

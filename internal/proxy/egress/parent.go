@@ -78,14 +78,14 @@ func (p *pool) connectMethod(ctx context.Context, c net.Conn, target exchange.Au
 	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
 	if err != nil {
 		if broken(err) && limited.N > 0 {
-			return nil, fail(exchange.UpstreamConnect, "the parent proxy closed the connection", false, err)
+			return nil, closer(fail(exchange.UpstreamConnect, "the parent proxy closed the connection", false, err), "connection_terminated")
 		}
-		return nil, fail(exchange.UpstreamConnect, parentBroken, false, err)
+		return nil, closer(fail(exchange.UpstreamConnect, parentBroken, false, err), "http_protocol_error")
 	}
 	switch {
 	case resp.StatusCode/100 == 2:
 	case resp.StatusCode == http.StatusProxyAuthRequired:
-		return nil, &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true}
+		return nil, &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true, ProxyStatus: "proxy_configuration_error"}
 	case resp.StatusCode/100 == 5:
 		return nil, fail(exchange.UpstreamConnect, parentRefused, false, nil)
 	default:
@@ -148,7 +148,7 @@ func (p *pool) socks(c net.Conn, target exchange.Authority) error {
 			return err
 		}
 	default:
-		return &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true}
+		return &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true, ProxyStatus: "proxy_configuration_error"}
 	}
 	if _, err := c.Write(socksRequest(target)); err != nil {
 		return err
@@ -159,7 +159,7 @@ func (p *pool) socks(c net.Conn, target exchange.Authority) error {
 func (p *pool) socksLogin(c net.Conn) error {
 	user, password := p.parent.User, p.parent.Password()
 	if len(user) == 0 || len(user) > 255 || len(password) > 255 {
-		return &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true}
+		return &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true, ProxyStatus: "proxy_configuration_error"}
 	}
 	b := append([]byte{1, byte(len(user))}, user...)
 	b = append(append(b, byte(len(password))), password...)
@@ -171,7 +171,7 @@ func (p *pool) socksLogin(c net.Conn) error {
 		return socksBroken(err)
 	}
 	if answer[1] != 0 {
-		return &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true}
+		return &exchange.Failure{Code: exchange.UpstreamConnect, Detail: parentAuth, Permanent: true, ProxyStatus: "proxy_configuration_error"}
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ const (
 
 // malformed* are what may be wrong with a head.
 var (
-	errLongHead     = malformed("the head of the upstream's answer is longer than this proxy accepts")
+	errLongHead     = &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: "the head of the upstream's answer is longer than this proxy accepts", ProxyStatus: "http_response_header_section_size"}
 	errNoStatus     = malformed("the status line of the upstream's answer is malformed")
 	errStatus       = malformed("the status of the upstream's answer is none")
 	errVersion      = malformed("the upstream's answer is of a version that is none")
@@ -69,7 +69,7 @@ var (
 	errValue        = malformed("a header field of the upstream's answer has a character that none may have")
 	errLength       = malformed("the Content-Length of the upstream's answer is not a number")
 	errLengths      = malformed("the upstream's answer has two different lengths, or an empty one")
-	errCoding       = malformed("the upstream's answer has a transfer coding other than chunked")
+	errCoding       = &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: "the upstream's answer has a transfer coding other than chunked", ProxyStatus: "http_response_transfer_coding"}
 	errBoth         = malformed("the upstream's answer has both Content-Length and Transfer-Encoding")
 	errOldCoding    = malformed("the upstream's answer is of HTTP/1.0 and has a Transfer-Encoding")
 	errTrailers     = malformed("the upstream's answer announces a trailer that none may have")
