@@ -27,6 +27,7 @@ type Holder struct {
 	file    *File      // in use
 	tried   *File      // read last, valid or not: says what to watch
 	started *Settings  // of the first snapshot: what listeners were made of
+	unmade  string     // why no snapshot could be made of tried, though nothing is wrong with it; "": nothing kept it from that
 	hooks   []func(*Snapshot, error, []string)
 	closed  bool
 }
@@ -94,11 +95,15 @@ func (h *Holder) Start(f *File) error {
 func (h *Holder) reloadChanged(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.tried != nil && h.tried.looks.again() {
+	if h.closed || h.tried != nil && h.unmade == "" && h.tried.looks.again() {
 		return
 	}
 	f, faults := load(h.source)
-	if h.tried != nil && h.tried.digest == f.digest {
+	switch {
+	case h.tried == nil || h.tried.digest != f.digest:
+	case h.unmade != "":
+		why = anotherTry
+	default:
 		h.tried.files, h.tried.folders, h.tried.looks = f.files, f.folders, f.looks
 		return
 	}
@@ -112,11 +117,15 @@ func (h *Holder) behind() bool {
 	return h.tried != nil && !h.tried.looks.again()
 }
 
-// unread tells whether some file could not be read: what kept it from it, such as a want of file descriptors, may be over without a change of the file.
+// anotherTry is why a configuration that did not change is read again; that it fails as before is not told again.
+const anotherTry = "another try"
+
+// unread tells whether some file could not be read, or no snapshot be made: what kept it from it, such as a want of file descriptors, may be over without a change of
+// the file.
 func (h *Holder) unread() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.tried != nil && h.tried.looks.faulty()
+	return h.tried != nil && (h.unmade != "" || h.tried.looks.faulty())
 }
 
 // Close closes what the snapshot in use keeps: pools, limiters, breakers. It is for the end, when no request runs any more; the snapshot can still be
@@ -131,6 +140,8 @@ func (h *Holder) Close() {
 // use does everything that can fail, then one store.
 func (h *Holder) use(f *File, faults Faults, why string) error {
 	h.tried = f
+	before := h.unmade
+	h.unmade = ""
 	if len(faults) > 0 {
 		return h.fail(faults, why)
 	}
@@ -144,6 +155,10 @@ func (h *Holder) use(f *File, faults Faults, why string) error {
 	loopbackOnly := f.settings.Proxy.LoopbackOnly() && started.Proxy.LoopbackOnly()
 	snapshot, generation, err := compile(f, h.rooms, &h.keeper, loopbackOnly)
 	if err != nil {
+		h.unmade = err.Error()
+		if why == anotherTry && h.unmade == before {
+			return err
+		}
 		return h.fail(err, why)
 	}
 	h.current.Store(snapshot)

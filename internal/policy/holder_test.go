@@ -553,6 +553,40 @@ func TestWatchTriesAgain(t *testing.T) {
 	})
 }
 
+// TestWatchMakesAgain: what could not be put in use for a reason outside of the files is tried again, and told about once.
+func TestWatchMakesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := write(t, filepath.Join(t.TempDir(), "c.yaml"), denyA)
+		h := hold(t, path)
+		if err := h.Reload(t.Context(), "start"); err != nil {
+			t.Fatal(err)
+		}
+		h.next(t)
+		w := &watcher{holder: h.Holder, folders: map[string]bool{}}
+		w.follow()
+		h.ends.fail = errors.New("no file descriptor is left")
+		write(t, path, allowA)
+		w.look("a file changed")
+		if r := h.next(t); r.err == nil {
+			t.Fatal("it was loaded")
+		}
+		run := func() { // for a few polls
+			ctx, cancel := context.WithTimeout(t.Context(), 3*poll+poll/2)
+			defer cancel()
+			w.run(ctx, &fsnotify.Watcher{})
+		}
+		run()
+		if len(h.told) > 0 || len(h.ends.made) < 3 {
+			t.Errorf("%d reloads were told of, after %v were made", len(h.told), h.ends.made)
+		}
+		h.ends.fail = nil
+		run()
+		if a := accessOfA(t, h.next(t)); a != Allow || len(h.told) > 0 {
+			t.Errorf("it is %s, and %d more reloads were told of", a, len(h.told))
+		}
+	})
+}
+
 // A folder that another one has taken the place of is watched as before: a change that neither size nor time of the file show is seen.
 func TestWatchSeesReplacedFolders(t *testing.T) {
 	dir := t.TempDir()
