@@ -50,6 +50,9 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	if err != nil {
 		return nil, err
 	}
+	if r.URL.User != nil {
+		return nil, exchange.Refuse(exchange.BadRequest, "the URL has userinfo: the proxy refuses it; send an Authorization field instead")
+	}
 	x := &Explanation{Method: r.Method, URL: harmless(r.URL.String()), Tenant: tenant}
 	if r.Method == http.MethodConnect {
 		x.URL = authority.String()

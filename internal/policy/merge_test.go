@@ -1,11 +1,14 @@
 package policy
 
 import (
+	"errors"
 	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"httpowerd/internal/exchange"
 )
 
 // explained is the explanation of a GET.
@@ -241,6 +244,18 @@ hosts:
 }
 
 // A route sees of an explained request what it would see of a sent one.
+// TestExplainUserinfo: what the door refuses has no policy.
+func TestExplainUserinfo(t *testing.T) {
+	f := loadText(t, "version: 1\n")
+	for method, url := range map[string]string{"GET": "http://user:pass@a.example.com/", "PUT": "https://user@a.example.com/", "CONNECT": "user:pass@a.example.com:443"} {
+		_, err := Explain(f, method, url, "", nil)
+		var refusal *exchange.Refusal
+		if !errors.As(err, &refusal) || refusal.Code != exchange.BadRequest || strings.Contains(refusal.Detail, "user:") {
+			t.Errorf("%s %s: %v", method, url, err)
+		}
+	}
+}
+
 func TestExplainedHeaders(t *testing.T) {
 	f := loadText(t, `version: 1
 hosts:
