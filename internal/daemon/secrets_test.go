@@ -107,6 +107,18 @@ func TestFingerprintsLast(t *testing.T) {
 	if err != nil || !strings.HasSuffix(first, ":"+again.Key.Fingerprint("abcdefgh12345678")+">") {
 		t.Errorf("the next process makes another fingerprint: %v", err)
 	}
+	const open = "the key of fingerprints can be read or written by others"
+	if log := b.log.String(); strings.Contains(log, open) {
+		t.Error(log)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b = b.restart()
+	if log := b.log.String(); !strings.Contains(log, open) {
+		t.Error(log)
+	}
+	b.stop()
 	if err := os.WriteFile(path, []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
