@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"httpowerd/internal/policy"
+	"httpowerd/internal/setting"
 )
 
 // stdio is where a command reads and writes.
@@ -26,7 +28,7 @@ func flagsFromEnv(cmd *cobra.Command) error {
 		if f.Changed || f.Name == "help" || f.Name == "version" {
 			return
 		}
-		name := "HTTPOWERD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := variable(f)
 		value, ok := os.LookupEnv(name)
 		if !ok || value == "" {
 			return
@@ -36,6 +38,35 @@ func flagsFromEnv(cmd *cobra.Command) error {
 		}
 	})
 	return errors.Join(faults...)
+}
+
+const prefix = "HTTPOWERD_"
+
+// variable is the environment variable of a flag.
+func variable(f *pflag.Flag) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+// misspelt lists what the environment has that is like a variable of some command's flag, and is none. Others with our prefix may be anybody's: the
+// configuration's own, or those that Kubernetes makes of a service of our name.
+func misspelt(root *cobra.Command) (found []policy.Misspelt) {
+	known := []string{"admin_token"}
+	add := func(f *pflag.Flag) { known = append(known, strings.ToLower(strings.TrimPrefix(variable(f), prefix))) }
+	for _, c := range append(root.Commands(), root) {
+		c.Flags().VisitAll(add)
+	}
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		word, ours := strings.CutPrefix(name, prefix)
+		if !ours || slices.Contains(known, strings.ToLower(word)) && strings.ToUpper(word) == word {
+			continue
+		}
+		if k := setting.Nearest(word, known); k != "" {
+			found = append(found, policy.Misspelt{Name: name, Known: prefix + strings.ToUpper(k)})
+		}
+	}
+	slices.SortFunc(found, func(a, b policy.Misspelt) int { return strings.Compare(a.Name, b.Name) })
+	return found
 }
 
 // sourceFlags are the flags that say which configuration holds.

@@ -12,6 +12,7 @@ import (
 
 	"httpowerd/internal/daemon"
 	"httpowerd/internal/governor"
+	"httpowerd/internal/policy"
 )
 
 func serveCommand(io stdio) *cobra.Command {
@@ -21,7 +22,9 @@ func serveCommand(io stdio) *cobra.Command {
 		Short: "Run the daemon (what httpowerd does without a command)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), flags, io)
+			source := flags.source()
+			source.Overrides.Warn, source.Overrides.Misspelt = true, misspelt(cmd.Root())
+			return serve(cmd.Context(), source, io)
 		},
 	}
 	flags.add(cmd.Flags())
@@ -29,7 +32,7 @@ func serveCommand(io stdio) *cobra.Command {
 }
 
 // serve runs a daemon until a signal ends it. A second signal ends the drain.
-func serve(ctx context.Context, flags sourceFlags, io stdio) error {
+func serve(ctx context.Context, source policy.Source, io stdio) error {
 	defer outliveReaders()()
 	defer ballast()()
 	defer governor.Rest()()
@@ -42,8 +45,6 @@ func serve(ctx context.Context, flags sourceFlags, io stdio) error {
 	defer signal.Stop(ends)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	source := flags.source()
-	source.Overrides.Warn = true
 	d, err := daemon.Start(daemon.Options{Source: source, Version: version(), Log: io.err})
 	if err != nil {
 		return err

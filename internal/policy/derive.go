@@ -179,6 +179,9 @@ func (a *assembly) checkSettings() {
 	if n := top("admin", "listen"); n != nil && s.Admin.Listen != "" && !loopback(s.Admin.Listen) && s.Admin.Token.IsZero() {
 		a.warnings.at(n, "is open to the network and has no token, so it serves health, metrics and the CA certificate only")
 	}
+	if n := top("admin", "token"); n != nil && n.kind == scalar && slices.Contains([]string{"off", "false", "no", "none", "null"}, strings.ToLower(n.text)) {
+		a.warnings.at(n, "is that word as a token, which anybody guesses: for none leave the key out, or write \"\"")
+	}
 	if n := top("admin", "listen"); n != nil && slices.Contains(s.Proxy.Listen, s.Admin.Listen) && !strings.HasSuffix(s.Admin.Listen, ":0") {
 		a.faults.at(n, "%s is the proxy's own address: the admin listener needs one of its own", s.Admin.Listen)
 	}

@@ -34,9 +34,13 @@ type Overrides struct {
 	NoAudit     bool     // no audit record at all
 	CADir       *string
 	StateDir    *string
-	Warn        bool    // of each value of the file that one of these wins over
+	Warn        bool // of each value of the file that one of these wins over
+	Misspelt    []Misspelt
 	Tenant      *string // --tenant: everybody is the one of that name, none is told apart where it is empty
 }
+
+// Misspelt is a variable of the environment that is none of a flag's, and the one that was probably meant.
+type Misspelt struct{ Name, Known string }
 
 // File is a configuration that was read and found valid. It is immutable.
 type File struct {
@@ -95,6 +99,9 @@ func load(src Source) (*File, Faults) {
 	if root != nil && r.nodes <= maxNodes { // what is left of too much is still a lot of work, and says nothing more
 		r.overrides(root, src.Overrides)
 		r.adminToken(root)
+		for _, m := range src.Overrides.Misspelt {
+			r.warnings.add(position{file: m.Name}, "", "this variable has no effect: did you mean %s?", setting.Own(m.Known))
+		}
 		if src.Overrides.Tenant != nil {
 			r.onlyTenant(root, *src.Overrides.Tenant)
 		}

@@ -437,3 +437,25 @@ func TestNoPathIsABool(t *testing.T) {
 		}
 	}
 }
+
+// TestTokenOff: the word that switches other things off is a token here, and everybody's first guess. It was one before, and stays one.
+func TestTokenOff(t *testing.T) {
+	for text, warned := range map[string]bool{"off": true, "false": true, "OFF": true, `""`: false, "tok-of-somebody": false} {
+		f := loadText(t, "version: 1\nadmin: {token: "+text+"}\n")
+		w := f.Warnings()
+		if (len(w) == 1 && strings.Contains(w[0].String(), ":2:9: admin.token: is that word as a token")) != warned || len(w) > 1 {
+			t.Errorf("%s: %v", text, w)
+		}
+		if f.Settings().Admin.Token.IsZero() != (text == `""`) {
+			t.Errorf("%s: there is no token", text)
+		}
+	}
+}
+
+// TestMisspeltVariables are warned of by their names.
+func TestMisspeltVariables(t *testing.T) {
+	f, faults := Load(Source{Env: testEnv, Overrides: Overrides{Misspelt: []Misspelt{{"HTTPOWERD_CONFG", "HTTPOWERD_CONFIG"}}}})
+	if w := f.Warnings(); len(faults) > 0 || len(w) != 1 || w[0].File != "HTTPOWERD_CONFG" || w[0].Message != "this variable has no effect: did you mean HTTPOWERD_CONFIG?" {
+		t.Error(faults, w)
+	}
+}

@@ -7,16 +7,22 @@ import (
 
 // DidYouMean is ", did you mean X?" for the known word nearest to a misspelt one, or "".
 func DidYouMean(word string, known []string) Own {
+	best := Nearest(word, known)
+	if best == "" {
+		return ""
+	}
+	return Own(fmt.Sprintf(": did you mean %s?", best))
+}
+
+// Nearest is the known word, in lower case, that a misspelt one is like; "": none is.
+func Nearest(word string, known []string) string {
 	best, distance := "", 1+max(1, min(3, len(word)/3))
 	for _, k := range known {
 		if d := levenshtein(strings.ToLower(word), k); d < distance {
 			best, distance = k, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return Own(fmt.Sprintf(": did you mean %s?", best))
+	return best
 }
 
 // levenshtein is the number of letters to insert, delete or replace. Long words count as far apart.
