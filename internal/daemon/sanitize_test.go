@@ -91,6 +91,48 @@ func TestSanitizeMasks(t *testing.T) {
 	}
 }
 
+// TestSanitizeLeavesTheSpelling: where a number is masked among escapes, everything around it stays as it was spelt.
+func TestSanitizeLeavesTheSpelling(t *testing.T) {
+	const (
+		body     = `{"a":"C++ \/ &amp; \ud800 \u00e9 \u0034111111111111111 a+b%2f%3A` + cardNumber + `", "b":"5555\u202f5555\u202f5555\u202f4444"}`
+		wantBody = `{"a":"C++ \/ &amp; \ud800 \u00e9 ` + cardMasked + ` a+b%2f%3A` + cardMasked + `", "b":"555555******4444"}`
+	)
+	reply := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	for _, w := range ways(t, maskBoth, reply) {
+		c := w.open()
+		c.send(w.text("POST {T}/a+b@c%3A" + cardNumber + "/x+y?q=a+b@c%3A" + cardNumber + "%20x+y HTTP/1.1\r\nHost: {H}\r\nContent-Type: application/json\r\nContent-Length: " + fmt.Sprint(len(body)) + "\r\n\r\n" + body))
+		a := c.answer(http.MethodPost)
+		c.Close()
+		if a.StatusCode != http.StatusOK || a.body != wantBody {
+			t.Errorf("%s: %s %s", w.name, a.Status, a.body)
+		}
+		got := w.origin.requests()
+		if len(got) != 1 || !strings.HasPrefix(got[0], "POST /a+b@c%3A"+cardMasked+"/x+y?q=a+b@c%3A"+cardMasked+"%20x+y HTTP/1.1\r\n") || !strings.HasSuffix(got[0], "\r\n\r\n"+wantBody) {
+			t.Errorf("%s: the upstream got %q", w.name, got)
+		}
+		w.record().want(t, map[string]any{"outcome": "ok", "sanitized": []any{
+			map[string]any{"where": "request.url", "kind": "pan", "action": "masked", "count": 2}, map[string]any{"where": "request.body", "kind": "pan", "action": "masked", "count": 3},
+			map[string]any{"where": "response.body", "kind": "pan", "action": "masked", "count": 3}}})
+	}
+}
+
+// TestSanitizeEscapeOfAnotherSyntax: what would be an escape in XML hides none of a form or of JSON behind it.
+func TestSanitizeEscapeOfAnotherSyntax(t *testing.T) {
+	for _, w := range ways(t, "sanitize: {}", okAnswer) {
+		for _, body := range []string{"x=1&limit=10&card=4111%201111%201111%201111", `{"a":"R&lt;D \u0034111111111111111"}`} {
+			c := w.open()
+			c.send(w.text("POST {T}/ HTTP/1.1\r\nHost: {H}\r\nContent-Length: " + fmt.Sprint(len(body)) + "\r\n\r\n" + body))
+			refused(t, c.answer(http.MethodPost), http.StatusForbidden, "blocked_content")
+			c.Close()
+			if got := w.origin.requests(); len(got) != 0 {
+				t.Errorf("%s: the upstream got %q", w.name, got)
+			}
+			w.record().want(t, map[string]any{"outcome": "blocked_content", "status_by": "proxy",
+				"sanitized": []any{map[string]any{"where": "request.body", "kind": "pan", "action": "blocked", "count": 1}}})
+		}
+	}
+}
+
 // TestSanitizeLeavesTheRestAlone: what holds nothing passes byte for byte.
 func TestSanitizeLeavesTheRestAlone(t *testing.T) {
 	body := "\x00\xff{\"a\": 1,\r\n \"b\":\t\"\\u00e9\"}"

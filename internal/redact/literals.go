@@ -287,7 +287,7 @@ func appendKnown(hits []hit, start, end int) []hit {
 		hits[n-1].end = max(hits[n-1].end, end)
 		return hits
 	}
-	return append(hits, hit{start, end, labelKnown, hide})
+	return append(hits, hit{start: start, end: end, label: labelKnown})
 }
 
 // Knowing is r, also hiding the values that stand under sensitive names in the fields and the URL of a request, wherever else they occur: an upstream

@@ -57,7 +57,7 @@ func (p personal) find(s string, hits []hit) []hit {
 			i++
 			continue
 		}
-		hits = append(hits, hit{start, start + n, l, hide})
+		hits = append(hits, hit{start: start, end: start + n, label: l})
 		i = start + n
 	}
 	return hits

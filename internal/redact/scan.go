@@ -11,6 +11,7 @@ type hit struct {
 	start, end int
 	label      label
 	how        how
+	layers     [maxNesting]layer // of encoding that it is below, the outermost first
 }
 
 // how a hit is replaced.
@@ -115,7 +116,7 @@ func (sc *scanner) add(start, end int, l label, h how) int {
 		h = hide
 		sc.hits = sc.hits[:n-1]
 	}
-	sc.hits = append(sc.hits, hit{start, end, l, h})
+	sc.hits = append(sc.hits, hit{start: start, end: end, label: l, how: h})
 	return end
 }
 
@@ -164,7 +165,7 @@ func (sc *scanner) configured() {
 	for _, re := range sc.r.patterns {
 		for _, m := range re.FindAllStringIndex(sc.s, -1) {
 			if m[1] > m[0] && !inPlaceholder(sc.s, m[0], m[1]) {
-				more = append(more, hit{m[0], m[1], labelPattern, hide})
+				more = append(more, hit{start: m[0], end: m[1], label: labelPattern})
 			}
 		}
 	}

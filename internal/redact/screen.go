@@ -2,6 +2,7 @@ package redact
 
 import (
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -103,9 +104,9 @@ type gaze struct {
 	*scanner
 	screen  *Screen
 	host    string
-	layer   int // of encoding that were taken off
-	looked  int // what stands before was decoded already
-	pending int // a private key may begin here, and too little of it has come; -1: none
+	layer   int                 // of encoding that were taken off
+	looked  [escapedXML + 1]int // what stands before was decoded already, of each layer; of noLayer: was searched in all of them
+	pending int                 // a private key may begin here, and too little of it has come; -1: none
 }
 
 func (sn *Screen) gaze(m *memory, host string) gaze {
@@ -114,14 +115,17 @@ func (sn *Screen) gaze(m *memory, host string) gaze {
 
 func (g *gaze) end() { g.m.giveScanner(g.scanner) }
 
-// The ways in which a find can be spelt, beside those of a scanner.
-const (
-	escapedURL  how = iota + 64 // percent-encoded
-	escapedJSON                 // with \u00…
-	escapedXML                  // with &#…;
+// layer is a way in which a text can be spelt.
+type layer uint8
 
-	masked = mask // which parameters of that name would hide
+const (
+	noLayer     layer = iota
+	escapedURL        // percent-encoded
+	escapedJSON       // with \u00…
+	escapedXML        // with &#…;
 )
+
+const masked = mask // which parameters of that name would hide
 
 // screened are the codes of what a Screen reads: escapes may begin at a backslash.
 var screened = codesWith(`\`)
@@ -130,7 +134,7 @@ var screened = codesWith(`\`)
 func (g *gaze) scan(s string) []hit {
 	sc := g.scanner
 	sc.s, sc.decoded, sc.noToken, sc.hits = s, 0, 0, sc.hits[:0]
-	g.looked, g.pending = 0, -1
+	g.looked, g.pending = [escapedXML + 1]int{}, -1
 	if len(s) < 3 {
 		return nil
 	}
@@ -183,7 +187,7 @@ func (g *gaze) judge(n int) {
 			token := g.s[h.start:h.end]
 			wanted = g.screen.secrets && !atHome(token, g.host) && (!g.screen.known || domainsOf(token) != nil)
 		}
-		if h.how >= escapedURL || wanted && !g.screen.Skips(g.fieldOf(h.start)) {
+		if h.layers[0] != noLayer || wanted && !g.screen.Skips(g.fieldOf(h.start)) {
 			kept = append(kept, h)
 		}
 	}
@@ -293,7 +297,7 @@ func (g *gaze) key(i int) int {
 		}
 		return i + len(begin) // what was taken for the label may be anything
 	}
-	g.hits = append(g.hits, hit{i, end, labelPrivateKey, hide})
+	g.hits = append(g.hits, hit{start: i, end: end, label: labelPrivateKey})
 	return end
 }
 
@@ -319,15 +323,15 @@ func keyEnd(s string, i int) int {
 }
 
 // escaped looks at an escape at i: what stands around it is decoded and searched.
-func (g *gaze) escaped(i int, how how) int {
-	const longest = 2048
+func (g *gaze) escaped(i int, how layer) int {
+	const longest, margin = 2048, 512
 	s := g.s
-	if i < g.looked || g.layer >= maxNesting {
+	if i < max(g.looked[how], g.looked[noLayer]) || g.layer >= maxNesting {
 		return i + 1
 	}
 	switch how {
 	case escapedJSON:
-		if !strings.HasPrefix(s[i:], `\u00`) {
+		if u, ok := fourHex(s, i+2); !ok || s[i+1] != 'u' || u>>8 != 0 && u>>8 != 0x20 { // ASCII, and what separates groups of digits
 			return i + 1
 		}
 	case escapedURL:
@@ -345,30 +349,86 @@ func (g *gaze) escaped(i int, how how) int {
 	if n := len(g.hits); n > 0 {
 		start = max(start, g.hits[n-1].end)
 	}
-	g.looked = end
+	sure := end // what begins from there on may be cut in two
+	if end-i == longest {
+		sure -= margin
+	}
+	g.looked[how] = sure
 	if start >= end {
 		return i + 1
 	}
 	text := g.decode(s[start:end], how)
-	inner := g.screen.gaze(g.m, g.host)
-	inner.layer = g.layer + 1
-	hits := inner.scan(view(text))
-	l := labelEncoded
-	found := len(hits) > 0 && string(text) != s[start:end]
-	if found {
-		l = hits[0].label
+	found := false
+	if string(text) != s[start:end] {
+		g.looked[noLayer] = sure
+		inner := g.screen.gaze(g.m, g.host)
+		inner.layer = g.layer + 1
+		hits := inner.scan(view(text))
+		found = len(hits) > 0 && !g.screen.Skips(g.fieldOf(start)) && g.spelt(start, end, sure, hits, how)
+		inner.end()
 	}
-	inner.end()
 	g.m.giveBuffer(text)
-	if !found || g.screen.Skips(g.fieldOf(start)) {
+	if !found {
 		return i + 1
 	}
-	g.hits = append(g.hits, hit{start, end, l, how})
-	return end
+	return max(sure, g.hits[len(g.hits)-1].end)
+}
+
+// spelt adds what was found in the decoded text of s[start:end] and begins before sure, each where it stands in s: what is around it stays as it is spelt. It
+// tells whether there was any.
+func (g *gaze) spelt(start, end, sure int, found []hit, how layer) bool {
+	at, decoded := start, 0
+	reach := func(n int) int {
+		for decoded < n && at < end {
+			k := unit(g.s[at:end], how)
+			if k == 1 {
+				decoded++
+			} else {
+				text := g.decode(g.s[at:at+k], how)
+				decoded += len(text)
+				g.m.giveBuffer(text)
+			}
+			at += k
+		}
+		return at
+	}
+	before := len(g.hits)
+	for _, h := range found {
+		if h.start = reach(h.start); h.start >= sure {
+			break
+		}
+		h.end = reach(h.end)
+		copy(h.layers[1:], h.layers[:])
+		h.layers[0] = how
+		g.hits = append(g.hits, h)
+	}
+	return len(g.hits) > before
+}
+
+// unit is how many bytes the first character of s takes.
+func unit(s string, how layer) int {
+	switch {
+	case how == escapedURL && s[0] == '%' && len(s) > 2 && isHex(s[1]) && isHex(s[2]):
+		return 3
+	case how == escapedXML:
+		if _, n := entity(s); n > 0 {
+			return n
+		}
+	case how == escapedJSON && s[0] == '\\' && len(s) > 1:
+		u, ok := fourHex(s, 2)
+		if s[1] != 'u' || !ok {
+			return 2
+		}
+		if low, ok := fourHex(s, 8); ok && s[6] == '\\' && s[7] == 'u' && utf16.DecodeRune(u, low) != utf8.RuneError {
+			return 12
+		}
+		return 6
+	}
+	return 1
 }
 
 // bounds tells whether c ends what is decoded in one go.
-func bounds(c byte, how how) bool {
+func bounds(c byte, how layer) bool {
 	switch how {
 	case escapedURL:
 		return separates(c)
@@ -379,7 +439,7 @@ func bounds(c byte, how how) bool {
 }
 
 // decode takes one layer off.
-func (g *gaze) decode(s string, how how) []byte {
+func (g *gaze) decode(s string, how layer) []byte {
 	dst := g.m.buffer()
 	switch how {
 	case escapedURL:
@@ -420,70 +480,31 @@ func entity(s string) (u rune, n int) {
 	return 0, 0
 }
 
-// encode puts the layer on again.
-func encode(dst, text []byte, how how) []byte {
-	switch how {
-	case escapedURL:
-		return escape(dst, text)
-	case escapedJSON:
-		return appendQuoted(dst, view(text))
-	}
-	for _, c := range text {
-		switch c {
-		case '<':
-			dst = append(dst, "&lt;"...)
-		case '>':
-			dst = append(dst, "&gt;"...)
-		case '&':
-			dst = append(dst, "&amp;"...)
-		case '"':
-			dst = append(dst, "&quot;"...)
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return dst
-}
-
 // replace appends what takes the place of a hit, and counts it.
 func (g *gaze) replace(dst []byte, s string, h hit, syntax Syntax, mask Mask, c *Counts) []byte {
-	if h.how >= escapedURL {
-		text := g.decode(s, h.how)
-		inner := g.screen.gaze(g.m, g.host)
-		inner.layer = g.layer + 1
-		hits := inner.scan(view(text))
-		var clean []byte
-		done, changed := 0, false
-		for _, in := range hits {
-			clean = append(clean, text[done:in.start]...)
-			clean = inner.replace(clean, view(text[in.start:in.end]), in, Plain, mask, c)
-			done, changed = in.end, changed || mask.has(in.label.kind())
-		}
-		clean = append(clean, text[done:]...)
-		inner.end()
-		switch {
-		case !changed:
-			dst = append(dst, s...)
-		case syntax == Binary:
-			dst = appendStars(dst, len(s))
-		default:
-			dst = encode(dst, clean, h.how)
-		}
-		g.m.giveBuffer(text)
-		return dst
-	}
 	c.add(h.label.kind(), 1)
 	switch {
 	case !mask.has(h.label.kind()):
 		return append(dst, s...)
 	case h.how == masked && (syntax != Binary || countDigits(s) == len(s)):
-		return appendMasked(dst, s)
+		return g.appendMasked(dst, s, h.layers[:])
 	case syntax == Binary:
 		return appendStars(dst, len(s))
 	case h.label.kind() == kindCVV:
 		return append(dst, maskedCode...)
 	}
 	return append(dst, maskedSecret...)
+}
+
+// appendMasked appends a card number that is spelt in these layers.
+func (g *gaze) appendMasked(dst []byte, s string, layers []layer) []byte {
+	if len(layers) == 0 || layers[0] == noLayer {
+		return appendMasked(dst, s)
+	}
+	text := g.decode(s, layers[0])
+	dst = g.appendMasked(dst, view(text), layers[1:])
+	g.m.giveBuffer(text)
+	return dst
 }
 
 func appendStars(dst []byte, n int) []byte {

@@ -31,6 +31,18 @@ func TestScreen(t *testing.T) {
 		{`card=%2534%2531%2531%2531111111111111&x=1`, `card=411111******1111&x=1`},
 		{`<card><number>4111111111111111</number><cvv>123</cvv></card>`, `<card><number>411111******1111</number><cvv>***</cvv></card>`},
 		{`<n>&#52;111111111111111</n>`, `<n>411111******1111</n>`},
+		{`{"n":"4111\u202f1111\u202f1111\u202f1111","m":"4111\u00a01111\u00a01111\u00a01111"}`, `{"n":"411111******1111","m":"411111******1111"}`},
+		// An escape that is none in this syntax hides no other one.
+		{`x=1&limit=10&card=4111%201111%201111%201111`, `x=1&limit=10&card=411111******1111`},
+		{`{"a":"R&lt;D \u0034111111111111111"}`, `{"a":"R&lt;D 411111******1111"}`},
+		{`R&lt;D &#x; &#38; %34111111111111111`, `R&lt;D &#x; &#38; 411111******1111`},
+		// What stands around a find stays as it is spelt.
+		{`{"a":"C++ \/ \u0034111111111111111 \ud800 \u00e9 \ud83d\ude00 \"\u0035555555555554444\""}`, `{"a":"C++ \/ 411111******1111 \ud800 \u00e9 \ud83d\ude00 \"555555******4444\""}`},
+		{`<p>&#38;&amp;&eacute;&lt;b&gt; &#x1F600;&#52;111111111111111&#38;&amp;</p>`, `<p>&#38;&amp;&eacute;&lt;b&gt; &#x1F600;411111******1111&#38;&amp;</p>`},
+		{`/a+b@c:%204111%201111+1111%201111%20x+y%2fz/C++%3A4111111111111111`, `/a+b@c:%20411111******1111%20x+y%2fz/C++%3A411111******1111`},
+		{`a+b%253A%25204111111111111111%2526c+d`, `a+b%253A%2520411111******1111%2526c+d`},
+		{`{"a":"\u0025204111111111111111+\u0025\/\u00e9"}`, `{"a":"\u002520411111******1111+\u0025\/\u00e9"}`},
+		{`{"a":"x+\u0063vv=123 \/ \u0073k_live_4eC39HqLyjWDarjtT1zdp7dc \/"}`, `{"a":"x+\u0063vv=*** \/ REDACTED \/"}`},
 		{"--b\r\nContent-Disposition: form-data; name=\"cvv\"\r\n\r\n123\r\n--b--", "--b\r\nContent-Disposition: form-data; name=\"cvv\"\r\n\r\n***\r\n--b--"},
 		{"x %B4111111111111111^DOE/JOHN^25121011234500000000? y", "x REDACTED y"},
 		{";4111111111111111=25121011234500000000?", "REDACTED"},
@@ -231,5 +243,60 @@ func BenchmarkSieve(b *testing.B) {
 				out = v.End(v.Append(out[:0], data))
 			}
 		})
+	}
+}
+
+// TestScreenEscapesFarApart has a find anywhere behind an escape: what is decoded in one go is bounded.
+func TestScreenEscapesFarApart(t *testing.T) {
+	sn := NewScreen(true, true, nil)
+	for _, c := range []struct{ find, want string }{
+		{`\u0034111111111111111`, "411111******1111"}, {`\u0073k_live_4eC39HqLyjWDarjtT1zdp7dc`, "REDACTED"}, {plantedToken, "REDACTED"},
+	} {
+		for n := 1900; n < 2300; n++ {
+			before := `\u00e9 ` + strings.Repeat("x", n) + " "
+			if got := sn.Text(before+c.find+" y", Plain, "", bothMasked, nil); got != before+c.want+" y" {
+				t.Fatalf("behind %d bytes %s became %q", n, c.find, got[len(before):])
+			}
+			before = `\u00e9 \u0035555555555554444 ` + strings.Repeat("x", n) + " "
+			if got, want := sn.Text(before+c.find+" y", Plain, "", bothMasked, nil), c.want+" y"; !strings.HasSuffix(got, " "+want) {
+				t.Fatalf("behind %d bytes and a find %s became %q", n, c.find, got)
+			}
+		}
+	}
+}
+
+// TestScreenLeavesTheRest plants a card number, spelt at random, among escapes of every kind: but for the number not a byte changes.
+func TestScreenLeavesTheRest(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 11))
+	around := []string{"+", "%2B", "%2f", "%25", `\u00e9`, `\u2019`, `\/`, `\\`, `\n`, `\ud800`, `\ud83d\ude00`, "&amp;", "&#233;", "&eacute;", "@", " ", "é", "\xff", "C++", ", ", "%zz", `\u00`, "&#;", "'", "~"}
+	spell := map[string]func(c byte) string{
+		"%": func(c byte) string { return fmt.Sprintf("%%%02x", c) }, "%%": func(c byte) string { return fmt.Sprintf("%%25%02X", c) },
+		`\`: func(c byte) string { return fmt.Sprintf(`\u%04x`, c) }, "&": func(c byte) string { return fmt.Sprintf("&#%d;", c) },
+		"&x": func(c byte) string { return fmt.Sprintf("&#x%x;", c) },
+	}
+	junk := func() string {
+		var b strings.Builder
+		for range rnd.IntN(12) {
+			b.WriteString(around[rnd.IntN(len(around))])
+		}
+		return b.String()
+	}
+	sn := NewScreen(true, true, nil)
+	for range 3000 {
+		for name, escaped := range spell {
+			var number strings.Builder
+			for i := range len(planted) {
+				if i == 0 || rnd.IntN(3) == 0 {
+					number.WriteString(escaped(planted[i]))
+				} else {
+					number.WriteByte(planted[i])
+				}
+			}
+			before, after := junk()+" ,", ", "+junk()
+			in, want := before+number.String()+after, before+"411111******1111"+after
+			if got := sn.Text(in, Plain, "", bothMasked, nil); got != want {
+				t.Fatalf("%s: %q became\n%q; want\n%q", name, in, got, want)
+			}
+		}
 	}
 }

@@ -140,7 +140,7 @@ func (v *Sieve) step(dst []byte, limit int, last bool) []byte {
 		dst = v.pass(dst, text, done, start)
 		dst = v.put(&g, dst, text, h, start)
 		done = h.end
-		if !last && h.end == len(text) && h.label.kind() == kindSecret && v.mask.Secrets && h.how == hide {
+		if !last && h.end == len(text) && h.label.kind() == kindSecret && v.mask.Secrets && h.how == hide && h.layers[0] == noLayer {
 			v.unfinished(text[h.start:h.end])
 		}
 	}
