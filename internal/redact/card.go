@@ -53,6 +53,10 @@ func separatorAt(s string, i int) int {
 	switch s[i] {
 	case ' ', '-', '.', '+', '_':
 		return 1
+	case '&': // the same in HTML
+		if strings.HasPrefix(s[i:], "&nbsp;") {
+			return len("&nbsp;")
+		}
 	case 0xc2: // the no-break space
 		if i+1 < len(s) && s[i+1] == 0xa0 {
 			return 2
