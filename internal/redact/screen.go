@@ -221,7 +221,7 @@ const longestPair = 512
 // code looks at the : or = at i: a security code by its name. Others than those in running text have names such as card_verification_value.
 func (g *gaze) code(i int) int {
 	s := g.s
-	part := s[i] == '=' && i >= 4 && foldPrefix(s[i-4:], "name")
+	part := s[i] == '=' && i >= 4 && foldPrefix(s[i-4:], "name") && quoteSoon(s, i+1)
 	if !part && !shortNumber(s, i+1) {
 		return i + 1
 	}
@@ -232,7 +232,9 @@ func (g *gaze) code(i int) int {
 	v := valueAt(s[:min(len(s), i+longestPair)], i, new(run))
 	name := s[start:end]
 	if part && v.quoted { // the head of a form's part: its name is the value
-		name = s[v.start:v.end]
+		if name = s[v.start:v.end]; g.scanner.judge(name) != code {
+			return i + 1
+		}
 		v.start = partContent(s, v.end)
 		v.end = wordEnd(s, v.start, charDigit)
 		if v.end < len(s) && s[v.end] != '\r' && s[v.end] != '\n' {
@@ -245,11 +247,32 @@ func (g *gaze) code(i int) int {
 	return g.add(v.start, v.end, labelCVV, hide)
 }
 
-// shortNumber tells whether the next that comes is a number of three or four digits.
-func shortNumber(s string, i int) bool {
-	for n := 0; i < len(s) && n < 16 && strings.IndexByte(" \t\"'`\\=>:", s[i]) >= 0; n++ {
+// gaps are the bytes between a name and its value.
+var gaps = [256]uint8{' ': gap, '\t': gap, '\\': gap, '=': gap, '>': gap, ':': gap, '+': gap, '"': gapQuote, '\'': gapQuote, '`': gapQuote}
+
+const (
+	gap uint8 = 1 << iota
+	gapQuote
+)
+
+// gapEnd is where bytes of these kinds end, as far as they are looked at.
+func gapEnd(s string, i int, kinds uint8) int {
+	most := min(len(s), i+16)
+	for i < most && gaps[s[i]]&kinds != 0 {
 		i++
 	}
+	return i
+}
+
+// quoteSoon tells whether the next that comes is in quotes.
+func quoteSoon(s string, i int) bool {
+	i = gapEnd(s, i, gap)
+	return i < len(s) && gaps[s[i]] == gapQuote
+}
+
+// shortNumber tells whether the next that comes is a number of three or four digits.
+func shortNumber(s string, i int) bool {
+	i = gapEnd(s, i, gap|gapQuote)
 	n := wordEnd(s[:min(len(s), i+5)], i, charDigit) - i
 	return n == 3 || n == 4
 }
