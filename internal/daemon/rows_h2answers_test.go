@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -493,5 +494,68 @@ func TestHTTP2EndsBeforeUpload(t *testing.T) {
 				r.want(t, map[string]any{"status": 200, "outcome": "ok", "request_bytes": 5, "response_bytes": 6})
 			}
 		})
+	}
+}
+
+// TestHTTP2ResetBeforeUpload: an upload that its HTTP/2 upstream gives up is over, also where its client has more to send, and sends nothing.
+func TestHTTP2ResetBeforeUpload(t *testing.T) {
+	var writes atomic.Int32
+	addr := serveFrames(t, func(conn int, f *http2.Framer, frame http2.Frame) {
+		data, ok := frame.(*http2.DataFrame)
+		if !ok {
+			return
+		}
+		writes.Add(1)
+		switch kind, first := string(data.Data()), writes.Load() == 1; {
+		case kind == "reset":
+			_ = f.WriteRSTStream(data.StreamID, http2.ErrCodeCancel)
+		case kind == "refuse" && first:
+			_ = f.WriteRSTStream(data.StreamID, http2.ErrCodeRefusedStream)
+		case kind == "end":
+			_ = f.WriteRawFrame(frameData, 0, 0, []byte("on no stream"))
+		case kind == "answer":
+			writeHead(f, data.StreamID, false, ":status", "403")
+			_ = f.WriteRSTStream(data.StreamID, http2.ErrCodeNo)
+		default:
+			writeHead(f, data.StreamID, false, ":status", "200")
+			_ = f.WriteData(data.StreamID, true, []byte("ok"))
+		}
+	})
+	for name, config := range map[string]string{"retry": "", "no retry": "retry: off, "} {
+		b, seen := start(t, "defaults: {"+config+"breaker: off, tls: intercept, upstream: {insecure_skip_verify: true}}"), 0
+		for _, row := range []struct {
+			kind, want, outcome string
+			writes              int
+		}{
+			{"reset", `"code":"upstream_reset"`, "upstream_reset", 1},
+			{"end", `"code":"upstream_`, "upstream_", 1},
+			{"refuse", map[string]string{"retry": "ok", "no retry": `"code":"upstream_reset"`}[name], map[string]string{"retry": "ok", "no retry": "upstream_reset"}[name],
+				map[string]int{"retry": 2, "no retry": 1}[name]},
+		} {
+			for _, protocol := range []string{"h2", "http/1.1"} {
+				writes.Store(0)
+				var got string
+				if protocol == "h2" {
+					h := b.dialH2(addr)
+					h.request(1, false, ":method", "POST", ":scheme", "https", ":authority", addr, ":path", "/")
+					h.send(frame(frameData, 0, 1, row.kind))
+					got = h.body(1)
+					h.Close()
+				} else {
+					p := b.intercepted(addr, "http/1.1")
+					p.send(fmt.Sprintf("POST / HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", addr, len(row.kind), row.kind))
+					got = p.answer(http.MethodPost).body
+					p.Close()
+				}
+				if !strings.Contains(got, row.want) || writes.Load() != int32(row.writes) {
+					t.Errorf("%s, %s, %s: %q after %d writes", name, row.kind, protocol, got, writes.Load())
+				}
+				seen++
+				r := b.records(seen)[seen-1]
+				if attempts, _ := r["attempts"].([]any); !strings.HasPrefix(r.text("outcome"), row.outcome) || len(attempts) != row.writes {
+					t.Errorf("%s, %s, %s: the record is %v", name, row.kind, protocol, r)
+				}
+			}
+		}
 	}
 }

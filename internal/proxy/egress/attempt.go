@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -53,7 +54,10 @@ type informational struct {
 	last chan struct{} // closed when the client has the last one; nil: none came
 }
 
-var errResend = errors.New("the transport was about to send the request again")
+var (
+	errResend  = errors.New("the transport was about to send the request again")
+	errGivenUp = errors.New("the upstream gave the request up")
+)
 
 // roundTrip sends the request once. Where the transport finds a kept connection dead it may, for safe methods alone, send it again, once; that is noted as
 // an attempt of its own where bytes had been written.
@@ -81,6 +85,7 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int, t *http.Transport) (*http.Response, error) {
 	a := &attempt{pool: p, transport: t, x: x, index: index, method: r.Method}
 	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
+	a.trace.GotFirstResponseByte = func() { a.in.awaited.Store(false) }
 	a.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
 		if info.Err == nil {
 			exchange.Written(ctx)
@@ -227,7 +232,7 @@ func (a *attempt) request(ctx context.Context, r *http.Request) *http.Request {
 		out.Header = header(r.Header, noAgent, keyed)
 	}
 	if out.Body != nil && out.Body != http.NoBody && !inMemory(out.Body) {
-		a.in.ReadCloser = out.Body
+		a.in.ReadCloser, a.in.cancel = out.Body, a.cancel
 		out.Body = &a.in
 	}
 	return out
@@ -326,6 +331,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.two, _ = info.Conn.(*objecting); a.two != nil {
 		a.found, a.heard, a.taken = a.two.objections.Load(), a.two.reads.Load(), a.two.writes.Load()
 	}
+	a.in.awaited.Store(a.two != nil)
 	a.x.Connected(a.index, a.conn.address, info.Reused)
 	if a.conn.http2 {
 		a.x.SpeaksHTTP2(a.index)
@@ -383,21 +389,56 @@ func (a *attempt) sent() bool {
 	return a.conn != nil && (a.conn.http2 || a.conn.written.Load() > a.before)
 }
 
-// requestBody remembers why the client's body could not be read.
+// requestBody remembers why the client's body could not be read. Over HTTP/2 an attempt that the upstream gives up before it answers ends for net/http when the read that
+// runs does, however long a client takes that has nothing to say: Close ends it.
 type requestBody struct {
 	io.ReadCloser
-	mu  sync.Mutex
-	err error
+	cancel  context.CancelCauseFunc // of the attempt
+	awaited atomic.Bool             // by HTTP/2, and nothing of an answer is here: behind one, a body is closed that is not wanted any more
+	mu      sync.Mutex
+	err     error
+	reading bool
+	closed  bool
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	b.reading = !b.closed
+	b.mu.Unlock()
+	if !b.reading {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && err != http.ErrBodyReadAfterClose {
-		b.mu.Lock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
+	if err != nil && err != io.EOF && !b.closed {
 		b.err = err
-		b.mu.Unlock()
 	}
 	return n, err
+}
+
+func (b *requestBody) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	ends := b.reading && b.awaited.Load()
+	b.mu.Unlock()
+	if ends {
+		time.AfterFunc(readingOn, b.giveUp)
+	}
+	return b.ReadCloser.Close()
+}
+
+// readingOn is how long the read that runs has to end by itself: by then the transport waits for nothing else, and says why the attempt ends.
+const readingOn = 50 * time.Millisecond
+
+func (b *requestBody) giveUp() {
+	b.mu.Lock()
+	reading := b.reading
+	b.mu.Unlock()
+	if reading {
+		b.cancel(errGivenUp)
+	}
 }
 
 func (b *requestBody) failed() error {

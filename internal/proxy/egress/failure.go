@@ -39,6 +39,9 @@ func (a *attempt) explain(ctx context.Context, err error) error {
 		f.Stale = a.x.Repeats && exchange.SafeMethod(a.method) && a.reads != nil // by HTTP/2 it was the stream that was given up, and the connection lives
 		return f
 	}
+	if errors.Is(err, context.Canceled) { // by errGivenUp
+		return fail(exchange.UpstreamReset, "the upstream gave the request up before it answered", true, err)
+	}
 	if a.reads != nil && a.reads.cutShort() {
 		return fail(exchange.UpstreamReset, closedEarly, a.sent(), err)
 	}
