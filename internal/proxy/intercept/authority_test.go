@@ -340,6 +340,32 @@ func TestConstrained(t *testing.T) {
 	}
 }
 
+// TestLoadWhileMade: a CA that another process makes just now is not there yet, or there; never one whose key is gone.
+func TestLoadWhileMade(t *testing.T) {
+	for range 40 {
+		dir := t.TempDir()
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				for {
+					_, err := loadDir(dir)
+					if err == nil {
+						return
+					}
+					if !errors.Is(err, fs.ErrNotExist) {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		if _, err := createFiles(dir); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+	}
+}
+
 func TestNoCA(t *testing.T) {
 	a, err := Open(Config{})
 	if err != nil {

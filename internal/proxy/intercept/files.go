@@ -43,11 +43,13 @@ func loadDir(dir string) (*material, error) {
 	keyPath, certPath := filepath.Join(dir, keyFile), filepath.Join(dir, certFile)
 	keyData, err := readFile(keyPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, statErr := os.Stat(certPath); statErr == nil {
+		if _, statErr := os.Stat(certPath); statErr != nil {
+			return nil, err
+		}
+		if keyData, err = readFile(keyPath); errors.Is(err, fs.ErrNotExist) { // again: whoever makes a CA just now writes the key first
 			// Making a new CA silently would leave everybody who trusts the old certificate with failing handshakes. %v: not "absent".
 			return nil, fmt.Errorf("%s is there but its key %s is gone: restore it, or make a new CA (httpowerd ca rotate)", certPath, keyPath)
 		}
-		return nil, err
 	}
 	if err != nil {
 		return nil, err
