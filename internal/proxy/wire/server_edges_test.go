@@ -47,14 +47,14 @@ func TestLeavingBehindABody(t *testing.T) {
 func TestWriteDeadlineEndsWithItsAnswer(t *testing.T) {
 	_, addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/first" {
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 		}
 		echo(w, r)
 	})
 	c := dial(t, addr)
 	c.send("GET /first HTTP/1.1\r\n" + at + "\r\n")
 	c.answer(http.MethodGet)
-	time.Sleep(150 * time.Millisecond) // longer than the first one's deadline
+	time.Sleep(600 * time.Millisecond) // longer than the first one's deadline
 	c.send("GET /second HTTP/1.1\r\n" + at + "\r\n")
 	if resp, body := c.answer(http.MethodGet); resp.StatusCode != 200 || !strings.Contains(body, "/second") {
 		t.Errorf("%s %q", resp.Status, body)

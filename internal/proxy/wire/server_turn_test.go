@@ -126,13 +126,13 @@ func TestCloseMeanwhile(t *testing.T) {
 // TestLongerThanItsDeadline: the time for a head is not the handler's.
 func TestLongerThanItsDeadline(t *testing.T) {
 	_, addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(80 * time.Millisecond)
+		time.Sleep(600 * time.Millisecond)
 		echo(w, r)
-	}, func(s *Server) { s.HeaderTimeout = 40 * time.Millisecond })
+	}, func(s *Server) { s.HeaderTimeout = 500 * time.Millisecond })
 	c := dial(t, addr)
-	for range 3 {
+	for range 2 {
 		c.send("GET / HTTP/1.1\r\n" + at + "\r\n")
 		c.answer(http.MethodGet)
-		time.Sleep(60 * time.Millisecond)
+		time.Sleep(600 * time.Millisecond)
 	}
 }
