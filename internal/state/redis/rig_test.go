@@ -169,6 +169,7 @@ type relay struct {
 	listener net.Listener
 	to       string
 	delay    atomic.Int64
+	narrow   atomic.Int64 // how long 64 KiB take
 	held     atomic.Bool
 	reads    atomic.Int64 // from clients
 	mu       sync.Mutex
@@ -228,7 +229,7 @@ func (r *relay) serve(c net.Conn) {
 
 func (r *relay) copy(to, from net.Conn, asks bool) {
 	defer func() { _, _ = to.Close(), from.Close() }()
-	b := make([]byte, 64<<10)
+	b := make([]byte, 1<<20)
 	for {
 		n, err := from.Read(b)
 		if err != nil {
@@ -237,7 +238,7 @@ func (r *relay) copy(to, from net.Conn, asks bool) {
 		if asks {
 			r.reads.Add(1)
 		} else {
-			time.Sleep(time.Duration(r.delay.Load()))
+			time.Sleep(time.Duration(r.delay.Load() + r.narrow.Load()*int64(n)/(64<<10)))
 			for r.held.Load() {
 				time.Sleep(time.Millisecond)
 			}

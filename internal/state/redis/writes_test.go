@@ -93,7 +93,7 @@ func TestLargeAnswersThroughANarrowNetwork(t *testing.T) {
 	if err := direct.Writes.Finish(t.Context(), claim, record, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	r.delay.Store(int64(2 * time.Millisecond)) // for each 64 KiB: more than half a second
+	r.narrow.Store(int64(1500 * time.Microsecond)) // half a second in all
 	c := openAt(t, r.url(), func(c *Config) { c.Timeout = 400 * time.Millisecond })
 	eventually(t, "the answer comes", func() bool {
 		got, err := c.Writes.Begin(t.Context(), Claim{"k", "f", "2"}, time.Minute)
