@@ -239,7 +239,7 @@ func TestFullAudit(t *testing.T) {
 		origin, seen := start(t)
 		s := newSlowReader(t)
 		s.let()
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", "127.0.0.2:0") // where nobody else is given the port meanwhile
 		if err != nil {
 			t.Fatal(err)
 		}
