@@ -276,7 +276,15 @@ type record map[string]any
 
 func (r record) text(key string) string { s, _ := r[key].(string); return s }
 
-// records waits until n records of requests and tunnels are written, and returns them.
+// begun is when what it tells of began.
+func (r record) begun() time.Time {
+	end, _ := time.Parse(time.RFC3339Nano, r.text("time"))
+	took, _ := r["duration_ms"].(float64)
+	return end.Add(-time.Duration(took * float64(time.Millisecond)))
+}
+
+// records waits until n records of requests and tunnels are written, and returns them in the order in which those began: each is written behind its answer, perhaps after
+// the next one's.
 func (b *box) records(n int) []record {
 	b.t.Helper()
 	var out []record
@@ -301,6 +309,7 @@ func (b *box) records(n int) []record {
 	if len(out) != n {
 		b.t.Fatalf("%d audit records; want %d", len(out), n)
 	}
+	slices.SortStableFunc(out, func(one, other record) int { return one.begun().Compare(other.begun()) })
 	return out
 }
 

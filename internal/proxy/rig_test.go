@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -218,7 +219,15 @@ func (p *peer) answer(method string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// records waits until n are written.
+// begun is when what a record tells of began.
+func begun(record map[string]any) time.Time {
+	text, _ := record["time"].(string)
+	end, _ := time.Parse(time.RFC3339Nano, text)
+	took, _ := record["duration_ms"].(float64)
+	return end.Add(-time.Duration(took * float64(time.Millisecond)))
+}
+
+// records waits until n are written, and returns them in the order in which what they tell of began: each is written behind its answer, perhaps after the next one's.
 func (r *rig) records(n int) (out []map[string]any) {
 	r.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
@@ -237,6 +246,7 @@ func (r *rig) records(n int) (out []map[string]any) {
 	if len(out) != n {
 		r.t.Fatalf("%d records; want %d: %v", len(out), n, out)
 	}
+	slices.SortStableFunc(out, func(one, other map[string]any) int { return begun(one).Compare(begun(other)) })
 	return out
 }
 
