@@ -207,6 +207,7 @@ func startWith(t *testing.T, config string, resolver *flapping) *box {
 		t.Fatal(err)
 	}
 	b.Daemon = d
+	running.Add(1)
 	t.Cleanup(b.stop)
 	return b
 }
