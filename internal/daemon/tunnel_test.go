@@ -593,16 +593,54 @@ func TestInterceptServerName(t *testing.T) {
 	}
 }
 
-// TestUntrusted: a client that does not trust the CA leaves a record that says so.
-func TestUntrusted(t *testing.T) {
-	b := start(t, "defaults: {tls: intercept}")
-	c := b.dialProxy()
-	c.connect("a.example.com:443")
-	if err := tls.Client(c, &tls.Config{ServerName: "a.example.com"}).Handshake(); err == nil {
-		t.Fatal("a certificate of an unknown CA was trusted")
+// TestShaken: the record of a handshake that failed says who ended it, and why: the client, which does not trust the CA, or we.
+func TestShaken(t *testing.T) {
+	for name, c := range map[string]struct {
+		config          *tls.Config
+		says            string // in place of a handshake
+		outcome, detail string
+	}{
+		"untrusted":            {&tls.Config{ServerName: "a.example.com"}, "", "client_gone", "may not trust the CA"},
+		"untrusted by OpenSSL": {&tls.Config{ServerName: "a.example.com"}, "", "client_gone", "may not trust the CA"},
+		"another name":         {&tls.Config{ServerName: "b.example.com", InsecureSkipVerify: true}, "", "sni_mismatch", "does not name the CONNECT host"},
+		"an old version": {&tls.Config{ServerName: "a.example.com", InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "", "unsupported",
+			"no version"},
+		"no protocol": {&tls.Config{ServerName: "a.example.com", InsecureSkipVerify: true, NextProtos: []string{"h3"}}, "", "unsupported", "or protocol"},
+		"no TLS":      {&tls.Config{}, "\x16GET / HTTP/1.1\r\n\r\n", "bad_request", "malformed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, "defaults: {tls: intercept}")
+			p := b.dialProxy()
+			p.connect("a.example.com:443")
+			if c.says != "" {
+				p.send(c.says)
+				_, _ = io.Copy(io.Discard, p)
+			} else if err := tls.Client(&inTheClear{Conn: p, always: name == "untrusted by OpenSSL"}, c.config).Handshake(); err == nil {
+				t.Fatal("the handshake came to an end")
+			}
+			p.Close()
+			r := b.records(1)[0]
+			r.want(t, map[string]any{"kind": "tunnel", "mode": "intercept", "outcome": c.outcome})
+			if !strings.Contains(r.text("detail"), c.detail) {
+				t.Error(r.text("detail"))
+			}
+		})
 	}
-	c.Close()
-	b.records(1)[0].want(t, map[string]any{"kind": "tunnel", "mode": "intercept", "outcome": "client_gone"})
+}
+
+// inTheClear says all but its first words by an unencrypted alert, as OpenSSL does where it does not trust a certificate by TLS 1.3.
+type inTheClear struct {
+	net.Conn
+	always, begun bool
+}
+
+func (c *inTheClear) Write(p []byte) (int, error) {
+	if c.always && c.begun {
+		_, err := c.Conn.Write([]byte("\x15\x03\x03\x00\x02\x02\x30"))
+		return len(p), err
+	}
+	c.begun = true
+	return c.Conn.Write(p)
 }
 
 // TestNamesMintedByPolicy: no certificate for what policy forbids (A56).

@@ -3,12 +3,14 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"time"
 
 	"httpowerd/internal/exchange"
 	"httpowerd/internal/proxy/egress"
+	"httpowerd/internal/proxy/intercept"
 	"httpowerd/internal/proxy/wire"
 )
 
@@ -65,7 +67,7 @@ func (l *link) peek() (head []byte, what protocol) {
 func (l *link) shake(c *tls.Conn) bool {
 	if err := c.Handshake(); err != nil { // a context would cost a goroutine; who cuts the tunnel moves the deadline
 		l.v.server.log.Debug("the client's TLS handshake failed", "id", l.v.ID, "error", err)
-		l.cut(exchange.ClientGone, "the client broke the TLS handshake off; it may not trust the CA")
+		l.cut(shaken(err))
 		return false
 	}
 	if name := c.ConnectionState().ServerName; name != "" && l.checkName(tlsHello, hello{serverName: name}, true) != "" {
@@ -74,6 +76,25 @@ func (l *link) shake(c *tls.Conn) bool {
 	}
 	_ = l.client.SetDeadline(noDeadline)
 	return true
+}
+
+// shaken says who ended a handshake, and why.
+func shaken(err error) (why exchange.Code, detail string) {
+	var record tls.RecordHeaderError
+	var network net.Error // the client's alerts among them, and those that cannot be read: OpenSSL sends some unencrypted
+	switch {
+	case errors.As(err, new(*intercept.ServerNameError)):
+		return exchange.SNIMismatch, sideDetail[exchange.SNIMismatch]
+	case errors.As(err, new(*intercept.CertificateError)):
+		return exchange.Internal, "no certificate could be made for this host"
+	case errors.As(err, &record):
+		return exchange.BadRequest, "the client's TLS is malformed"
+	case errors.As(err, &network) && network.Timeout():
+		return exchange.ClientGone, "the client did not finish the TLS handshake in time"
+	case network != nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return exchange.ClientGone, "the client broke the TLS handshake off; it may not trust the CA"
+	}
+	return exchange.Unsupported, "the client's TLS handshake has no version, cipher suite or protocol that this proxy accepts"
 }
 
 // govern makes plaintext HTTP in a tunnel ordinary requests; the first of them uses the connection that CONNECT dialled.

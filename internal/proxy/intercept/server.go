@@ -17,6 +17,12 @@ func (e *ServerNameError) Error() string {
 	return fmt.Sprintf("the TLS client asks for %q inside a connection to %q", e.Got, e.Want)
 }
 
+// A CertificateError ends the handshake of a client that no certificate can be made for. It is nothing that the client did.
+type CertificateError struct{ error }
+
+// Unwrap is what kept it from being made.
+func (e *CertificateError) Unwrap() error { return e.error }
+
 // unrecognizedName is the whole plaintext record of the fatal alert of that name (RFC 8446 sections 5.1 and 6).
 var unrecognizedName = [...]byte{21, 3, 1, 0, 2, 2, 112}
 
@@ -60,7 +66,13 @@ func (c *leafCache) config(e *leafEntry, http2 bool) *tls.Config {
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			return nil, checkServerName(hello, e.name)
 		},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current(e) },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			leaf, err := c.current(e)
+			if err != nil {
+				return nil, &CertificateError{err}
+			}
+			return leaf, nil
+		},
 	}
 }
 
@@ -84,6 +96,6 @@ func checkServerName(hello *tls.ClientHelloInfo, name string) error {
 func failing(err error) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, err },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, &CertificateError{err} },
 	}
 }
