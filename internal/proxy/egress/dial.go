@@ -132,7 +132,7 @@ func (p *pool) race(ctx context.Context, addrs []netip.Addr, port uint16) (*net.
 	switch len(addrs) {
 	case 0:
 		return nil, &exchange.Failure{Code: exchange.UpstreamConnect, Permanent: true,
-			Detail: "the upstream has no address of the family that connections are bound to", ProxyStatus: "destination_ip_unroutable"}
+			Detail: "the upstream has no address of the family that connections are bound to", ProxyStatus: unroutable}
 	case 1:
 		return p.connectTo(ctx, addrs[0], port)
 	}
@@ -259,13 +259,18 @@ func (p *pool) connectParent(ctx context.Context) (net.Conn, error) {
 	if err == nil {
 		return c, nil
 	}
-	err = dialFailure(ctx, err)
-	if failure := own[*exchange.Failure](err); failure != nil {
-		f := *failure // that of a name is everybody's who asked for it
-		f.Detail = strings.ReplaceAll(f.Detail, "the upstream", "the parent proxy")
-		err = &f
+	return nil, ofParent(dialFailure(ctx, err))
+}
+
+// ofParent tells a failure as the parent's.
+func ofParent(err error) error {
+	failure := own[*exchange.Failure](err)
+	if failure == nil {
+		return err
 	}
-	return nil, err
+	f := *failure // that of a name is everybody's who asked for it
+	f.Detail = strings.ReplaceAll(f.Detail, "the upstream", "the parent proxy")
+	return &f
 }
 
 func (p *pool) toParent(ctx context.Context) (net.Conn, error) {

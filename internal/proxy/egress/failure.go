@@ -270,7 +270,7 @@ func dialFailure(ctx context.Context, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Detail = "the upstream refused the connection"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		f.Detail, f.ProxyStatus = "the upstream's network cannot be reached", "destination_ip_unroutable"
+		f.Detail, f.ProxyStatus = "the upstream's network cannot be reached", unroutable
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		f.Detail, f.ProxyStatus = "the local address of the connection cannot be used", "proxy_internal_error"
 	case broken(err):
@@ -283,6 +283,7 @@ func dialFailure(ctx context.Context, err error) error {
 const (
 	connectTimeout = "connection_timeout"
 	dnsTimeout     = "dns_timeout"
+	unroutable     = "destination_ip_unroutable"
 	longHead       = "http_response_header_section_size"
 )
 

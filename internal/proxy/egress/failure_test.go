@@ -195,21 +195,36 @@ func TestConnectErrors(t *testing.T) {
 
 // TestParentFailures: what a parent proxy does is not told as the upstream's doing.
 func TestParentFailures(t *testing.T) {
-	tlsd, _ := tlsOrigin(t, false)
+	tlsd, ca := tlsOrigin(t, false)
 	closed := serve(t, nil)
 	address := closed.Addr().String()
 	closed.Close()
-	for name, c := range map[string]struct{ parent, detail, status string }{
-		"refuses":    {"http://" + address, "the parent proxy refused the connection", ""},
-		"untrusted":  {"https://" + tlsd.Listener.Addr().String(), "the parent proxy's certificate is from an authority that is not trusted", "tls_certificate_error"},
-		"not a name": {"http://parent.test:3128", "the parent proxy's name does not exist, or has no address", ""},
+	wanting := serve(t, func(_ int, c net.Conn, _ *bufio.Reader, _ *origin) {
+		secure := tls.Server(c, &tls.Config{Certificates: tlsd.TLS.Certificates, ClientAuth: tls.RequireAnyClientCert})
+		_ = secure.Handshake()
+		_, _ = io.Copy(io.Discard, c)
+	})
+	unreachable := serve(t, func(_ int, c net.Conn, _ *bufio.Reader, _ *origin) {
+		_, _ = c.Read(make([]byte, 100))
+		_, _ = io.WriteString(c, "\x05\x00")
+		_, _ = c.Read(make([]byte, 100))
+		_, _ = io.WriteString(c, "\x05\x04\x00\x01")
+		_, _ = io.WriteString(c, "\x00\x00\x00\x00\x00\x00")
+		_, _ = io.Copy(io.Discard, c)
+	})
+	for name, c := range map[string]struct{ parent, ca, detail, status string }{
+		"refuses":             {"http://" + address, "", "the parent proxy refused the connection", ""},
+		"untrusted":           {"https://" + tlsd.Listener.Addr().String(), "", "the parent proxy's certificate is from an authority that is not trusted", "tls_certificate_error"},
+		"wants a certificate": {"https://" + wanting.Addr().String(), ca, "the parent proxy wants a client certificate", "tls_alert_received; alert-id=116"},
+		"finds no network":    {"socks5://" + unreachable.Addr().String(), "", "the upstream's network cannot be reached", "destination_ip_unroutable"},
+		"not a name":          {"http://parent.test:3128", "", "the parent proxy's name does not exist, or has no address", ""},
 		"of no tunnel": {"http://" + serve(t, func(_ int, c net.Conn, br *bufio.Reader, o *origin) {
 			o.head(br)
 			_, _ = io.WriteString(c, "HTTP/1.1 407 Who\r\n\r\n")
-		}).Addr().String(), parentAuth, "proxy_configuration_error"},
+		}).Addr().String(), "", parentAuth, "proxy_configuration_error"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rt := end(t, setup{options: Options{Resolver: fixed{}}, tunnels: true, up: func(u *upstream.Config) { u.Proxy = c.parent }})
+			rt := end(t, setup{options: Options{Resolver: fixed{}}, tunnels: true, up: func(u *upstream.Config) { u.Proxy, u.CA = c.parent, c.ca }})
 			r, _ := request(t, http.MethodConnect, "https://192.0.2.1/", "")
 			f := failed(t, rt, r)
 			want(t, f.Detail, c.detail)

@@ -77,6 +77,9 @@ func (p *pool) connectMethod(ctx context.Context, c net.Conn, target exchange.Au
 	br := bufio.NewReaderSize(limited, 4<<10)
 	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
 	if err != nil {
+		if number, ok := alertOf(err); ok {
+			return nil, ofParent(alerted(number, false, err))
+		}
 		if broken(err) && limited.N > 0 {
 			return nil, closer(fail(exchange.UpstreamConnect, "the parent proxy closed the connection", false, err), "connection_terminated")
 		}
@@ -203,7 +206,11 @@ func socksReply(c io.Reader, b []byte) error {
 		if detail == "" {
 			detail = parentRefused
 		}
-		return &exchange.Failure{Code: exchange.UpstreamConnect, Detail: detail, Permanent: b[1] == 2 || b[1] > 6}
+		f := &exchange.Failure{Code: exchange.UpstreamConnect, Detail: detail, Permanent: b[1] == 2 || b[1] > 6}
+		if b[1] == 3 || b[1] == 4 {
+			f.ProxyStatus = unroutable
+		}
+		return f
 	case b[3] == 1:
 		rest = 4 + 2 - 1
 	case b[3] == 4:
