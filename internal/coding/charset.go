@@ -33,3 +33,16 @@ func Text(contentType string, data []byte) (string, []byte, bool) {
 	delete(params, "charset")
 	return mime.FormatMediaType(kind, params), text, true
 }
+
+// Wide tells whether a charset, by any of its names, is UTF-16.
+func Wide(charset string) bool {
+	if strings.HasPrefix(charset, "utf-16") || strings.HasPrefix(charset, "utf16") {
+		return true
+	}
+	enc, err := htmlindex.Get(charset)
+	if err != nil {
+		return false
+	}
+	name, err := htmlindex.Name(enc)
+	return err == nil && strings.HasPrefix(name, "utf-16")
+}

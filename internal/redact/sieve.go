@@ -25,6 +25,8 @@ type Sieve struct {
 	mask   Mask
 	syntax Syntax
 	told   bool // the syntax
+	begun  bool // its first bytes were looked at
+	wide   bool
 	counts Counts
 
 	window  *[sieveWindow]byte
@@ -51,6 +53,9 @@ func (sn *Screen) NewSieve(contentType, host string, mask Mask) *Sieve {
 
 // Counts is what was found so far.
 func (v *Sieve) Counts() *Counts { return &v.counts }
+
+// Wide tells whether what was decided begins like UTF-16 or UTF-32, in which nothing is found.
+func (v *Sieve) Wide() bool { return v.wide }
 
 // Held is how many bytes have come and are not passed.
 func (v *Sieve) Held() int { return len(v.buf) - v.from }
@@ -112,6 +117,9 @@ func (v *Sieve) Close() {
 
 // step passes what stands before limit, and a find that begins there to its end.
 func (v *Sieve) step(dst []byte, limit int, last bool) []byte {
+	if !v.begun && (last || len(v.buf) >= leastWide) {
+		v.begun, v.wide = true, isWide(v.buf)
+	}
 	if !v.told {
 		v.tell()
 	}
@@ -262,6 +270,34 @@ func (v *Sieve) tell() {
 	case !utf8.Valid(start) && !utf8.ValidString(trimRune(view(start))):
 		v.syntax = Binary
 	}
+}
+
+// leastWide is how many bytes of a body have to be there for isWide.
+const leastWide = 8
+
+// isWide tells whether b begins with a byte order mark, or with two characters of ASCII that take two or four bytes each (as RFC 4627 section 3 tells JSON's).
+func isWide(b []byte) bool {
+	for _, mark := range []string{"\xff\xfe", "\xfe\xff", "\x00\x00\xfe\xff"} {
+		if bytes.HasPrefix(b, []byte(mark)) {
+			return true
+		}
+	}
+	for _, size := range []int{2, 4} {
+		for _, at := range []int{0, size - 1} { // of the byte that is not zero
+			wide := len(b) >= 2*size
+			for i := 0; wide && i < 2*size; i++ {
+				if c := b[i]; i%size == at {
+					wide = c >= ' ' && c < 0x7f || isSpace(c)
+				} else {
+					wide = c == 0
+				}
+			}
+			if wide {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // unfinished remembers that the secret may go on behind the window.

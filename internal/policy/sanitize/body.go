@@ -54,7 +54,7 @@ func (m *message) body(c content) (prepared, error) {
 	s.in = arriving{s}
 	coding, ok := codingOf(c.header)
 	if !ok { // it is looked at as it is: who reads it may not go by what it says it were
-		if err := m.unread(); err != nil {
+		if err := s.unread(); err != nil {
 			return prepared{}, err
 		}
 	}
@@ -80,16 +80,20 @@ func (m *message) body(c content) (prepared, error) {
 	return prepared{body: s, changed: m.masks() || decoded, decoded: decoded, length: -1, open: s}, nil
 }
 
-// unread notes a body that cannot be looked at.
-func (m *message) unread() error {
+// unread notes, once, a body that cannot be looked at.
+func (s *screened) unread() error {
+	if s.unseen {
+		return nil
+	}
+	s.unseen = true
 	action := actionPassed
 	switch {
-	case m.unreadable && m.observe:
+	case s.unreadable && s.observe:
 		action = actionObserved
-	case m.unreadable:
+	case s.unreadable:
 		action = actionBlocked
 	}
-	return m.found("body", kindUnreadable, action, 1)
+	return s.found("body", kindUnreadable, action, 1)
 }
 
 // firstHeld bounds what is set aside for a body because of the length that it announces.
@@ -236,6 +240,7 @@ type screened struct {
 	holding bool           // nothing is passed on yet
 	waited  time.Duration  // for the source meanwhile
 	masked  bool           // something was
+	unseen  bool           // it was noted that it cannot be looked at
 	noted   map[string]int // by kind: how many finds
 	refusal atomic.Pointer[exchange.Refusal]
 
@@ -356,6 +361,9 @@ func (s *screened) refuse(why error) {
 
 // note notes what was found since it was last called.
 func (s *screened) note() (err error) {
+	if s.sieve.Wide() { // no charset said so
+		err = s.unread()
+	}
 	s.sieve.Counts().Each(func(k redact.Kind, n int) {
 		if s.noted == nil {
 			s.noted = map[string]int{}

@@ -21,8 +21,8 @@ func decodes(name string) bool { return !strings.Contains(name, ",") && coding.K
 // those of ASCII.
 func codingOf(h http.Header) (string, bool) {
 	if _, params, err := mime.ParseMediaType(h.Get("Content-Type")); err == nil {
-		switch charset := strings.ToLower(params["charset"]); {
-		case strings.HasPrefix(charset, "utf-16"), strings.HasPrefix(charset, "utf-32"), charset == "utf-7", strings.HasPrefix(charset, "ibm"), strings.Contains(charset, "ebcdic"):
+		switch charset := strings.ToLower(strings.TrimSpace(params["charset"])); {
+		case coding.Wide(charset), strings.HasPrefix(charset, "utf-32"), charset == "utf-7", strings.HasPrefix(charset, "ibm"), strings.Contains(charset, "ebcdic"):
 			return "", false
 		}
 	}

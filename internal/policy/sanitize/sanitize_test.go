@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -401,6 +402,48 @@ func TestUnreadableIsLookedAt(t *testing.T) {
 		if _, err := g.send(r); err != nil || g.body != c.body || !strings.Contains(g.finds(), "request.body pan observed 1") || !strings.Contains(g.finds(), "request.body unreadable observed 1") &&
 			!strings.Contains(g.finds(), "request.body unreadable passed 1") {
 			t.Errorf("%s observed: %v %.60q %s", name, err, g.body, g.finds())
+		}
+	}
+}
+
+// TestWide: UTF-16 and UTF-32 that no charset announces are as unreadable as those that one does.
+func TestWide(t *testing.T) {
+	text := `{"card": "` + card + `"}` + "\n"
+	spelt := func(order binary.AppendByteOrder, size int) string {
+		var b []byte
+		for _, c := range text {
+			if size == 2 {
+				b = order.AppendUint16(b, uint16(c))
+			} else {
+				b = order.AppendUint32(b, uint32(c))
+			}
+		}
+		return string(b)
+	}
+	for name, body := range map[string]string{
+		"utf-16le": spelt(binary.LittleEndian, 2), "utf-16be": spelt(binary.BigEndian, 2), "utf-32le": spelt(binary.LittleEndian, 4), "utf-32be": spelt(binary.BigEndian, 4),
+		"mark": "\xff\xfe" + spelt(binary.LittleEndian, 2), "mark be": "\xfe\xff" + spelt(binary.BigEndian, 2), "large": strings.Repeat(spelt(binary.LittleEndian, 2), 2000),
+	} {
+		for _, kind := range []string{"application/json", "text/plain", "application/octet-stream", "text/event-stream", "application/json; charset=unicode", "text/plain; charset=UTF16"} {
+			for _, how := range []string{unreadablePass, unreadableBlock} {
+				g := newRig(func(c *Config) { c.Unreadable = how })
+				r := post(kind, body)
+				r.Body = io.NopCloser(iotest.OneByteReader(strings.NewReader(body)))
+				_, err := g.send(r)
+				if how == unreadableBlock {
+					if refusal := refusalOf(t, err); g.body != "" && kind != "text/event-stream" || !strings.Contains(refusal.Detail, "cannot be looked into") || g.finds() != "request.body unreadable blocked 1" {
+						t.Errorf("%s as %s: %q %s", name, kind, g.body, g.finds())
+					}
+				} else if err != nil || g.body != body || g.finds() != "request.body unreadable passed 1" {
+					t.Errorf("%s as %s: %v %.60q %s", name, kind, err, g.body, g.finds())
+				}
+			}
+		}
+	}
+	for _, body := range []string{"\x00\x00\x00\x00\x06\x0a\x04abcd", "?\x00\x00\x00\x02id\x00\x05", "P\x00\x00\x00", "\x00a\x00", "plain text"} {
+		g := newRig(func(c *Config) { c.Unreadable = unreadableBlock })
+		if _, err := g.send(post("application/octet-stream", body)); err != nil || g.body != body || g.finds() != "" {
+			t.Errorf("%q: %v %s", body, err, g.finds())
 		}
 	}
 }
