@@ -71,8 +71,8 @@ var begins = func() (t [1 << 12]uint64) {
 	return t
 }()
 
-// encodedMarks follow the % of what separates words or, encoded itself, groups of digits.
-const encodedMarks = "2357CcEe"
+// encodedMarks follow the % of digits and letters, of what separates words and, encoded itself, groups of digits.
+const encodedMarks = "234567CcEe"
 
 // next is where something may begin in s, from i on; the end of s where nothing does.
 func next(s string, i int, codes *[256]uint8) int {

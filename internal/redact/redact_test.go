@@ -85,6 +85,7 @@ func TestURL(t *testing.T) {
 		"/x?key=PROJ-1":                                                "/x?key=PROJ-1",
 		"/x?key=a1b2c3d4e5f6a7b8c9d0":                                  "/x?key=[redacted]",
 		"/v1/" + key + "/x":                                            "/v1/[redacted]/x",
+		"/v1/s%6B_" + "live%5fabcdefghijklmno%70/x":                    "/v1/[redacted]/x",
 		"/v1/" + strings.ToUpper("pk_") + "live_x":                     "/v1/PK_live_x",
 		"/cards/4111111111111111/x":                                    "/cards/411111******1111/x",
 		"/cards/4111%201111%201111%201111":                             "/cards/411111******1111",

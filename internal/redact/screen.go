@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -142,11 +143,38 @@ func (g *gaze) scan(s string) []hit {
 		before := len(sc.hits)
 		i = max(g.at(i), i+1)
 		if len(sc.hits) > before {
+			i = g.goesOn(before, i)
 			g.judge(before)
 		}
 	}
 	return sc.hits
 }
+
+// goesOn looks whether what was found from the n-th hit on is a token that goes on behind an escape, as + and / are spelt in JSON: it is found as a whole then.
+// It returns where to go on.
+func (g *gaze) goesOn(n, i int) int {
+	h := g.hits[n]
+	if len(g.hits) > n+1 || h.label.kind() != kindSecret || h.layers[0] != noLayer || h.end >= len(g.s) {
+		return i
+	}
+	how := escapeOf[g.s[h.end]]
+	if how == noLayer || unit(g.s[h.end:], how) == 1 {
+		return i
+	}
+	g.hits = g.hits[:n]
+	end := g.escaped(h.end, how)
+	switch more := g.hits[n:]; {
+	case len(more) == 0 || more[0].start >= h.end:
+		g.hits = slices.Insert(g.hits, n, h)
+	case more[0].start > h.start:
+		h.end = more[0].end
+		more[0] = h
+	}
+	return max(i, end)
+}
+
+// escapeOf are the bytes with which escapes begin.
+var escapeOf = [256]layer{'%': escapedURL, '\\': escapedJSON, '&': escapedXML}
 
 // at looks at what may begin at i and returns where to go on.
 func (g *gaze) at(i int) int {
@@ -157,9 +185,13 @@ func (g *gaze) at(i int) int {
 			return g.code(i)
 		}
 	case '%':
-		return g.escaped(i, escapedURL)
+		if i+2 < len(s) && isHex(s[i+2]) && strings.IndexByte(encodedMarks, s[i+1]) >= 0 {
+			return g.escaped(i, escapedURL)
+		}
 	case '\\':
-		return g.escaped(i, escapedJSON)
+		if u, ok := fourHex(s, i+2); ok && s[i+1] == 'u' && (u>>8 == 0 || u>>8 == 0x20) { // ASCII, and what separates groups of digits
+			return g.escaped(i, escapedJSON)
+		}
 	case '&':
 		if s[i+1] == '#' || s[i+1] == 'l' {
 			return g.escaped(i, escapedXML)
@@ -351,16 +383,6 @@ func (g *gaze) escaped(i int, how layer) int {
 	s := g.s
 	if i < max(g.looked[how], g.looked[noLayer]) || g.layer >= maxNesting {
 		return i + 1
-	}
-	switch how {
-	case escapedJSON:
-		if u, ok := fourHex(s, i+2); !ok || s[i+1] != 'u' || u>>8 != 0 && u>>8 != 0x20 { // ASCII, and what separates groups of digits
-			return i + 1
-		}
-	case escapedURL:
-		if i+2 >= len(s) || !isHex(s[i+2]) || strings.IndexByte(encodedMarks, s[i+1]) < 0 {
-			return i + 1
-		}
 	}
 	start, end := i, i
 	for start > 0 && i-start < longest && !bounds(s[start-1], how) {

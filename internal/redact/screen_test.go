@@ -33,6 +33,10 @@ func TestScreen(t *testing.T) {
 		{`<n>&#52;111111111111111</n>`, `<n>411111******1111</n>`},
 		{`{"n":"4111\u202f1111\u202f1111\u202f1111","m":"4111\u00a01111\u00a01111\u00a01111"}`, `{"n":"411111******1111","m":"411111******1111"}`},
 		{`<p>4111&nbsp;1111&nbsp;1111&nbsp;1111</p>`, `<p>411111******1111</p>`},
+		// What a token holds may be spelt with escapes.
+		{`{"a":"\u00e9 whsec_MfKQ9r8GKYqrTwjUPD8\u002BILPZIo2LaLaSw\/x\u003d\u003D, \/ ghp_16C7e42F292c6912E7710c838347Ae178B4a\""}`, `{"a":"\u00e9 REDACTED, \/ REDACTED\""}`},
+		{`<k>whsec_MfKQ9r8GKYqrTwjUPD8&#43;ILPZIo2LaLaSw&#x2F;x= &amp;</k>`, `<k>REDACTED &amp;</k>`},
+		{`/v1/s%6B_liv%65_4eC39HqLyjWDarjtT1zdp7dc/x?k=g%68p%5f16C7e42F292c6912E7710c838347Ae178B4%61`, `/v1/REDACTED/x?k=REDACTED`},
 		// An escape that is none in this syntax hides no other one.
 		{`x=1&limit=10&card=4111%201111%201111%201111`, `x=1&limit=10&card=411111******1111`},
 		{`{"a":"R&lt;D \u0034111111111111111"}`, `{"a":"R&lt;D 411111******1111"}`},
