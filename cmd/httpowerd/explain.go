@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -54,7 +55,7 @@ func parseHeaders(lines []string) (http.Header, error) {
 	for _, line := range lines {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.TrimSpace(name) == "" {
-			return nil, fmt.Errorf("-H %q is not 'Name: value'", line)
+			return nil, errors.New("-H wants 'Name: value', with a colon behind the name") // what there is may be credentials
 		}
 		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}

@@ -53,9 +53,9 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	if r.URL.User != nil {
 		return nil, exchange.Refuse(exchange.BadRequest, "the URL has userinfo: the proxy refuses it; send an Authorization field instead")
 	}
-	x := &Explanation{Method: r.Method, URL: harmless(r.URL.String()), Tenant: tenant}
+	x := &Explanation{Method: harmless(r.Method), URL: harmless(r.URL.String()), Tenant: tenant}
 	if r.Method == http.MethodConnect {
-		x.URL = authority.String()
+		x.URL = harmless(authority.String())
 	}
 	host, err := f.find(authority)
 	if err != nil {
@@ -89,7 +89,7 @@ func Explain(f *File, method, rawURL, tenant string, header http.Header) (*Expla
 	} else {
 		x.access()
 	}
-	x.Authority = authority.String()
+	x.Authority = harmless(authority.String())
 	return x, x.destination(f, authority)
 }
 
@@ -221,11 +221,11 @@ func requestOf(method, rawURL string, header http.Header) (*http.Request, exchan
 	}
 	var none exchange.Authority
 	if !exchange.IsToken(method) {
-		return nil, none, fmt.Errorf("%q is not a method: write one such as GET", method)
+		return nil, none, fmt.Errorf("%q is not a method: write one such as GET", harmless(method))
 	}
 	for name := range header {
 		if !exchange.IsToken(name) {
-			return nil, none, fmt.Errorf("%q is not the name of a header field", name)
+			return nil, none, fmt.Errorf("%q is not the name of a header field", harmless(name))
 		}
 	}
 	if method == http.MethodConnect && !strings.Contains(rawURL, "://") {

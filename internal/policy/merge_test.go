@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"reflect"
@@ -280,6 +281,29 @@ hosts:
 		x, err := Explain(f, "POST", "https://a.example.com/", "", c.header)
 		if err != nil || x.Route != c.route || !reflect.DeepEqual(sent, c.header) {
 			t.Errorf("%v: route %q, %v", c.header, x.Route, err)
+		}
+	}
+}
+
+// TestExplainHidesWhatItIsAsked: a number in the place of a name is shown in none either.
+func TestExplainHidesWhatItIsAsked(t *testing.T) {
+	const number = "4111111111111111"
+	f := loadText(t, "version: 1\n")
+	for _, c := range []struct{ method, url string }{
+		{"GET", "http://" + number + ".example.com/" + number}, {"CONNECT", number + ".example.com:443"}, {number, "http://a.example.com/"},
+	} {
+		x, err := Explain(f, c.method, c.url, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(x)
+		if err != nil || strings.Contains(x.Text(), number) || strings.Contains(string(data), number) {
+			t.Errorf("%s %s: %v %s", c.method, c.url, err, data)
+		}
+	}
+	for _, c := range []struct{ method, name string }{{"X " + number, "A"}, {"GET", "A " + number}} {
+		if _, err := Explain(f, c.method, "http://a.example.com/", "", http.Header{c.name: {"x"}}); err == nil || strings.Contains(err.Error(), number) {
+			t.Errorf("%s %s: %v", c.method, c.name, err)
 		}
 	}
 }
