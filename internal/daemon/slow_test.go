@@ -265,8 +265,11 @@ func TestEarlyAnswerHTTP2(t *testing.T) {
 	var told atomic.Int32
 	addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
 		if data, ok := frame.(*http2.DataFrame); ok && string(data.Data()) == "only" && !data.StreamEnded() {
-			told.Add(1)
-			writeHead(f, data.StreamID, false, ":status", "413", "content-length", "2")
+			lengths := []string{"content-length", "2"}
+			if told.Add(1) > 2 {
+				lengths = append(lengths, "content-length", "3") // which is no answer
+			}
+			writeHead(f, data.StreamID, false, append([]string{":status", "413"}, lengths...)...)
 			_ = f.WriteData(data.StreamID, true, []byte("no"))
 		}
 	})
@@ -290,7 +293,13 @@ func TestEarlyAnswerHTTP2(t *testing.T) {
 				t.Errorf("retry: %s: the record has the attempts %v", retry, attempts)
 			}
 		}
-		if n := told.Load(); n != 2 {
+		h.request(3, false, ":method", "POST", ":scheme", "https", ":authority", addr, ":path", "/")
+		h.send(frame(frameData, 0, 3, "only"))
+		if got := h.body(3); !strings.Contains(got, `"code":"upstream_protocol"`) {
+			t.Errorf("retry: %s: an answer that is none became %q", retry, got)
+		}
+		b.records(3)[2].want(t, map[string]any{"status": 502, "outcome": "upstream_protocol"})
+		if n := told.Load(); n != 3 {
 			t.Errorf("retry: %s: the upstream was asked %d times", retry, n)
 		}
 	}

@@ -132,6 +132,7 @@ func (a *attempt) head(resp *http.Response) error {
 	if a.reads == nil {
 		err := headHTTP2(resp)
 		if err != nil {
+			a.quit()
 			_ = resp.Body.Close()
 		}
 		return err
@@ -463,17 +464,22 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the attempt. net/http's body over HTTP/2 gives what is unread back to the connection's window each time it is closed, and waits for whoever reads the
-// request's: an upload may stand still until its client has the answer's end, so the attempt is cancelled first.
+// Close ends the attempt. net/http's body over HTTP/2 gives what is unread back to the connection's window each time it is closed.
 func (b *answerBody) Close() (err error) {
 	b.once.Do(func() {
-		if a := b.attempt; a.two != nil && a.in.ReadCloser != nil && a.cancel != nil {
-			a.cancel(nil)
-		}
+		b.attempt.quit()
 		err = b.ReadCloser.Close()
 		b.attempt.release()
 	})
 	return err
+}
+
+// quit comes before the answer's body is closed, which waits by HTTP/2 for whoever reads the request's: an upload that was answered early may stand still until
+// its client has the answer's end.
+func (a *attempt) quit() {
+	if a.two != nil && a.in.ReadCloser != nil && a.cancel != nil {
+		a.cancel(nil)
+	}
 }
 
 // release gives back what the attempt holds besides the body.
