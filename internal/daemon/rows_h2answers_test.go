@@ -559,3 +559,43 @@ func TestHTTP2ResetBeforeUpload(t *testing.T) {
 		}
 	}
 }
+
+// TestHTTP2RefusedAgain: a write without a body that its HTTP/2 upstream refuses, or gives up by GOAWAY, before it looked at it, is sent again like one
+// with a body, and not only once.
+func TestHTTP2RefusedAgain(t *testing.T) {
+	var writes atomic.Int32
+	addr := serveFrames(t, func(_ int, f *http2.Framer, frame http2.Frame) {
+		head, ok := frame.(*http2.MetaHeadersFrame)
+		if !ok {
+			return
+		}
+		switch refused := writes.Add(1) <= 2; {
+		case refused && head.PseudoValue("path") == "/refuse":
+			_ = f.WriteRSTStream(head.StreamID, http2.ErrCodeRefusedStream)
+		case refused:
+			_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
+		default:
+			h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, head.StreamID, "/")
+		}
+	})
+	b := start(t, "defaults: {tls: intercept, upstream: {insecure_skip_verify: true}}")
+	h := b.dialH2(addr)
+	post := func(stream uint32, path string) string {
+		h.request(stream, true, ":method", "POST", ":scheme", "https", ":authority", addr, ":path", path)
+		return h.body(stream)
+	}
+	writes.Store(2)
+	if got := post(1, "/"); got != "ok" {
+		t.Fatal(got)
+	}
+	for i, path := range []string{"/refuse", "/leave"} {
+		writes.Store(0)
+		if got := post(uint32(2*i+3), path); got != "ok" || writes.Load() != 3 {
+			t.Errorf("%s: %q after %d writes", path, got, writes.Load())
+		}
+		r := b.records(i + 2)[i+1]
+		if attempts, _ := r["attempts"].([]any); r["outcome"] != "ok" || len(attempts) != 3 {
+			t.Errorf("%s: the record is %v", path, r)
+		}
+	}
+}

@@ -40,6 +40,7 @@ type attempt struct {
 	before int64      // written on conn before this attempt
 	again  bool       // this is the second sending
 	resent bool       // one more sending was prevented
+	unseen bool       // what it would have repeated had not been looked at
 
 	informational informational
 	in            requestBody
@@ -294,8 +295,7 @@ func (a *attempt) getConn(string) {
 	switch {
 	case !a.sent():
 	case (a.again || a.x.Repeats || a.doubtful()) && a.cancel != nil: // a stage above sends it again, or two kept connections were dead: the transport would go on through all of them
-		a.resent = true
-		a.cancel(errResend)
+		a.prevent()
 	default:
 		a.pool.ended(a.x, a.index, 0, &exchange.Failure{Code: exchange.UpstreamReset})
 		first := a.index
@@ -304,6 +304,12 @@ func (a *attempt) getConn(string) {
 		a.again = true
 	}
 	a.conn = nil
+}
+
+// prevent ends the attempt before the request is sent again. What else than an objection has HTTP/2 do that, REFUSED_STREAM and GOAWAY, says that nothing was done.
+func (a *attempt) prevent() {
+	a.resent, a.unseen = true, a.two != nil && a.two.objections.Load() == a.found
+	a.cancel(errResend)
 }
 
 // doubtful tells whether the upstream may have done what the request asks for before it gave it up. Where several requests share the connection it need not have been this one.
@@ -318,8 +324,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		return
 	}
 	if again && !exchange.SafeMethod(a.method) { // HTTP/2 looks for another connection without asking getConn
-		a.resent = true
-		a.cancel(errResend)
+		a.prevent()
 	}
 	a.before = a.conn.written.Load()
 	if a.reads, _ = info.Conn.(*answers); a.reads != nil {

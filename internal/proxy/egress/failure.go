@@ -34,6 +34,9 @@ func (a *attempt) explain(ctx context.Context, err error) error {
 			return brokenBody(broken)
 		}
 	}
+	if a.resent && a.unseen {
+		return fail(exchange.UpstreamReset, refusedStream, false, err)
+	}
 	if a.resent {
 		f := fail(exchange.UpstreamReset, "the upstream gave the request up before it answered", true, err)
 		f.Stale = a.x.Repeats && exchange.SafeMethod(a.method) && a.reads != nil // by HTTP/2 it was the stream that was given up, and the connection lives
@@ -80,7 +83,10 @@ func interrupted(ctx context.Context, cause error, sent bool) error {
 	return errors.Join(context.Canceled, cause)
 }
 
-const closedEarly = "the upstream closed the connection before its answer was complete"
+const (
+	closedEarly   = "the upstream closed the connection before its answer was complete"
+	refusedStream = "the upstream refused the request before it looked at it"
+)
 
 func brokenBody(err error) error {
 	if refusal := own[*exchange.Refusal](err); refusal != nil {
@@ -131,7 +137,7 @@ func classify(err error, sent bool) error {
 	text := err.Error()
 	if strings.Contains(text, "graceful shutdown GOAWAY") || strings.Contains(text, "client conn not usable") ||
 		strings.Contains(text, "REFUSED_STREAM") {
-		return fail(exchange.UpstreamReset, "the upstream refused the request before it looked at it", false, err)
+		return fail(exchange.UpstreamReset, refusedStream, false, err)
 	}
 	var timeout net.Error
 	if number, ok := alertOf(err); ok { // in TLS 1.3 the client's certificate is judged after its handshake is done
@@ -160,7 +166,7 @@ func classify(err error, sent bool) error {
 func streamFailure(code uint32, sent bool, err error) error {
 	switch code {
 	case codeRefused:
-		return fail(exchange.UpstreamReset, "the upstream refused the request before it looked at it", false, err)
+		return fail(exchange.UpstreamReset, refusedStream, false, err)
 	case codeProtocol, codeFlowControl, codeFrameSize, codeCompression:
 		return fail(exchange.UpstreamProtocol, "the upstream's answer is malformed", sent, err)
 	}
