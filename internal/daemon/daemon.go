@@ -258,7 +258,10 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, drain.Timeout.D())
 	defer cancel()
+	stop := context.AfterFunc(ctx, d.rooms.Dedup.Cut)
 	err := d.proxy.Shutdown(ctx)
+	d.rooms.Dedup.Drain(ctx)
+	stop()
 	if err != nil {
 		d.log.Warn("what was still open has been cut", "error", err)
 	}

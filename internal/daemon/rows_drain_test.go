@@ -133,6 +133,75 @@ func TestDrainUnderLoad(t *testing.T) {
 	t.Errorf("%d goroutines and %d descriptors before, %d and %d behind:\n%s", goroutines, files, left, descriptors(), &stacks)
 }
 
+// TestDrainWrites: writes with a key go on without their clients, and a drain has them in mind: it waits for an answer that is read on for the client's repeat, and a
+// write that it cuts has its record like every exchange.
+func TestDrainWrites(t *testing.T) {
+	const size = 1 << 20
+	atUpstream, left, more, over := make(chan string, 2), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		atUpstream <- r.URL.Path
+		if r.URL.Path == "/silent" {
+			<-over
+			return
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(size))
+		for _, next := range []chan struct{}{left, more} { // with what comes behind the first the proxy finds that nobody reads
+			_, _ = w.Write(make([]byte, size/4))
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-next:
+			case <-over:
+			}
+		}
+		_, _ = w.Write(make([]byte, size/2))
+	}))
+	defer o.Close()
+	defer close(over)
+	send := func(b *box, path string) *rawClient {
+		c := b.dialProxy()
+		c.send("POST " + o.URL + path + " HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 1\r\n\r\nb")
+		<-atUpstream
+		return c
+	}
+	const config = "defaults: {dedup: {methods: [POST]}}\ndrain: {timeout: "
+
+	b := start(t, config+"30s}")
+	c := send(b, "/long")
+	if _, err := c.r.Peek(1); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	close(left)
+	b.records(1)[0].want(t, map[string]any{"status": 200, "outcome": "client_gone", "dedup": "leader"})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		b.stopped.Do(func() {
+			if err := b.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			running.Add(-1)
+		})
+	}()
+	select {
+	case <-stopped:
+		t.Error("the daemon did not wait for the answer")
+	case <-time.After(300 * time.Millisecond): // it is not to end, however long that takes
+	}
+	close(more)
+	<-stopped
+
+	b = start(t, config+"500ms}")
+	send(b, "/silent").Close()
+	b.stop()
+	r := b.records(1)[0]
+	r.want(t, map[string]any{"outcome": "draining", "dedup": "leader"})
+	if attempts, _ := r["attempts"].([]any); len(attempts) != 1 {
+		t.Errorf("the record has the attempts %v", attempts)
+	}
+}
+
 // after is a reader that begins when the channel closes.
 func after(c <-chan struct{}, r io.Reader) io.Reader { return &waiting{c, r} }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,7 +23,8 @@ type Room struct {
 	changes changes
 	secret  [32]byte
 	seed    maphash.Seed
-	store   Store // shared by all policies; nil: each keeps its own in memory
+	store   Store    // shared by all policies; nil: each keeps its own in memory
+	running sync.Map // *write, those with a claim: nothing
 }
 
 // New makes a Room and registers its metrics.

@@ -213,9 +213,10 @@ type write struct {
 	claim  Claim
 	body   buffer // the request's
 
-	mu    sync.Mutex
-	timer *time.Timer
-	ended bool
+	mu      sync.Mutex
+	timer   *time.Timer
+	ended   bool
+	settled chan struct{} // closed when the store knows how the claim ended
 }
 
 // run sends it.
@@ -225,6 +226,8 @@ func (w *write) run(r *http.Request, x *exchange.Exchange) (*http.Response, erro
 	own := x.Detach() // nobody writes to the client's once that has ended
 	w.values = exchange.NewContext(r.Context(), own)
 	w.hold(r.Context(), w)
+	w.settled = make(chan struct{})
+	s.room.running.Store(w, nil)
 	w.mu.Lock()
 	w.timer = time.AfterFunc(lease/3, w.renew)
 	w.mu.Unlock()
@@ -302,6 +305,12 @@ func (w *write) settle(step func(context.Context) error) {
 	}
 	w.body.free()
 	s, ctx := w.stage, context.WithoutCancel(w.parent)
+	if w.settled != nil { // else it is only watched
+		defer func() {
+			s.room.running.Delete(w)
+			close(w.settled)
+		}()
+	}
 	if s.observe && s.room.store != nil { // which others keep: no answer is held up until it has heard
 		go s.tell(ctx, step)
 		return
