@@ -70,6 +70,29 @@ func TestKnownSecrets(t *testing.T) {
 	}
 }
 
+// TestTokenAsHost: a token in the place of a host, which resolvers and their errors have in lower case, stands in no log and no record in any case.
+func TestTokenAsHost(t *testing.T) {
+	const token = "AKIARAMHMURDWAI75T3M"
+	b := start(t, "log: {level: debug}\ndefaults: {retry: off}\n")
+	proxyURL := &url.URL{Scheme: "http", Host: b.ProxyAddrs()[0]}
+	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxyURL), DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + token + ".invalid/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if code := resp.Header.Get("Httpowerd-Error"); code != "upstream_dns" {
+		t.Errorf("the answer is %s %s", resp.Status, code)
+	}
+	line, _ := json.Marshal(b.records(1)[0])
+	if log := b.log.String(); strings.Contains(strings.ToUpper(log), token) || !strings.Contains(log, `"msg":"refused"`) || !strings.Contains(log, "<redacted:aws") {
+		t.Errorf("the log says %s", log)
+	}
+	if strings.Contains(strings.ToUpper(string(line)), token) {
+		t.Errorf("the record says %s", line)
+	}
+}
+
 // TestFingerprintsLast: the key of fingerprints is made once, for its owner's eyes, and outlives the process.
 func TestFingerprintsLast(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

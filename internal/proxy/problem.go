@@ -3,11 +3,14 @@ package proxy
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"httpowerd/internal/exchange"
@@ -94,10 +97,19 @@ func (v *visit) decide(err error) verdict {
 	switch {
 	case d.code == exchange.Internal && err != errLogged:
 		v.server.log.Error("an exchange failed for an internal error", "id", v.ID, "error", err)
-	case errors.Unwrap(err) != nil:
-		v.server.log.Debug("refused", "id", v.ID, "code", string(d.code), "error", err)
+	case errors.Unwrap(err) != nil && v.server.log.Enabled(context.Background(), slog.LevelDebug):
+		v.server.log.Debug("refused", "id", v.ID, "code", string(d.code), "error", v.asSaid(err.Error()))
 	}
 	return d
+}
+
+// asSaid is an error's text with the host as the client spelt it: case tells a token, which the log hides, from a word.
+func (v *visit) asSaid(text string) string {
+	const shortestToken = 12
+	if len(v.Target.Host) < shortestToken {
+		return text
+	}
+	return strings.ReplaceAll(text, v.Target.Host, exchange.HostIn(v.URL, v.Target.Host))
 }
 
 // refusal is the answer that the proxy makes itself.
