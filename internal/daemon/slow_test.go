@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -302,6 +303,65 @@ func TestEarlyAnswerHTTP2(t *testing.T) {
 		if n := told.Load(); n != 3 {
 			t.Errorf("retry: %s: the upstream was asked %d times", retry, n)
 		}
+	}
+}
+
+// TestEarlyAnswerReadLate: a client that writes all of its upload before it reads, as many do, gets the answer that came long before.
+func TestEarlyAnswerReadLate(t *testing.T) {
+	if onStandard() {
+		t.Skip("net/http reads 256 KiB of such an upload")
+	}
+	cert, ca := selfSigned(t)
+	heads := make(chan string, 4)
+	upstream := func(c net.Conn) {
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		r := bufio.NewReader(c)
+		head, _ := r.ReadString('\n')
+		for line := head; line != "\r\n"; {
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
+				return
+			}
+		}
+		heads <- head
+		_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+		_, _ = io.Copy(io.Discard, r)
+	}
+	plain := tcpOrigin(t, func(c *net.TCPConn) { upstream(c) })
+	secure := tcpOrigin(t, func(c *net.TCPConn) { upstream(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})) })
+	b := start(t, "proxy: {limits: {header_timeout: 1m}}\nhosts: {denied.example.com: {access: deny}}\ndefaults: {tls: intercept, upstream: {ca: "+ca+"}}")
+	const size = 32 << 20 // more than sockets hold
+	for i, c := range []struct {
+		target, upstream, body, outcome string
+		status                          int
+	}{
+		{"http://" + plain + "/", plain, "no", "ok", 413},
+		{"/", secure, "no", "ok", 413},
+		{"http://denied.example.com/", "", `"code":"denied"`, "denied", 403},
+	} {
+		client := b.dialProxy()
+		if c.target == "/" {
+			client = b.intercepted(c.upstream, "http/1.1")
+		}
+		_ = client.SetDeadline(time.Now().Add(time.Minute))
+		client.send(fmt.Sprintf("PUT %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", c.target, cmp.Or(c.upstream, "denied.example.com"), size))
+		for range size >> 20 {
+			client.send(strings.Repeat("a", 1<<20))
+		}
+		if a := client.answer(http.MethodPut); a.StatusCode != c.status || !strings.Contains(a.body, c.body) || !a.Close {
+			t.Errorf("%s: %s close %v %s", c.target, a.Status, a.Close, a.body)
+		}
+		_ = client.Close()
+		b.records(i + 1)[i].want(t, map[string]any{"outcome": c.outcome, "status": c.status})
+	}
+	for range 2 {
+		if head := <-heads; head != "PUT / HTTP/1.1\r\n" {
+			t.Errorf("the upstream received %q", head)
+		}
+	}
+	if len(heads) > 0 {
+		t.Errorf("the upstream received %q too", <-heads)
 	}
 }
 

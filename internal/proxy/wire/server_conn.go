@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -495,14 +496,14 @@ func (c *serverConn) handle(e *served, refusal *exchange.Refusal) (panicked bool
 }
 
 // lingerTime and lingerBytes bound what is still read from a client whose connection ends, so that the answer reaches it before a reset does (RFC 9112
-// section 9.6).
+// section 9.6). Of an upload that is on its way more is read.
 const (
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 256 << 10
 )
 
-// linger half-closes, and reads on for a moment where the client may still be sending. One that sends a lot is then given a moment more in which nothing is read: it has
-// to stop, and sees its answer.
+// linger half-closes, and reads on for a moment where the client may still be sending: an upload for as long as a head may take, for many clients look at no answer
+// before they have written all of it. One that goes on is then given a moment more in which nothing is read: it has to stop, and sees its answer.
 func (c *serverConn) linger(e *served) {
 	sending := !e.body.stop()
 	if !sending && c.r == c.w && !e.w.refusing {
@@ -512,12 +513,13 @@ func (c *serverConn) linger(e *served) {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	wait := lingerTime
+	wait, most := lingerTime, int64(lingerBytes)
 	if sending {
-		wait = max(wait, c.server.HeaderTimeout)
+		wait, most = max(wait, c.server.HeaderTimeout), math.MaxInt64
 	}
 	_ = c.SetReadDeadline(time.Now().Add(wait))
-	if _, err := io.CopyN(io.Discard, c.Conn, lingerBytes); err == nil {
+	n, err := io.CopyN(io.Discard, c.Conn, most)
+	if err == nil || n >= lingerBytes && errors.Is(err, os.ErrDeadlineExceeded) {
 		time.Sleep(lingerTime)
 	}
 }
