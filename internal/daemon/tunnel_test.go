@@ -556,20 +556,25 @@ func TestInterceptAuthority(t *testing.T) {
 func TestInterceptBytes(t *testing.T) {
 	o := newRawOrigin(t, okAnswer)
 	b := start(t, "defaults: {tls: intercept}")
-	c := b.dialProxy()
-	c.connect(o.addr)
-	c.send("SSH-2.0-x\r\n")
-	if rest := c.rest(); rest != "" {
-		t.Errorf("%q", rest)
+	for i, refused := range []struct{ bytes, detail string }{
+		{"SSH-2.0-x\r\n", "what the client sent is neither TLS nor HTTP"},
+		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 without TLS passes through tunnels alone: write tls: tunnel for this host"}, // gRPC without TLS
+	} {
+		c := b.dialProxy()
+		c.connect(o.addr)
+		c.send(refused.bytes)
+		if rest := c.rest(); rest != "" {
+			t.Errorf("%q", rest)
+		}
+		b.records(i + 1)[i].want(t, map[string]any{"kind": "tunnel", "mode": "intercept", "outcome": "bad_request", "detail": refused.detail})
 	}
-	b.records(1)[0].want(t, map[string]any{"kind": "tunnel", "mode": "intercept", "outcome": "bad_request"})
-	c = b.dialProxy()
+	c := b.dialProxy()
 	c.connect(o.addr)
 	c.send("GET / HTTP/1.1\r\nHost: " + o.addr + "\r\n\r\n")
 	if a := c.answer(http.MethodGet); a.body != "ok" {
 		t.Errorf("%s", a.Status)
 	}
-	b.records(2)[1].want(t, map[string]any{"kind": "request", "mode": "plain"})
+	b.records(3)[2].want(t, map[string]any{"kind": "request", "mode": "plain"})
 }
 
 // TestInterceptServerName (G31, A57).

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,7 +40,11 @@ func (l *link) intercept() {
 		_ = l.client.SetDeadline(noDeadline)
 		l.hand(&prefixed{Conn: l.client, ahead: head}, l.newTunnel("http", exchange.ModePlain))
 	case opaque:
-		l.cut(exchange.BadRequest, "what the client sent is neither TLS nor HTTP")
+		detail := "what the client sent is neither TLS nor HTTP"
+		if bytes.HasPrefix(head, []byte("PRI *")) {
+			detail = "HTTP/2 without TLS passes through tunnels alone: write tls: tunnel for this host"
+		}
+		l.cut(exchange.BadRequest, detail)
 	default:
 		l.cut(exchange.ClientGone, "the client left, or sent nothing, before a TLS handshake")
 	}
