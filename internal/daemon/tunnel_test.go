@@ -598,6 +598,20 @@ func TestInterceptServerName(t *testing.T) {
 	}
 }
 
+// TestTLSToThePlainListener: a program whose proxy URL says https:// is told apart from one that writes nonsense.
+func TestTLSToThePlainListener(t *testing.T) {
+	b := start(t, "")
+	for i, middle := range []string{"", "\n", "\r\n", " x\r\n", " / HTTP/1.1\r\n"} { // what is random in a ClientHello
+		c := b.dialProxy()
+		c.send("\x16\x03\x01\x02\x00\x01" + middle + "\x00\xff")
+		if a := c.answer(http.MethodGet); a.StatusCode != 400 || !a.Close {
+			t.Errorf("%q: %s", middle, a.Status)
+		}
+		b.records(i + 1)[i].want(t, map[string]any{"status": 400, "outcome": "bad_request",
+			"detail": "the client speaks TLS to a listener without: write http:// in the proxy's URL"})
+	}
+}
+
 // TestShaken: the record of a handshake that failed says who ended it, and why: the client, which does not trust the CA, or we.
 func TestShaken(t *testing.T) {
 	for name, c := range map[string]struct {

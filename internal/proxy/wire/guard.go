@@ -96,7 +96,7 @@ func (g *Guard) head(p []byte) (skip, used int, complete bool, refusal *exchange
 		line := rest[:end]
 		rest = rest[end+1:]
 		if end == 0 || line[end-1] != '\r' {
-			return 0, 0, false, RefuseHead("a line ends without a carriage return")
+			return 0, 0, false, h.refuse(line, "a line ends without a carriage return")
 		}
 		line = line[:end-1]
 		if len(line) > 0 {

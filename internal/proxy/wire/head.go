@@ -91,9 +91,18 @@ func (h *headScan) emptyLine() (done bool, refusal *exchange.Refusal) {
 // partial refuses early what can never become a head, so that a stream of garbage is not waited for.
 func (h *headScan) partial(p []byte) *exchange.Refusal {
 	if h.lines == 0 && len(p) > 0 && !isToken(p[0]) && p[0] != '\r' {
-		return RefuseHead("this is not an HTTP request")
+		return h.refuse(p, "this is not an HTTP request")
 	}
 	return nil
+}
+
+// refuse refuses a line. A ClientHello, which has line feeds by chance, comes of a proxy's URL with the wrong scheme, and its record should say so.
+func (h *headScan) refuse(line []byte, detail string) *exchange.Refusal {
+	const handshake = 0x16 // the first byte of TLS
+	if h.lines <= 1 && len(line) > 0 && line[0] == handshake {
+		detail = "the client speaks TLS to a listener without: write http:// in the proxy's URL"
+	}
+	return RefuseHead(detail)
 }
 
 func (h *headScan) add(line []byte) *exchange.Refusal {
@@ -220,11 +229,11 @@ func (h *headScan) requestLine(line []byte) *exchange.Refusal {
 	method, rest, ok := bytes.Cut(line, []byte{' '})
 	target, version, ok2 := bytes.Cut(rest, []byte{' '})
 	if !ok || !ok2 || len(method) == 0 || len(target) == 0 {
-		return RefuseHead("the request line is malformed")
+		return h.refuse(line, "the request line is malformed")
 	}
 	for _, c := range method {
 		if !isToken(c) {
-			return RefuseHead("the method has a character that none may have")
+			return h.refuse(line, "the method has a character that none may have")
 		}
 	}
 	for _, c := range target {

@@ -264,7 +264,7 @@ func (c *serverConn) scan(h *headScan, at *int) (refusal *exchange.Refusal, done
 		}
 		line := rest[:end]
 		if end == 0 || line[end-1] != '\r' {
-			return RefuseHead("a line ends without a carriage return"), false
+			return h.refuse(line, "a line ends without a carriage return"), false
 		}
 		*at += end + 1
 		line = line[:end-1]
