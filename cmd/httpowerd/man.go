@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 )
@@ -16,6 +18,9 @@ func manCommand(io stdio) *cobra.Command {
 			root := cmd.Root()
 			root.DisableAutoGenTag = true
 			if dir != "" {
+				if err := os.MkdirAll(dir, 0o755); err != nil { // a new machine has no /usr/local/share/man/man1
+					return err
+				}
 				return doc.GenManTree(root, header, dir)
 			}
 			return doc.GenMan(root, header, io.out)
