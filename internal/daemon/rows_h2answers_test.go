@@ -360,7 +360,7 @@ func TestHTTP2WindowTooLarge(t *testing.T) {
 
 // TestHintsNobodyReads: an informational answer whose client does not read holds up nobody else's on the upstream's connection.
 func TestHintsNobodyReads(t *testing.T) {
-	const streams = 30 // 15 MB, which no socket's buffers take
+	const streams = 20 // 10 MB, which no socket's buffers take where its peer's is small
 	hint := []string{":status", "103"}
 	for range 5 {
 		hint = append(hint, "link", strings.Repeat("a", 100_000))
@@ -378,12 +378,16 @@ func TestHintsNobodyReads(t *testing.T) {
 			h2Script{"/": {{":status", "200"}, {"ok"}}}.answer(f, head.StreamID, "/")
 		}
 	})
-	b := start(t, "defaults: {timeout: {attempt: 14s, total: 14s}, retry: off, tls: intercept, upstream: {insecure_skip_verify: true}}")
+	b := start(t, "defaults: {timeout: {attempt: 60s, total: 60s}, retry: off, tls: intercept, upstream: {insecure_skip_verify: true}}")
 	deaf := b.dialH2(addr)
+	_ = deaf.SetDeadline(time.Now().Add(time.Minute))
+	if err := deaf.Conn.(*tls.Conn).NetConn().(*rawClient).Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
 	for i := range uint32(streams) {
 		deaf.request(2*i+1, true, ":method", "GET", ":scheme", "https", ":authority", addr, ":path", "/hints")
 	}
-	for deadline := time.Now().Add(5 * time.Second); hinted.Load() < streams && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); hinted.Load() < streams && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	h := b.dialH2(addr)
