@@ -42,6 +42,8 @@ type attempt struct {
 	resent bool       // one more sending was prevented
 	unseen bool       // what it would have repeated had not been looked at
 
+	begun atomic.Bool // the request's fields were encoded, so that they may have been written
+
 	informational informational
 	in            requestBody
 	out           answerBody
@@ -86,6 +88,7 @@ func (p *pool) roundTrip(r *http.Request) (*http.Response, error) {
 func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchange, index int, t *http.Transport) (*http.Response, error) {
 	a := &attempt{pool: p, transport: t, x: x, index: index, method: r.Method}
 	a.trace = httptrace.ClientTrace{GetConn: a.getConn, GotConn: a.gotConn, Got1xxResponse: a.got1xx}
+	a.trace.WroteHeaderField = func(string, []string) { a.begun.Store(true) } // net/http calls it before it writes
 	a.trace.GotFirstResponseByte = func() { a.in.awaited.Store(false) }
 	a.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
 		if info.Err == nil {
@@ -101,11 +104,17 @@ func (p *pool) standard(ctx context.Context, r *http.Request, x *exchange.Exchan
 		out.Header.Add("Connection", "TE") // RFC 9110 section 10.1.4
 	}
 	resp, err := t.RoundTrip(out)
+	for n := 0; err != nil && n < mostLeftOut && a.leftOut() && out.Context().Err() == nil; n++ { // net/http goes on itself where there is no body
+		resp, err = t.RoundTrip(out)
+	}
 	if err == nil {
 		a.informed(ctx)
 		err = a.head(resp)
 	}
 	if err != nil {
+		if !a.begun.Load() {
+			closeBody(r)
+		}
 		err = a.explain(ctx, err)
 		if f := own[*exchange.Failure](err); f != nil && f.Code == exchange.UpstreamTimeout && a.stuck() {
 			p.retire(t)
@@ -234,7 +243,7 @@ func (a *attempt) request(ctx context.Context, r *http.Request) *http.Request {
 		out.Header = header(r.Header, noAgent, keyed)
 	}
 	if out.Body != nil && out.Body != http.NoBody && !inMemory(out.Body) {
-		a.in.ReadCloser, a.in.cancel = out.Body, a.cancel
+		a.in.ReadCloser, a.in.cancel, a.in.begun = out.Body, a.cancel, &a.begun
 		out.Body = &a.in
 	}
 	return out
@@ -294,6 +303,8 @@ func (a *attempt) getConn(string) {
 	}
 	switch {
 	case !a.sent():
+	case a.leftOut():
+		a.two = nil
 	case (a.again || a.x.Repeats || a.doubtful()) && a.cancel != nil: // a stage above sends it again, or two kept connections were dead: the transport would go on through all of them
 		a.prevent()
 	default:
@@ -312,6 +323,12 @@ func (a *attempt) prevent() {
 	a.cancel(errResend)
 }
 
+// mostLeftOut is how many connections a request with a body may find full.
+const mostLeftOut = 16
+
+// leftOut tells whether the transport has only found that its HTTP/2 connection has no room for the request.
+func (a *attempt) leftOut() bool { return a.two != nil && !a.begun.Load() }
+
 // doubtful tells whether the upstream may have done what the request asks for before it gave it up. Where several requests share the connection it need not have been this one.
 func (a *attempt) doubtful() bool {
 	return a.two != nil && !exchange.SafeMethod(a.method) && a.two.objections.Load() != a.found
@@ -323,10 +340,11 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.conn == nil {
 		return
 	}
-	if again && !exchange.SafeMethod(a.method) { // HTTP/2 looks for another connection without asking getConn
+	if again && !a.leftOut() && !exchange.SafeMethod(a.method) { // HTTP/2 looks for another connection without asking getConn
 		a.prevent()
 	}
 	a.before = a.conn.written.Load()
+	a.begun.Store(false)
 	if a.reads, _ = info.Conn.(*answers); a.reads != nil {
 		if a.resent {
 			a.reads.spend()
@@ -400,6 +418,7 @@ func (a *attempt) sent() bool {
 type requestBody struct {
 	io.ReadCloser
 	cancel  context.CancelCauseFunc // of the attempt
+	begun   *atomic.Bool            // the attempt's
 	awaited atomic.Bool             // by HTTP/2, and nothing of an answer is here: behind one, a body is closed that is not wanted any more
 	mu      sync.Mutex
 	err     error
@@ -425,6 +444,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 func (b *requestBody) Close() error {
+	if !b.begun.Load() { // it may still be sent by another connection; else standard closes it
+		return nil
+	}
 	b.mu.Lock()
 	b.closed = true
 	ends := b.reading && b.awaited.Load()

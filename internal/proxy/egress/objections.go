@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"httpowerd/internal/proxy/h2"
 )
@@ -21,20 +22,30 @@ type objecting struct {
 	broke      atomic.Pointer[error] // why there is no more to read; nil: there may be
 	windows    windows
 
+	settled chan struct{} // closed when the upstream's first frame is here, its SETTINGS, or nothing can come any more
+	told    bool          // it is
+
 	in   h2.Frames
 	code uint32 // what has come of a RST_STREAM's
 	held []byte // the beginning of a WINDOW_UPDATE, or of a header that may be one's
 }
 
 func newObjecting(c *tls.Conn) *objecting {
-	o := &objecting{Conn: c}
+	o := &objecting{Conn: c, settled: make(chan struct{})}
 	o.windows.open()
 	return o
 }
 
-// Write follows the frames that are written.
+// firstInLine is longer than a sync.Mutex has somebody wait who is first in line.
+const firstInLine = 2 * time.Millisecond
+
+// Write follows the frames that are written. The first request goes at once. Others wait until the upstream has said how many it takes: before, net/http sends it up to a hundred,
+// and it refuses what is too much. net/http takes that up under the lock that is held here, and has to get it before the requests behind this one.
 func (o *objecting) Write(p []byte) (int, error) {
-	o.windows.sent(p)
+	if o.windows.sent(p) {
+		<-o.settled
+		time.Sleep(firstInLine)
+	}
 	n, err := o.Conn.Write(p)
 	o.writes.Add(1)
 	return n, err
@@ -54,6 +65,7 @@ func (o *objecting) Read(p []byte) (int, error) {
 		}
 		if err != nil {
 			o.broke.Store(&err)
+			o.settle()
 		}
 		n, refused := o.pass(p[:held+n])
 		if refused != nil {
@@ -86,13 +98,21 @@ func (o *objecting) pass(p []byte) (passed int, err error) {
 		passed += len(rest) - len(left)
 		if begun {
 			o.begin()
-			continue
-		}
-		if err := o.payload(payload); err != nil {
+		} else if err := o.payload(payload); err != nil {
 			return 0, err
+		}
+		if !o.told && o.in.Between() {
+			o.settle()
 		}
 	}
 	return passed, nil
+}
+
+func (o *objecting) settle() {
+	if !o.told {
+		o.told = true
+		close(o.settled)
+	}
 }
 
 // windowUpdate looks at a frame's beginning. wanted: it is no WINDOW_UPDATE, or one that net/http may see.

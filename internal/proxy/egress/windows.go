@@ -21,6 +21,8 @@ type windows struct {
 	mu      sync.Mutex
 	initial int64
 	left    map[uint32]int64
+	first   uint32 // stream
+	known   bool   // what the upstream's SETTINGS say has been taken up
 
 	out   h2.Frames         // what is written
 	entry [settingSize]byte // of SETTINGS
@@ -32,8 +34,8 @@ func (w *windows) open() {
 	w.initial, w.left, w.out.Left = firstWindow, map[uint32]int64{}, len(h2.Preface)
 }
 
-// sent looks at what is about to be written.
-func (w *windows) sent(p []byte) {
+// sent looks at what is about to be written. early: it begins a stream that is not the first, and the upstream's SETTINGS have not been taken up.
+func (w *windows) sent(p []byte) (early bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(p) > 0 {
@@ -45,6 +47,10 @@ func (w *windows) sent(p []byte) {
 		left, known := w.left[id]
 		switch w.out.Kind() {
 		case h2.Headers:
+			if w.first == 0 {
+				w.first = id
+			}
+			early = early || !w.known && id != w.first
 			switch {
 			case known && ends: // trailers
 				delete(w.left, id)
@@ -59,8 +65,11 @@ func (w *windows) sent(p []byte) {
 			}
 		case h2.Reset:
 			delete(w.left, id)
+		case h2.Settings:
+			w.known = w.known || w.out.Has(h2.Ack)
 		}
 	}
+	return early
 }
 
 // grow takes a WINDOW_UPDATE for a stream. wanted: it means something.

@@ -26,6 +26,7 @@ const (
 // Flags of frames.
 const (
 	EndStream  = 1
+	Ack        = 1 // of SETTINGS
 	EndHeaders = 4
 )
 
