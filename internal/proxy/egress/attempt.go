@@ -324,7 +324,7 @@ func (a *attempt) prevent() {
 }
 
 // mostLeftOut is how many connections a request with a body may find full.
-const mostLeftOut = 16
+const mostLeftOut = 100
 
 // leftOut tells whether the transport has only found that its HTTP/2 connection has no room for the request.
 func (a *attempt) leftOut() bool { return a.two != nil && !a.begun.Load() }

@@ -53,6 +53,8 @@ func (a *attempt) explain(ctx context.Context, err error) error {
 		if sent = false; a.two.broke.Load() != nil {
 			err = *a.two.broke.Load()
 		}
+	} else if a.leftOut() {
+		return fail(exchange.UpstreamReset, "the upstream's connections had no room for the request", false, err)
 	}
 	return classify(err, sent)
 }
