@@ -131,12 +131,20 @@ func CheckpointConfig(s policy.Settings) audit.CheckpointConfig {
 	return out
 }
 
+// fingerprintKey is the file of the key of fingerprints; "": none is kept.
+func fingerprintKey(s policy.Settings, o Options) string {
+	if o.NoState || s.State.Dir == "" {
+		return ""
+	}
+	return filepath.Join(s.State.Dir, redact.KeyFile)
+}
+
 // hiding is what all redactors share. Without a key that lasts, fingerprints match within this process only, which is no reason not to start.
 func hiding(s policy.Settings, o Options) (redact.Shared, error) {
 	shared := redact.Shared{Literals: new(redact.Literals)}
 	var err error
-	if !o.NoState && s.State.Dir != "" {
-		shared.Key, err = redact.LoadKey(filepath.Join(s.State.Dir, redact.KeyFile))
+	if path := fingerprintKey(s, o); path != "" {
+		shared.Key, err = redact.LoadKey(path)
 	}
 	if shared.Key == nil {
 		shared.Key = redact.RandomKey()

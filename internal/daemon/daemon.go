@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,7 +103,7 @@ func Start(o Options) (_ *Daemon, err error) {
 	if keyErr != nil {
 		d.log.Warn("fingerprints in records match only until this process ends: their key cannot be kept in state.dir", "error", keyErr)
 	}
-	if path := filepath.Join(d.settings.State.Dir, redact.KeyFile); !o.NoState {
+	if path := fingerprintKey(d.settings, o); path != "" {
 		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
 			d.log.Warn("the key of fingerprints can be read or written by others, who could try out what was hidden: chmod 600", "path", path, "mode", info.Mode().Perm().String())
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/wire"
 )
 
 // answers is an upstream connection as a transport reads HTTP/1 answers from it. It reads along and ends the connection where an answer can be read in
@@ -185,7 +186,7 @@ func (f *framing) whole(p []byte) error {
 	switch f.state {
 	case inHead:
 		if f.size += len(p) + 2; f.size > maxHead {
-			return closer(malformed("the head of the upstream's answer is longer than this proxy accepts"), longHead)
+			return wire.ErrLongHead
 		}
 		return f.headLine(p)
 	case chunkEnd:
@@ -224,7 +225,7 @@ func (f *framing) headLine(line []byte) error {
 	case is(name, "transfer-encoding"):
 		f.last = framingLine
 		if f.chunked || !bytes.EqualFold(value, []byte("chunked")) {
-			return closer(malformed("the upstream's answer has a transfer coding other than chunked"), "http_response_transfer_coding")
+			return wire.ErrCoding
 		}
 		f.chunked = true
 	case is(name, "connection"):
@@ -325,11 +326,4 @@ func (f *framing) chunkSize(line []byte) error {
 
 func malformed(detail string) error {
 	return &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: detail}
-}
-
-// closer names a failure's error type for Proxy-Status.
-func closer(err error, proxyStatus string) error {
-	f := *own[*exchange.Failure](err)
-	f.ProxyStatus = proxyStatus
-	return &f
 }

@@ -16,6 +16,7 @@ import (
 
 	"httpowerd/internal/descriptor"
 	"httpowerd/internal/exchange"
+	"httpowerd/internal/proxy/wire"
 )
 
 // explain says what an error of the transport means: a Refusal, a Failure, or that the caller went.
@@ -112,6 +113,12 @@ func fail(code exchange.Code, detail string, sent bool, err error) *exchange.Fai
 	return &exchange.Failure{Code: code, Detail: detail, Sent: sent, Err: err}
 }
 
+// closer names a failure's error type for Proxy-Status.
+func closer(f *exchange.Failure, proxyStatus string) *exchange.Failure {
+	f.ProxyStatus = proxyStatus
+	return f
+}
+
 // streamError takes the fields of net/http's own HTTP/2 stream error, which it hands over to any struct of this shape.
 type streamError struct {
 	StreamID uint32
@@ -158,11 +165,12 @@ func classify(err error, sent bool) error {
 	case !sent:
 		return fail(exchange.UpstreamReset, "the connection to the upstream could not be used", false, err)
 	}
-	f := fail(exchange.UpstreamProtocol, "the upstream's answer is malformed", sent, err)
 	if strings.Contains(text, "response header") && (strings.Contains(text, "larger than") || strings.Contains(text, "exceeded")) { // net/http's own limit, in either version
-		f.Detail, f.ProxyStatus = "the head of the upstream's answer is longer than this proxy accepts", longHead
+		f := *wire.ErrLongHead
+		f.Err = err
+		return &f
 	}
-	return f
+	return fail(exchange.UpstreamProtocol, "the upstream's answer is malformed", sent, err)
 }
 
 func streamFailure(code uint32, sent bool, err error) error {
@@ -272,7 +280,7 @@ func dialFailure(ctx context.Context, err error) error {
 	var timeout net.Error
 	switch {
 	case cause != nil && errors.Is(err, errUnresolved):
-		return &exchange.Failure{Code: exchange.UpstreamTimeout, Detail: "the upstream's name could not be resolved in time", ProxyStatus: dnsTimeout, Err: cause}
+		return closer(fail(exchange.UpstreamTimeout, "the upstream's name could not be resolved in time", false, cause), dnsTimeout)
 	case cause != nil, errors.As(err, &timeout) && timeout.Timeout():
 		f.Code, f.Detail, f.ProxyStatus = exchange.UpstreamTimeout, "the upstream could not be connected to in time", connectTimeout
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -292,7 +300,6 @@ const (
 	connectTimeout = "connection_timeout"
 	dnsTimeout     = "dns_timeout"
 	unroutable     = "destination_ip_unroutable"
-	longHead       = "http_response_header_section_size"
 )
 
 // dialling says of a deadline, which interrupted made a failure of its own of, that there was no connection yet when it came. met is how the dial ended.
@@ -310,9 +317,7 @@ func dialling(err, met error) error {
 func tlsFailure(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		if cause == errTLSTimeout {
-			f := fail(exchange.UpstreamTimeout, "the upstream did not finish the TLS handshake in time", false, cause)
-			f.ProxyStatus = connectTimeout
-			return f
+			return closer(fail(exchange.UpstreamTimeout, "the upstream did not finish the TLS handshake in time", false, cause), connectTimeout)
 		}
 		return dialling(interrupted(ctx, cause, false), err)
 	}

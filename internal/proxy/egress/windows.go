@@ -22,7 +22,7 @@ type windows struct {
 	initial int64
 	left    map[uint32]int64
 	first   uint32 // stream
-	known   bool   // what the upstream's SETTINGS say has been taken up
+	acked   bool   // the upstream's SETTINGS were acknowledged: what they say has been taken up
 
 	out   h2.Frames         // what is written
 	entry [settingSize]byte // of SETTINGS
@@ -34,7 +34,7 @@ func (w *windows) open() {
 	w.initial, w.left, w.out.Left = firstWindow, map[uint32]int64{}, len(h2.Preface)
 }
 
-// sent looks at what is about to be written. early: it begins a stream that is not the first, and the upstream's SETTINGS have not been taken up.
+// sent looks at what is about to be written. early: it begins a stream that is not the first, and the upstream's SETTINGS were not acknowledged.
 func (w *windows) sent(p []byte) (early bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -50,7 +50,7 @@ func (w *windows) sent(p []byte) (early bool) {
 			if w.first == 0 {
 				w.first = id
 			}
-			early = early || !w.known && id != w.first
+			early = early || !w.acked && id != w.first
 			switch {
 			case known && ends: // trailers
 				delete(w.left, id)
@@ -66,7 +66,7 @@ func (w *windows) sent(p []byte) (early bool) {
 		case h2.Reset:
 			delete(w.left, id)
 		case h2.Settings:
-			w.known = w.known || w.out.Has(h2.Ack)
+			w.acked = w.acked || w.out.Has(h2.Ack)
 		}
 	}
 	return early

@@ -57,9 +57,16 @@ const (
 	byClose
 )
 
-// malformed* are what may be wrong with a head.
+// What may be wrong with a head, and has an error type of its own in RFC 9209.
 var (
-	errLongHead     = &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: "the head of the upstream's answer is longer than this proxy accepts", ProxyStatus: "http_response_header_section_size"}
+	ErrLongHead = &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: "the head of the upstream's answer is longer than this proxy accepts",
+		ProxyStatus: "http_response_header_section_size"}
+	ErrCoding = &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: "the upstream's answer has a transfer coding other than chunked",
+		ProxyStatus: "http_response_transfer_coding"}
+)
+
+// What else may be wrong with it.
+var (
 	errNoStatus     = malformed("the status line of the upstream's answer is malformed")
 	errStatus       = malformed("the status of the upstream's answer is none")
 	errVersion      = malformed("the upstream's answer is of a version that is none")
@@ -69,7 +76,6 @@ var (
 	errValue        = malformed("a header field of the upstream's answer has a character that none may have")
 	errLength       = malformed("the Content-Length of the upstream's answer is not a number")
 	errLengths      = malformed("the upstream's answer has two different lengths, or an empty one")
-	errCoding       = &exchange.Failure{Code: exchange.UpstreamProtocol, Sent: true, Detail: "the upstream's answer has a transfer coding other than chunked", ProxyStatus: "http_response_transfer_coding"}
 	errBoth         = malformed("the upstream's answer has both Content-Length and Transfer-Encoding")
 	errOldCoding    = malformed("the upstream's answer is of HTTP/1.0 and has a Transfer-Encoding")
 	errTrailers     = malformed("the upstream's answer announces a trailer that none may have")
@@ -91,7 +97,7 @@ func (a *answer) readHead(most int) error {
 	for {
 		if end := headEnd(c.in.b[c.r:c.w], from); end > 0 {
 			if end > most {
-				return errLongHead
+				return ErrLongHead
 			}
 			head := c.in.b[c.r : c.r+end]
 			c.r += end
@@ -104,7 +110,7 @@ func (a *answer) readHead(most int) error {
 			return errNoStatus // what speaks another protocol may say no more before it is answered
 		}
 		if have > most {
-			return errLongHead
+			return ErrLongHead
 		}
 		from = max(0, have-3)
 		if err := c.fill(); err != nil {
@@ -282,7 +288,7 @@ func (f *fields) see(name, value string) (keep bool, err error) {
 		f.length, f.digits = n, len(value)
 	case "Transfer-Encoding":
 		if f.chunked || !EqualFold(value, "chunked") {
-			return false, errCoding
+			return false, ErrCoding
 		}
 		f.chunked = true
 		return false, nil
